@@ -7,7 +7,7 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,14 @@ from medaction.trajectories.records import (
     now,
 )
 from medaction.trajectories.snapshot import Publisher
-from medaction.trajectories.table_rows import BuiltCase, case_row, refused, trajectory_row, turn_row
+from medaction.trajectories.table_rows import (
+    BuiltCase,
+    case_row,
+    plain_row,
+    refused,
+    trajectory_row,
+    turn_row,
+)
 from medaction.words.errors import MedactionError
 
 log = logging.getLogger("medaction")
@@ -185,7 +192,9 @@ class Store:
         names = ", ".join(f'"{name}"' for name in columns)
         # JSON with the table's own types keeps nested values exact, whatever the first rows hold
         # (empty lists, nulls).
-        encoded = [json.dumps({name: row[name] for name in columns}, default=str) for row in rows]
+        encoded = [
+            json.dumps({name: row[name] for name in columns}, default=_plain) for row in rows
+        ]
         source = 'select unnest(from_json("row", $shape)) from (select unnest($rows) as "row")'
         self.db.execute(  # the names are the schema's
             f"insert into {table} ({names}) {source}",
@@ -551,3 +560,8 @@ def publish_if_missing(out: Path) -> None:
         raise StoreError(f"{out} is not the folder of a run: it has no {STORE}")
     with Store(out / STORE) as store:
         store.publish()
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no form for: a record's fields, anything else as text."""
+    return plain_row(value) if is_dataclass(value) else str(value)
