@@ -89,7 +89,6 @@ async def _turn_in_text(
 ) -> Turn:
     thinking, text = _turn_text(completion)
     prompt, schema = extraction_messages(text), extraction_schema(last_turn)
-    # At temperature 0: a reading, of which there should be one.
     reply = await ask(prompt, schema, temperature=0.0)
     repaired = False
     try:
@@ -196,7 +195,6 @@ def _checked_record(reply: Completion, text: str, last_turn: bool) -> Reading[Ex
     # After the record's own faults: the text is at fault only where the record is right.
     if not diagnoses and not isinstance(action, Commit):
         raise NoAction("it names no disease that it holds possible", text)
-    # Tests, not entries: 'CBC, CMP' is two.
     if not isinstance(action, Commit) and (count := len(single_tests(orders))) > MOST_TESTS:
         raise NoAction(f"it orders {count} tests; order the {MOST_TESTS} that matter most", text)
     if not _told_by(extracted.pivot, text):
@@ -211,7 +209,6 @@ def _checked_record(reply: Completion, text: str, last_turn: bool) -> Reading[Ex
 def _told_by(sentence: str, text: str) -> bool:
     """Whether a third of the longer words of `sentence` stand in `text`: a sentence of its own, but
     not about something else."""
-    # Short words stand in any text.
     words = [word for word in re.findall(r"\w+", sentence) if len(word) >= 5]
     text_words = set(re.findall(r"\w+", text))
     return 3 * sum(any(_same(word, another) for another in text_words) for word in words) >= len(
@@ -278,7 +275,6 @@ def _same(word: str, another: str) -> bool:
     common = next(
         (at for at, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
     )
-    # Six tenths alike at the beginning: endings of English words.
     return common >= max(4, 0.6 * max(len(a), len(b))) or (
         min(len(a), len(b)) >= 5 and OSA.distance(a, b, score_cutoff=1) <= 1
     )

@@ -223,7 +223,6 @@ def _faults(course: _Course, environment: ClinicalEnvironment, t_max: int) -> li
 
 def _tells(prose: str, test: DocumentedTest) -> bool:
     lines = (line.casefold().strip() for line in test.result.splitlines())
-    # Short lines ('Normal') stand in any prose by chance.
     return any(
         TOLD_LENGTH <= len(line) <= len(prose)
         and fuzz.partial_ratio(line, prose.casefold()) >= TOLD_AT
@@ -248,5 +247,4 @@ def _gold_turn(
 ) -> Turn:
     differential = tuple(Hypothesis(line.diagnosis, line.confidence) for line in part.differential)
     turn = Turn(number, part.reasoning, differential, part.pivot, tests, final_diagnosis, raw="")
-    # The same rendering as a played turn's, so that both can be trained on.
     return replace(turn, raw=render(turn))

@@ -57,8 +57,6 @@ class LlmClinician:
                     turn = await self._written(ask, observation)
                 except MalformedReply as fault:
                     ask.refused(fault)
-                    # Anew on the first prompt: with its own bad reply before it a model may repeat
-                    # it.
                     turn = replace(await self._written(ask, observation), repaired=True)
         except MalformedReply as error:
             ask.refused(error)
@@ -75,7 +73,6 @@ class LlmClinician:
         long is shortened in the stated order, and so are the prompts that follow."""
         turns, t_max, style = observation.turns, observation.t_max, observation.style
         write = write_turn if style == "free" else _write_reply
-        # Known before the call: in a last turn the grammar has no orders.
         number, last_turn = observation.number, must_commit(turns, t_max)
         # As often as the server names a smaller context; each time it gets strictly smaller.
         while True:
@@ -139,7 +136,6 @@ async def _write_reply(ask: _Ask, prompt: Sequence[Message], number: int, last_t
     except MalformedReply as fault:
         ask.refused(fault)
         repair = repair_messages(prompt, fault.raw, fault.message, last_turn)
-    # Marked: a repaired turn's first reply was outside the grammar.
     return replace(_turn_in_schema(await ask(repair, schema), number, last_turn), repaired=True)
 
 

@@ -282,5 +282,4 @@ def not_applicable(name: str, why: str) -> CheckResult:
 
 
 def _unique(names: Iterable[str]) -> list[str]:
-    # By the normalised name: 'PAN' in three sentences is one leak.
     return list({normalise(name): name for name in names}.values())

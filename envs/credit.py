@@ -181,7 +181,6 @@ def _dtc(
     if ruler is None or ruler.truth(environment) is None:
         return None
     return _lasting_gains(
-        # No node, no distance: unknown earns nothing, as the module says.
         [0.0 if measure.dtc is None else 2.0**-measure.dtc for measure in measures]
     )
 
@@ -197,7 +196,6 @@ def _rac(turns: Sequence[Turn], measures: Sequence[TurnReward]) -> list[float]:
     ]
     values = [None if measure.rac is None else measure.rac.value for measure in measures]
     return [
-        # Over all turns from the second: an unchanged differential earns nothing.
         0.0 if value is None else min(1.0, 2 ** (1 - value)) * news[at - 1] / (len(turns) - 1)
         for at, value in enumerate(values)
     ]

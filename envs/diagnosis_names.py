@@ -327,7 +327,6 @@ def _is_in_order(letters: str, word: str) -> bool:
 def _abbreviates_a_site(before: str, short: str) -> bool:
     """Whether 'MEC' behind '... of the left middle ear cleft' stands for the place alone."""
     site = _PREPOSITION.split(before)[1:]
-    # The first letters of its last words: 'MEC' of 'middle ear cleft'.
     letters = r"\w* ?".join(map(re.escape, short.casefold()))
     return bool(site) and re.search(rf"\b{letters}\w*$", site[-1].casefold().strip()) is not None
 
@@ -379,7 +378,6 @@ def is_disease(name: str) -> bool:
 
 def _is_general_disease(word: str) -> bool:
     """Whether a disease's name of one word is one of many diseases: 'carcinoma', 'hypokalemia'."""
-    # 'Hypokalemia' is a finding of many diseases.
     is_level = word.startswith(("hypo", "hyper")) and word.endswith("emia")
     return is_level or word in _GENERAL_DISEASES or word.endswith(("carcinoma", "plasia", "trophy"))
 
@@ -405,7 +403,6 @@ def declared_abbreviations(
     # An empty alternative would match everywhere.
     if not spelt:
         return ()
-    # One pattern for all names: a report is searched once.
     either = "|".join(r"[\s-]+".join(map(re.escape, name.text.split())) for name in spelt.values())
     declared = re.findall(rf"((?i:{either})s?)\s+\(([A-Z][A-Za-z0-9-]{{1,7}})[),;]", text)
     return tuple(
@@ -447,7 +444,6 @@ def _without_scan_errors(text: str) -> str:
     """`text` without invisible characters, and with letters where a scanner saw digits."""
     if not text.isascii():
         text = "".join(c for c in text if unicodedata.category(c) != "Cf")
-    # 0 is an 'o', 1 an 'l'.
     return _MISREAD_DIGIT.sub(lambda match: "ol"[int(match[0])], text)
 
 

@@ -105,7 +105,6 @@ def is_documented(result: str) -> bool:
     >>> [is_documented(text) for text in ("Not conducted.", "MRI pelvis.", "The tube was broken")]
     [False, False, False]
     """
-    # One sentence with a result is enough: the others may say what was not done.
     return any(not _is_void(text) and not _weighs_as_none(text) for text in _statements(result))
 
 
@@ -131,7 +130,6 @@ def without_void(text: str) -> str:
             sentences and (last := sentences[-1].strip(" .;()[]")) and _says_nothing_written(last)
         ):
             sentences.pop()
-        # An empty line parts sections, and stays.
         if sentences or not line.strip():
             lines.append(label + " ".join(sentences))
     return "\n".join(lines)

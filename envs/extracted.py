@@ -174,7 +174,6 @@ def grounded_sentences(text: str, source: Report) -> tuple[str, list[str]]:
             lost.append(sentence)
             continue
         words = source.words(span)
-        # Without its stop a sentence would run into the next one.
         grounded.append(words if words.endswith((".", "!", "?", ";", ":")) else words + ".")
     # Once each: parts of a report overlap, and models repeat.
     return " ".join(dict.fromkeys(grounded)), lost
@@ -223,13 +222,11 @@ def called_alike(text: str, diagnosis: str, name: str) -> bool:
     >>> called_alike("Erythema ab igne comes of heat.", "Erythema ab igne", "heat")
     False
     """
-    # The two names may stand on two lines.
     line = " ".join(text.split())
     pairs = [(second, name) for second in (diagnosis, *names_of(diagnosis))]
     return any(
         re.search(rf"\b{re.escape(a)}{_ALSO}{re.escape(b)}\b", line, re.IGNORECASE)
         for one_name, two in pairs
-        # Either may stand first: 'Malta fever (brucellosis)'.
         for a, b in ((one_name, two), (two, one_name))
     )
 

@@ -176,7 +176,6 @@ def _without_elsewhere(text: str, has_abstract: bool) -> str:
     characters = preamble = 0
     for line in text.splitlines(keepends=True):
         before = blank, top
-        # A section goes on until the next heading.
         blank, top = _section_of_line(line.strip(), blank, top)
         if (
             not preamble

@@ -40,7 +40,6 @@ _NO = phrase_pattern("no | not | without | never | negative for")
 _BROUGHT_ALONG = phrase_pattern(
     "history | contact | exposure | exposed | travel* | known | recent | previous | prior | cause"
 )
-# A 'no' further before belongs to another clause.
 _DENIED_CHARACTERS = 60
 """Characters behind a 'no' within which it denies: our choice."""
 _EXPOSURE = phrase_pattern(
@@ -59,7 +58,6 @@ _RELATIVES = (
 )
 RELATIVE = re.compile(
     phrase_pattern(_RELATIVES).pattern
-    # A family doctor is no relative.
     + r"|\bfamil\w+(?! (?:doctor|physician|practitioner|medicine))\b",
     re.IGNORECASE,
 )
@@ -141,7 +139,6 @@ def mentions_in(text: str, names: tuple[DiagnosisName, ...], case: StructuredCas
         Mention(name, sentence, _excuse(name, sentence, names, case))
         for sentence in sentences_of(text)
         for name in candidates
-        # A name over two sentences is no mention.
         if tells(sentence, name)
     ]
 

@@ -285,7 +285,6 @@ def word_score(ordered: Profile, candidate: Name, result: frozenset[str]) -> flo
     stated = _content(name) - candidate.inferred
     common, inferred = words & stated, words & candidate.inferred
     is_nested = ordered.terms <= name.terms or name.terms <= ordered.terms
-    # Such a test is the same only where it looks for the same.
     if ordered.kinds and ordered.kinds <= SOUGHT:
         sought = ordered.terms - _CLASSES
         is_nested = is_nested or names_sought(ordered.terms - name.terms, result)

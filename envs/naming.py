@@ -41,7 +41,7 @@ def _by_word(section: str) -> dict[str, str]:
     }
 
 
-# '~' joins the words of a form, so that later phrases do not match inside it.
+# '~' joins the words of a form, so that no later phrase runs across its border.
 _PHRASES = [(form.replace(" ", "~"), phrase_pattern(table)) for form, table in TABLE["phrases"]]
 _LEFT_OUT = [pattern for form, pattern in _PHRASES if not form]
 _CONTRAST = phrase_pattern(TABLE["contrast"])
@@ -217,7 +217,6 @@ def profile(name: str) -> Profile:
     regions = frozenset(REGIONS[token] for token in tokens if token in REGIONS)
     if "cervical" in tokens and kinds & (IMAGING | {"fna"}):
         regions |= {"neck"}
-    # What is left over is what is measured or looked for.
     special = _IGNORED | KINDS | _SIDES | _MATERNAL | _REPEATED | _SPECIMENS.keys() | REGIONS.keys()
     return Profile(
         text=text,

@@ -168,7 +168,6 @@ class Oracle:
         ordered = profile(parsed.text)
         # Before it is split: the name of an entry may itself hold an 'and'.
         match = self._by_name(ordered) or (self._by_panel(ordered) if ordered.canonical else None)
-        # Each test by itself, without the whole: 'CBC, unicorn test' gets the CBC.
         matches = [match] if match else self._match_all(parsed.parts)
         if not matches and len(parsed.parts) > 1:
             matches = self._match_all((parsed.text,))
@@ -234,7 +233,6 @@ class Oracle:
     def _exact(self, ordered: Profile) -> Match | None:
         """The entry of that name, and the others that name the same test by the tables."""
         names = [name for name in self._names if name.of_entry]
-        # 'CK on day 5' is 'CK (day 5)'.
         wording = _without_prepositions(ordered.text)
         exact = {n.entry for n in names if _without_prepositions(n.profile.text) == wording}
         if not exact or not ordered.text:
@@ -535,7 +533,6 @@ def _answers(entry: Entry, ordered: Profile, parts: frozenset[str]) -> bool:
             return True
         if not ordered.canonical:
             return False
-    # A value in urine is none in blood.
     if (
         entry_profile.specimen and entry_profile.specimen != ordered.specimen
     ) or ordered.kinds & SAMPLED:

@@ -105,7 +105,6 @@ def patients_in(text: str) -> tuple[str, ...]:
     for pattern in (_HEADING,) if len(text) > _LONG else (_SHORT, _NUMBERED, _HEADING):
         names = [_capitalised(" ".join(match.groups())) for match in pattern.finditer(text)]
         if len(set(names)) > 1:
-            # By what they are called: one patient called 'Case 1' twice is one.
             return tuple(dict.fromkeys(names))
     start = _LABEL_OF_PATIENT.match(text)
     # At the beginning alone: further on 'two sisters' are the patient's family.
@@ -170,7 +169,6 @@ def parts_by_patient(text: str) -> dict[str, str]:
         elif not names or not _COUNT.search(_PERSON_NAME.sub("", line)):
             pieces.append((owner, line))
     patients = list(dict.fromkeys(name for name, _ in pieces if name))
-    # One name alone tells no one apart.
     if len(patients) < 2:
         return {}
     return {

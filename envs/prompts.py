@@ -26,7 +26,6 @@ from medaction.words.versions import version_of
 RECENT = 2
 """Of how many turns the model sees its own reasoning again."""
 
-# Texts in files, so that a prompt can be read and changed as one piece.
 _FOLDER = files("medaction.envs").joinpath("prompts")
 _TEXTS = {
     file.name: file.read_text(encoding="utf-8")
@@ -140,7 +139,6 @@ def _rendered(
     ]
     record = [
         {"number": turn.number, "lines": list(_record_lines(turn, limits.earlier_result, cut))}
-        # The last turn's results are shown apart, as new.
         for turn in turns[:-1]
         if turn.answers
     ]

@@ -218,7 +218,7 @@ class _Cutter:
         if demographics is None or COMPLAINT.search(label):
             return sentence
         head = sentence[: demographics.end()]
-        # 'A 19-year-old with Marfan syndrome': what must stay leaks; the case is refused.
+        # What must stay leaks itself: the case is refused.
         if self.leaks(head):
             return sentence
         parts = _PREDICATE.split(sentence[demographics.end() :])
@@ -265,7 +265,6 @@ class _Cutter:
         text = re.sub(r"^(?:and|but) ", "", " ".join(stays)).rstrip(" ,;")
         if not text:
             return ""
-        # A sentence needs its stop again where its end was cut.
         if removed[-1] == clauses[-1] and not text.endswith((".", "!", "?", "。")):
             text += "."
         return text if stays[0] == clauses[0] else text[0].upper() + text[1:]
@@ -332,7 +331,6 @@ class _Cutter:
         findings = {word: test for word, test in findings.items() if word not in self.complaint}
         statement = result_told(text)
         if findings:
-            # The tests that are named come first; a finding adds only tests that were not named.
             named = statement.tests if statement else ()
             known = {canonical_of(name) for name in named}
             others = (test for test in findings.values() if test not in known)
@@ -397,14 +395,12 @@ def redact(report: CaseReport, case: StructuredCase) -> Redacted:
     cutter = _Cutter(report, case)
     observation = case.initial_observation
     lines = observation.splitlines()
-    # The first line's first sentence says who the patient is.
     remainder = [cutter.line(line, number == 0) for number, line in enumerate(lines)]
     text = "\n".join(
         new for new, old in zip(remainder, lines, strict=True) if new or not old.strip()
     )
     if text == observation:
         return Redacted(case)
-    # Only real cuts count: what moved to the menu is not lost.
     share = sum(map(len, cutter.cut)) / len(observation)
     if share > MOST:
         return Redacted(case, share=share)

@@ -209,7 +209,6 @@ def _differential_rows(differential: Any, info: ValidationInfo) -> Any:
     if isinstance(rows, list) and len(rows) == 1 and isinstance(rows[0], list) and rows[0]:
         rows = rows[0] if isinstance(rows[0][0], dict) else rows
     if isinstance(rows, dict):
-        # {"1": {...}, "2": {...}}: keys that are ranks say nothing more.
         ranks = all(key.isdecimal() for key in rows)
         rows = [*rows.values()] if ranks else [[name, value] for name, value in rows.items()]
     if not isinstance(rows, list):
@@ -609,7 +608,6 @@ def parse_reply(text: str, number: int, last_turn: bool) -> Turn:
         thinking=reading.thinking,
         usage=mended_usage(reading.mended, text),
     )
-    # Trained on is one form, however the model wrote it.
     return replace(turn, raw=render(turn))
 
 

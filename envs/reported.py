@@ -42,7 +42,6 @@ def clauses(result: str) -> tuple[str, ...]:
         .casefold()
         .translate(_SIGNS)
     )
-    # 'Factor V, VIII and XI' names each test whole, as an order does.
     text = _LISTED_CODES.sub(_name_each_code, name_each_function(text))
     pieces = (clause.strip() for clause in _VALUE_END.split(text))
     return tuple(filter(None, pieces))
@@ -103,7 +102,6 @@ def _gives(
     # 'ALT pending' gives no value, though a number may follow.
     if is_undone(before[-25:] + mention[0] + after.partition(",")[0][:60]):
         return False
-    # The nearest fluid before the name, within its phrase: 'urine sodium 20'.
     near = re.findall(r"[a-z]+", re.split(r"[,;:(]", before)[-1])[-5:]
     fluid = next((specimen_of(word) for word in reversed(near) if specimen_of(word)), None)
     if fluid not in (None, specimen, "blood"):

@@ -145,7 +145,6 @@ def result_told(clause: str) -> Statement | None:
     >>> result_told("CT was planned"), result_told("she takes 5 mg of iron a day")
     (None, None)
     """
-    # The words stay as they were; only the reading leaves the adjective out.
     statement = _statement(_PROVEN.sub("", clause))
     return statement and Statement(clause, statement.tests)
 
@@ -313,7 +312,6 @@ def _retells(test: DocumentedTest, text: str, complaint: str) -> bool:
     in the names of the tests nor in the complaint.
     """
     words = _telling_words(test.result, test.name, complaint)
-    # Two words: one alone ('mass') is in many findings.
     return len(words) >= 2 and any(
         len(words & shared) >= 2 and any(same_test(name, test.name) for name in names)
         for shared, names in _findings(text)
@@ -411,7 +409,6 @@ def _findings(text: str) -> tuple[tuple[frozenset[str], tuple[str, ...]], ...]:
 def _content_words(text: str) -> frozenset[str]:
     """The words of five letters and more that tell something, by their first six letters."""
     words = re.findall(r"[^\W\d_]{5,}", text.casefold())
-    # Six letters: 'thickened' and 'thickening' are one finding.
     return frozenset(singular(word)[:6] for word in words if word not in _COMMON)
 
 

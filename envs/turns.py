@@ -45,7 +45,6 @@ class Turn:
     @property
     def leader(self) -> str:
         """b_t(1): the final diagnosis where the turn commits, else the top of the differential."""
-        # The same reading wherever b_t(1) is measured: DTC, RAC and the judges.
         return self.final_diagnosis or self.differential[0].diagnosis
 
 

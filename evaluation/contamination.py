@@ -267,7 +267,7 @@ def _rare_shingles(cases: Sequence[SetCase]) -> list[tuple[int, set[str]]]:
     of_case: list[set[str]] = [set() for _ in cases]
     for row, shingles in texts:
         of_case[row] |= shingles
-    # Copies bear every shingle twice: counted apart, their own words would look common.
+    # Counted once a patient: else the words that copies share would look common.
     of_patient = defaultdict[int, set[str]](set)
     for patient, shingles in zip(_patients(of_case), of_case, strict=True):
         of_patient[patient] |= shingles

@@ -51,6 +51,7 @@ language model that judges has no entry: nobody has measured yours."""
 
 def measured_judge(key: str) -> MeasuredJudge | None:
     """What is known of the judge of a key (`medaction.evaluation.judges.judge_key`)."""
+    # By the key's beginning: the hash of the graphs that follows changes no rule.
     return next((known for name, known in MEASURED.items() if key.startswith(name)), None)
 
 

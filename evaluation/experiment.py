@@ -96,6 +96,7 @@ def power_statement(pool: Pool, cases: int, seeds: int, runs: int) -> str:
         return f"{size:.3f}" if size < 1 else "none: an accuracy cannot differ by so much"
 
     rows = [
+        # Arms that share every record cannot differ: the effect needed is then larger than any.
         [f"{one} and {other}", f"{share:.0%}", words(smallest / max(1e-9, 1 - share))]
         for (one, other), share in pool.shared.items()
     ]

@@ -126,6 +126,7 @@ async def judge_failures(store: Store, links: Linked, model: Teacher) -> tuple[p
         *(ask(path) for path in paths(store, links) if path.trajectory.trajectory_id in unjudged)
     )
     rows = [{"trajectory_id": id_} | verdict for id_, verdict in _verdicts(store, key).items()]
+    # Named: without any verdict there are no rows that tell the types.
     schema = {"trajectory_id": pl.String(), **{mode: pl.Boolean() for mode in MODES}}
     frame = wrong.select("trajectory_id", "case_id", "model", "wrong").join(
         pl.DataFrame(rows, schema=schema), on="trajectory_id", how="inner"

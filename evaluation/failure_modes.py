@@ -73,6 +73,7 @@ def _disease_pairs(path: Path):
     tops = [turn.top for turn in path.course.turns]
     yield from ((a, b) for a, b in pairwise(tops) if a is not None and b is not None)
     if path.course.truth is not None:
+        # From the truth, as `dtc` asks: hops grow from the first node.
         yield from ((path.course.truth, top) for top in tops if top is not None)
 
 

@@ -113,12 +113,13 @@ def draw_hard_set(
     linker, encode = disease_linker(), remembering(load_encoder().encode)
     candidates = candidates_of([path / STORE if path.is_dir() else path for path in pool], linker)
     fit = rare_and_long(candidates, min_tests)
-    # Only what may be drawn is compared: the pool may be a hundred times as large.
+    # Only what may be drawn is compared: the pool may be far larger.
     fit_cases = [set_of(candidate.environment) for candidate in fit]
     sets: list[tuple[dict[str, Any], list[SetCase] | None]] = []
     for path in against:
         benchmark = read_set(path)
         sets.append((about(path, benchmark), benchmark))
+    # At last the pool with itself: one patient may be in it under two ids.
     sets.append(({"path": "the pool itself", "cases": len(fit)}, None))
     excluded: dict[str, str] = {}
     compared: list[dict[str, Any]] = []
@@ -392,6 +393,7 @@ def _as_case(candidate: HardCase) -> dict[str, Any]:
         "initial_observation": world.initial_observation,
         "diagnosis": world.diagnosis,
         "diagnosis_synonyms": list(world.synonyms),
+        # A source's own word may be none that the case format takes.
         **({"body_system": candidate.body_system} if candidate.body_system in BODY_SYSTEMS else {}),
         **(
             {"disease_type": candidate.disease_type}
@@ -399,6 +401,6 @@ def _as_case(candidate: HardCase) -> dict[str, Any]:
             else {}
         ),
         "rare": True,
-        "evaluation_only": True,
+        "evaluation_only": True,  # read again as a case, it is never trained on
         "tests": tests,
     }

@@ -39,6 +39,7 @@ def gains(store: Store, links: Linked) -> pl.DataFrame:
                 "known": before is not None and after is not None,
             }
             if before and after:
+                # Both floored: a truth that was named with 0 has no logarithm.
                 ratio = max(after.probability, FLOOR) / max(before.probability, FLOOR)
                 row |= {
                     "probability": after.probability - before.probability,

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# As many as hues: in print without colour a line is told by its mark.
 MARKS = ("o", "s", "^", "D", "v", "P")
 GREY = "#8A8A8A"
 

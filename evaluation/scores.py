@@ -89,6 +89,7 @@ def measures(scores: Sequence[Score], cases: Sequence[str], runs: int) -> list[M
         scored_runs = by_run[~np.isnan(by_run)]
         mean = float(scored_runs.mean()) if scored_runs.size else None
         sd = float(scored_runs.std(ddof=1)) if scored_runs.size > 1 else None
+        # F1 of means has no value a case: what is counted is the F1 of each.
         is_scored = ~np.isnan(table[_COLUMN[name]])
 
         def of_sample(rows: np.ndarray, name: str = name) -> np.ndarray:
@@ -114,6 +115,7 @@ def wilson(share: float, n: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share of `n` independent cases (1927). 0 of 20: 0 to 0.161."""
     middle = (share + Z_95**2 / (2 * n)) / (1 + Z_95**2 / n)
     half = Z_95 * math.sqrt(share * (1 - share) / n + Z_95**2 / (4 * n**2)) / (1 + Z_95**2 / n)
+    # Rounding may pass 0 or 1 by a last bit.
     return max(0.0, middle - half), min(1.0, middle + half)
 
 

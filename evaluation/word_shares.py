@@ -91,6 +91,6 @@ def exchanged_words() -> frozenset[Words]:
     return frozenset(
         pair
         for pair, count in terms.items()
-        # Opposites replace each other, too: 'increased' and 'decreased' are no synonyms.
+        # Opposites replace each other, too: 'upper' and 'lower' are no synonyms.
         if count >= EXCHANGED and min(map(len, pair)) > 2 and not opposition(*sorted(pair))
     )

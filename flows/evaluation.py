@@ -174,7 +174,8 @@ def passes_of(settings: EvaluationSettings, ready: Services | None = None) -> li
             continue
         model = Teacher.parse(name)
         # Repeats at 0 would agree with themselves and say nothing of how sure the judge is.
-        model = model.model_copy(update={"temperature": 0.0 if settings.repeats == 1 else 1.0})
+        if "temperature" not in model.model_fields_set:
+            model = model.model_copy(update={"temperature": 0.0 if settings.repeats == 1 else 1.0})
         key, server = judge_key(model, ""), ready.reach(model) if ready else model
         passes += [JudgePass(key, server, repeat) for repeat in range(settings.repeats)]
     return passes

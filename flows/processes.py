@@ -45,10 +45,13 @@ def wait_ready(server: subprocess.Popen[bytes], url: str, log_file: Path, server
         if server.poll() is not None:
             break
         try:
-            if httpx.get(f"{url}/health", timeout=2).status_code == 200:
+            # Without the environment's proxy, which would be asked for this machine, too.
+            answer = httpx.get(f"{url}/health", timeout=2, trust_env=False)
+            if answer.status_code == 200:
                 return
         except httpx.TransportError:
-            time.sleep(0.3)
+            pass  # it does not listen yet
+        time.sleep(0.3)
     raise MedactionError(
         f"{server_name} did not start; its last words:\n{log_file.read_text()[-1500:]}"
     )

@@ -120,9 +120,8 @@ def local_models() -> Iterator[Callable[[Teacher], Teacher]]:
                     serve_folder(teacher) if teacher.folder else start_local(teacher)
                 )
             server = servers[weights]
-            return teacher.model_copy(
-                update={"model": server.model, "api_base": server.api_base, "gguf": server.gguf}
-            )
+            reached = ("model", "api_base", "gguf", "in_flight", "timeout_s")
+            return teacher.model_copy(update={name: getattr(server, name) for name in reached})
 
         yield reach
 

@@ -1,6 +1,7 @@
 """What made a run: the versions that its store records."""
 
 import platform
+import shutil
 import subprocess
 from functools import cache
 from importlib.metadata import version
@@ -17,7 +18,7 @@ def code_version() -> str:
     """The package's version, and the commit when it runs from a checkout ('+' marks uncommitted
     changes)."""
     root = Path(__file__).resolve().parent.parent
-    if not (root / ".git").exists():
+    if not (root / ".git").exists() or shutil.which("git") is None:
         return version("medaction")
     git = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=10"]
     described = subprocess.run(git, capture_output=True, text=True)

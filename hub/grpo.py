@@ -73,6 +73,11 @@ def prepare_episodes(settings: TrainSettings) -> dict[str, Any]:
             )
     load = Load(settings.max_length, settings.reply_tokens)
     settings, resources = fitting_the_machine(settings, base, load)
+    if settings.batch % resources["processes"]:
+        raise TrainError(
+            f"{settings.batch} episodes a step are no equal shares for {resources['processes']}"
+            " processes: take a multiple as --batch"
+        )
     worlds = [*cases.train.values()], [*cases.held_out.values()]
     ids = [[world.environment_id for world in side] for side in worlds]
     report = {

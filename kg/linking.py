@@ -228,6 +228,7 @@ class Linker:
                 family = without_number(variant)
                 for name in (*other_class(variant), *other_class(family)):
                     if (node := self._bearers.labels.get(name)) is not None:
+                        # Without the number of its type the name is that of the whole family.
                         return self._link(text, node, "synonym" if family == variant else "broader")
         return None
 

@@ -157,6 +157,7 @@ def rac_pairs(courses: Iterable[Course]) -> Iterator[tuple[int, int]]:
     """Every (test, changed diagnosis) whose distance equation 4 asks for, as often as it does."""
     for course in courses:
         for before, after in pairwise(course.turns):
+            # (test, diagnosis), as `rac` asks: the hops of one test serve all diagnoses.
             yield from product(
                 _known_nodes(before.tests), changed_nodes(before.differential, after.differential)
             )

@@ -48,6 +48,7 @@ def read_maxo(folder: Path) -> list[Observed]:
     path = _file(folder, MAXO_ANNOTATIONS)
     _, terms = read_terms(_file(folder, MAXO_TERMS))
     labels: dict[str, str] = {}
+    # Dicts for sets: in a set's order, which no two processes share, the cached graph would be new.
     finds: dict[str, dict[str, None]] = defaultdict(dict)
     for line, row in _rows_of_source(path, ("hpo_id", "predicate_id", "maxo_id", "maxo_label")):
         if not row["hpo_id"].startswith("HP:") or not row["maxo_id"].startswith("MAXO:"):

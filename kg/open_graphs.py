@@ -67,6 +67,7 @@ class Catalogue:
 
     def add(self, entity: Entity) -> None:
         name = _key(entity.type, entity.name)
+        # Under the one name that stands for all that mean the same: a later entry joins this node.
         node = self.by_key.setdefault(self.same.get(name, name), len(self.rows))
         if node == len(self.rows):
             self.rows.append(
@@ -295,6 +296,7 @@ def _test_edges(catalogue: Catalogue, names: dict[str, list[int]]) -> Iterator[t
         for name in test.diseases:
             if not names.get(normalise(name)):
                 raise BadTable(TESTS, test.line, f"{test.name!r}: no disease is called {name!r}")
+            # The first bearer: curated diseases stand before rare ones that share the name.
             yield node, names[normalise(name)][0]
 
 
@@ -350,6 +352,7 @@ def with_observed(graph: Graph, observed: Sequence[Observed]) -> Graph:
             names += [(node, name) for name in procedure.names[1:]]
         # A finding that this HPO no longer has, or that a newer one added, has no node.
         edges += [(node, findings[finding]) for finding in procedure.finds if finding in findings]
+    # A name of its own: links are kept by it, and those to the plain graph are others.
     name = "+".join(
         [graph.name, *sorted({procedure.id.partition(":")[0].lower() for procedure in observed})]
     )

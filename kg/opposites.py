@@ -76,7 +76,7 @@ def opposition(one: str, other: str) -> Opposition:
     texts = [_NO_OPPOSITE.sub(" ", normalise(text)) for text in (one, other)]
     for pair in OPPOSITES:
         here, there = (_said(text, pair) for text in texts)
-        # A name that says both ('acute on chronic') contradicts neither.
+        # A name that says both ('acute and chronic cholecystitis') contradicts neither.
         if len(here) == len(there) == 1 and here != there:
             return "opposite"
     if any(

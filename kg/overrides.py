@@ -97,6 +97,7 @@ def read_overrides(path: Path) -> Overrides:
 def _lines_of_overrides(path: Path) -> Iterable[tuple[int, Mapping[str, str]]]:
     # Spreadsheets put a byte order mark before UTF-8.
     with path.open(encoding="utf-8-sig", newline="") as file:
+        # Strict: an unclosed quote is an error, not the rest of the file in one field.
         reader = csv.DictReader(file, strict=True)
         if reader.fieldnames not in (["text", "node_id"], ["text", "node_id", "type"]):
             raise BadTable(path, 1, "the columns must be text, node_id and, if wished, type")

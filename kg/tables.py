@@ -25,6 +25,7 @@ class BadTable(MedactionError, ValueError):
 def rows(path: Path, columns: list[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """(line, row) for every row of a table with exactly these columns. Raises BadTable."""
     with path.open(encoding="utf-8", newline="") as file:
+        # Strict: an unclosed quote is an error, not the rest of the file in one field.
         reader = csv.DictReader(file, strict=True)
         if reader.fieldnames != columns:
             raise BadTable(path, 1, f"the columns must be {', '.join(columns)}")
@@ -72,6 +73,7 @@ def _common_disease(line: int, row: dict[str, str]) -> CommonDisease:
             line,
             f"{row['name']!r}: findings are 'label:share', weight is a number",
         ) from error
+    # A finding that no patient shows is left out of the table, not written with 0.
     if not normalise(row["name"]) or not all(0 < share <= 1 for share in findings.values()):
         raise BadTable(
             COMMON_DISEASES, line, f"{row['name']!r}: a name is missing or a share is not in 0..1"

@@ -68,6 +68,7 @@ def read_tests(path: Path) -> list[TestEntry]:
     entries = [_entry(path, line, row) for line, row in rows(path, COLUMNS_OF_TESTS)]
     owners: dict[str, str] = {}
     for entry in entries:
+        # A set: two spellings of one test may be one normalised name.
         for name in {normalise(name) for name in entry.names}:
             if owners.setdefault(name, entry.name) != entry.name:
                 raise BadTable(path, entry.line, f"{name!r} already names {owners[name]!r}")

@@ -46,7 +46,6 @@ def threshold_of(graph: Graph) -> GraphThreshold:
         except (ValueError, KeyError, TypeError) as error:
             remedy = "delete it and run `medaction kg calibrate` again"
             raise BadTable(file, 1, f"is damaged ({error}): {remedy}") from error
-    # Before `is_open`: that asks for tables which the paper's graphs do not have.
     if is_papers(graph):
         return GraphThreshold(THRESHOLD, "the paper's, for this graph")
     if graph.is_open:

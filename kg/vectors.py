@@ -62,11 +62,12 @@ def cached_vectors(names: list[str], encoder: LinkingEncoder) -> np.ndarray:
     if new_names:
         log.info("encoding %d names for linking (once; kept in %s)", len(new_names), path)
         for start in range(0, len(new_names), _CHUNK):
-            # float16 halves the file; only the order of the nearest names matters.
+            # float16 halves the file.
             chunk = new_names[start : start + _CHUNK]
             vectors |= zip(chunk, encoder.names(chunk).astype(np.float16), strict=True)
             log.info("encoded %d of %d names", start + len(chunk), len(new_names))
         _write_vectors(path, vectors)
+    # Reshaped, so that no name at all is still a table of two dimensions.
     return np.array([vectors[name] for name in names], dtype=np.float32).reshape(
         -1, encoder.dimension
     )

@@ -79,7 +79,7 @@ class CallSettings:
     """How this process reaches models; a worker process is given it (`configure`). `ledger` None:
     limits of this process alone.
 
-    The folder of the cache is by default `clinicians.call_cache.default_folder()`.
+    The folder of the cache is by default `medaction.llm.call_cache.default_folder()`.
     """
 
     cache: CacheMode = "off"

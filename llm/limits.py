@@ -146,7 +146,7 @@ class Ledger(Protocol):
     async def end(self, ended: Ended) -> None: ...
 
     def spent_usd(self) -> dict[str, float]:
-        """By model, earlier runs included."""
+        """By teacher, earlier runs included."""
         ...
 
 

@@ -179,7 +179,12 @@ class Teacher(BaseModel):
                 parts = [part for part in Path(str(values["folder"])).parts if part != "model"]
                 stem = parts[-1] if parts else LOCAL
             # Cut to the pattern of `name`: it stands in file names and ids.
-            values = {**values, "name": re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-")[:64]}
+            name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-")[:64]
+            if stem and not name:
+                raise ValueError(
+                    f"{model[:60]!r} has no Latin letter to be named by: add ;name=NAME"
+                )
+            values = {**values, "name": name}
         return values
 
     @field_validator("model")
@@ -318,14 +323,14 @@ def _settings(text: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
     left_out: list[str] = []
     for setting in filter(None, (part.strip() for part in text.split(";"))):
-        name, equals, value = setting.partition("=")
+        name, equals, value = (part.strip() for part in setting.partition("="))
         if not equals:
             raise ValueError(f"{setting[:40]!r} is no setting: write NAME=VALUE, as in seed=none")
         # 'structured=none' is a value; 'seed=none' means that the parameter is not sent.
         if value == "none" and name in LEFT_OUT:
             left_out.append(name)
         else:
-            values[name.strip()] = value.strip()
+            values[name] = value
     return values | ({"left_out": left_out} if left_out else {})
 
 

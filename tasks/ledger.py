@@ -104,7 +104,7 @@ class RayLedger:
             await asyncio.shield(self._send())
 
     def spent_usd(self) -> dict[str, float]:
-        """By model, earlier runs included; empty where the actor is gone, or does not answer for
+        """By teacher, earlier runs included; empty where the actor is gone, or does not answer for
         2 s: a cluster that is lost must not hold up a run's end."""
         try:
             spent: Any = ray.get(self._keeper.spent_usd.remote(), timeout=2)

@@ -186,3 +186,14 @@ def test_servers() -> None:
     assert Teacher.parse("openai/gpt-5.4-mini").servers == ("openai",)
     fields = {"model": "hosted_vllm/m", "api_base": "http://a/v1", "mirrors": ["http://b/v1"]}
     assert Teacher.model_validate(fields).servers == ("http://a/v1", "http://b/v1")
+
+
+def test_spaces_around_a_setting_do_not_count() -> None:
+    teacher = Teacher.parse("openai/x; seed = none ; temperature = 0.3")
+    assert (teacher.left_out, teacher.temperature) == (("seed",), 0.3)
+
+
+def test_a_model_without_latin_letters_needs_a_name() -> None:
+    with pytest.raises(ValueError, match="add ;name=NAME"):
+        Teacher.parse("openai/模型@http://127.0.0.1:1/v1")
+    assert Teacher.parse("openai/模型@http://127.0.0.1:1/v1;name=own").name == "own"

@@ -14,10 +14,12 @@ import pytest
 
 from medaction.evaluation.case_sets import mark_dataset
 from medaction.flows.dataset import push, write_dataset
+from medaction.flows.repositories import upload
 from medaction.flows.settings import DistillSettings
 from medaction.trajectories.labels import Label, add_label
 from medaction.trajectories.migrations import MIGRATIONS, SCHEMA_VERSION
 from medaction.trajectories.store import Store
+from medaction.words.errors import MedactionError
 
 
 @pytest.fixture
@@ -168,6 +170,15 @@ def test_the_card_loads_and_its_header_names_what_is_there(run: Path):
         assert word in text
 
 
+def test_a_hub_that_does_not_answer_is_named_and_not_taken_for_prefect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    (tmp_path / "v1").mkdir()
+    with pytest.raises(MedactionError, match=r"a/b could not be written at http://127.0.0.1:9: "):
+        push(tmp_path / "v1", "a/b", really=True)
+
+
 def test_pushing_is_shown_before_it_is_done(run: Path):
     shown = push(run / "dataset", "somebody/something", really=False)
     assert any(line.startswith("train.parquet") for line in shown)
@@ -196,3 +207,8 @@ def test_a_store_of_an_earlier_schema_is_brought_up_to_date_and_kept_beside(run:
         )
     command = [sys.executable, "-m", "medaction.cli.main", "export", "--out", str(run)]
     assert "unchanged" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_a_name_that_no_hub_takes_is_one_line(run: Path):
+    with pytest.raises(MedactionError, match="could not be written"):
+        upload(run / "dataset", "me/-bad-", "dataset", "a version")

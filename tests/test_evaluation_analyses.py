@@ -25,7 +25,7 @@ from medaction.evaluation.played import endings
 from medaction.evaluation.plots import save
 from medaction.evaluation.results import FORMAT, QUERY
 from medaction.flows.evaluation import _condition_of
-from medaction.trajectories.records import RolloutSpec
+from medaction.trajectories.records import Failure, RolloutSpec, now
 from medaction.trajectories.store import Store
 from tests.records import add_environment, environment, put_derived, report, trajectory, turn
 from tests.runs import rows
@@ -247,3 +247,13 @@ def test_a_distillation_is_analysed_and_left_as_it_was(
     told = pl.read_csv(tmp_path / "failure_mode_shares.csv")
     played = dict(rows(run, "select teacher, count(*) from current_trajectories group by all"))
     assert dict(told.select("model", "trajectories").iter_rows()) == played
+
+
+def test_a_verdict_resolves_that_there_was_none(store: Store) -> None:
+    ids, case_id = sorted(store.trajectory_ids()), environment().case_id
+    none = [Failure("judge", case_id, "NoVerdict", "", now(), "judge@1", id_) for id_ in ids]
+    store.add_rollouts("judge", case_id, [], none, "run-1")
+    row = {"trajectory_id": ids[0], "protocol": "paper", "judge": "judge@1", "repeat": 0}
+    judgement = judgement_json(Judgement(ComparedTests((), ()), True))
+    store.add_judgements([row | {"judgement": judgement}])
+    assert [failure.trajectory_id for failure in store.open_failures("judge")] == ids[1:]

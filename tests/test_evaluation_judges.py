@@ -3,6 +3,7 @@ offline judge by rules."""
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from medaction.evaluation.judges import LlmJudge, documented_text, fenced, judge
 from medaction.evaluation.judging import FAULT, is_complete, judge
 from medaction.evaluation.offline_judge import OfflineJudge, orders_in
 from medaction.evaluation.protocol import Requested, protocol
+from medaction.flows.evaluation import passes_of
+from medaction.flows.settings import EvaluationSettings
 from medaction.kg.encoder import load_encoder
 from medaction.llm.local_server import start_local
 from medaction.llm.replies import MalformedReply
@@ -443,3 +446,16 @@ def test_the_truth_as_the_last_of_ten_names_is_no_diagnosis(separator: str) -> N
     encode = load_encoder().encode
     assert not likeness(statement, ["Sarcoidosis"], disease_linker(), encode)
     assert likeness("Sarcoidosis", ["Sarcoidosis"], disease_linker(), encode)
+
+
+def test_a_stated_temperature_of_a_judge_holds(tmp_path: Path) -> None:
+    def temperatures(judge: str, repeats: int) -> set[float | None]:
+        settings = EvaluationSettings(
+            cases="cases", out=tmp_path, model="kg-screening", judges=[judge], repeats=repeats
+        )
+        return {judging.model.temperature for judging in passes_of(settings) if judging.model}
+
+    model = "openai/m@http://127.0.0.1:1/v1"
+    assert temperatures(model, 1) == {0.0}
+    assert temperatures(model, 3) == {1.0}
+    assert temperatures(f"{model};temperature=0.3", 3) == {0.3}

@@ -140,7 +140,7 @@ def test_a_models_episodes_are_measured_as_they_were_played(base: Path) -> None:
         assert row["readable"] == len(one.episode.turns) / len(replies)
 
 
-def test_what_cannot_be_played_is_refused(tmp_path: Path) -> None:
+def test_what_cannot_be_played_is_refused(base: Path, tmp_path: Path) -> None:
     case = json.loads((SAMPLES / f"{CASE}.json").read_text())
     (tmp_path / "case.json").write_text(json.dumps(case | {"evaluation_only": True}))
     with pytest.raises(BadCase, match="no model may be trained"):
@@ -149,6 +149,8 @@ def test_what_cannot_be_played_is_refused(tmp_path: Path) -> None:
         played_cases(settings(tmp_path, tmp_path / "out", batch=16))
     with pytest.raises(ValueError, match="no whole groups of 8"):
         settings(tmp_path, tmp_path / "out", batch=12)
+    with pytest.raises(TrainError, match="8 episodes a step are no equal shares for 3 processes"):
+        prepare_episodes(settings(base, tmp_path / "out", processes=3))
     with pytest.raises(ValueError, match="leave no room for a prompt"):
         settings(tmp_path, tmp_path / "out", reply_tokens=4096)
     with pytest.raises(ValueError, match="with grpo take method full, lora or qlora"):

@@ -16,6 +16,7 @@ import pytest
 from medaction.clinicians.make import make_clinician
 from medaction.envs.episode import Episode
 from medaction.envs.oracle import Oracle
+from medaction.flows.services import local_models
 from medaction.llm.local_server import LOCAL_TIMEOUT_S, SLOTS, start_local
 from medaction.llm.replies import MalformedReply
 from medaction.llm.teacher import Teacher
@@ -142,3 +143,11 @@ def rollout_or_fault(teacher: Teacher) -> Trajectory | BaseException | None:
         return one_rollout(teacher, t_max=2)
     except RolloutFailed as failed:
         return failed.__cause__
+
+
+def test_what_reaches_a_local_model_waits_for_its_slots(tiny: Teacher) -> None:
+    with local_models() as reach:
+        reached = reach(tiny)
+        assert (reached.in_flight, reached.timeout_s) == (SLOTS, LOCAL_TIMEOUT_S)
+        again = reach(tiny.model_copy(update={"name": "judge"}))
+        assert (again.api_base, again.name) == (reached.api_base, "judge")

@@ -1,7 +1,7 @@
 """From settings to running processes: check and prepare, start, watch, and what to do when they
 end.
 
-`prepare_samples` and `fit` are the two halves that the flow retries apart: a fit that died goes on
+`prepare_run` and `fit` are the two halves that the flow retries apart: a fit that died goes on
 from its newest whole checkpoint.
 """
 

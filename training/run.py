@@ -28,7 +28,7 @@ from medaction.training.progress import (
     shape_of,
     write_note,
 )
-from medaction.training.rows import Layout, Rows
+from medaction.training.rows import NO_TARGET, Layout, Rows
 from medaction.training.schedule import schedule
 from medaction.training.settings import TrainSettings
 from medaction.training.sharding import ShardedTrainer, share_out
@@ -216,7 +216,7 @@ class PackedTrainer(ShardedTrainer):
                 row = self._prepare_inputs(self.held_out[number])
                 row.pop("step_targets")
                 total = sums[names.index(self.datasets[number])]
-                total[1] += (row["targets"] != -100).sum()
+                total[1] += (row["targets"] != NO_TARGET).sum()
                 # The same precision as in training.
                 with self.compute_loss_context_manager():
                     total[0] += self.head.loss_of(self.model_wrapped, row)

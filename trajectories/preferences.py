@@ -207,6 +207,7 @@ def _candidate(
     gains = []
     for path in through.values():
         now = standing(path[turn.number - 1], nodes, goal)
+        # A last turn has no differential after it, and so no gain.
         then = standing(path[turn.number], nodes, goal) if len(path) > turn.number else None
         if now and then:
             gains.append(then.probability - now.probability)

@@ -143,5 +143,6 @@ def path_of(trajectory: Trajectory, by_id: dict[str, Trajectory]) -> tuple[Turn,
     # A branch of a branch shares what its parent shared, hence the recursion.
     if spec.parent_id is None:
         return trajectory.turns
+    # Cut at the launch point: the parent itself went on from there.
     prefix: Sequence[Turn] = path_of(by_id[spec.parent_id], by_id)[: spec.branch_turn]
     return (*prefix, *trajectory.turns)

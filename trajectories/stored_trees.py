@@ -68,6 +68,7 @@ def _trees(
         f" trajectories where {IN} order by branch_turn, trajectory_id",
         [environment_ids],
     )
+    # Without trajectories there is no lowest and no highest row to look between.
     turns = _turns_by_trajectory(store, environment_ids, columns) if rows else {}
     trees: dict[str, list[Trajectory]] = {}
     for row in rows:

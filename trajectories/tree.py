@@ -101,7 +101,6 @@ def branch_specs(
     )
     lacking = plan.launch_points - len(points)  # those already stored stay
     if lacking > 0 and plan.branches:
-        # Branches are launched from initial rollouts alone, as in the paper.
         roots = [trajectory for trajectory in planned if trajectory.spec.parent_id is None]
         points += [point for point in _ranked(roots, plan.launch, distance) if point not in points][
             :lacking

@@ -42,7 +42,6 @@ def tables_as_bullets(markdown: str) -> str:
         row = _ROW.fullmatch(line)
         cells = [cell.strip() for cell in row["cells"].split("|")] if row else []
         following = source[number + 1] if number + 1 < len(source) else ""
-        # A table ends with the first line that is no row: the next one has headings of its own.
         if not row:
             headings = []
             lines.append(line)

@@ -50,7 +50,6 @@ _DOINGS = (
 )
 _UNDONE = re.compile(
     phrase_pattern("pending | await* | planned | scheduled").pattern
-    # '(not) yet': a test still to come is as undone as one never made.
     + rf"|\b(?:not|never|without being) (?:yet )?{phrase_regex(_DOINGS, '')}"
     r"|\bno [^.;,]{2,60} levels? measured",
     re.IGNORECASE,

@@ -56,7 +56,6 @@ def canonical_names() -> dict[str, str]:
             words = " ".join(map(singular, name.split()))
             # 'urea/electrolytes' has lost its slash in `normalise`, and never had an 'and'.
             for form in (name, words, name.replace(" and ", " ")):
-                # A name that two tests have is the one's that stands first.
                 table.setdefault(form, canonical)
     return table
 

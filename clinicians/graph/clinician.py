@@ -86,20 +86,17 @@ class KgClinician:
         trust = np.exp(0.1 * np.random.default_rng(abs(seed - len(turns))).standard_normal())
         ranking = rank(observation.initial_observation, turns, TEMPER * float(trust))
         options = tests_worth_ordering(ranking, turns, self.aim, rng)
-        # The longer the work-up, the less sure it must be (PATIENCE).
         sure = SURE[self.aim] - PATIENCE * (len(turns) - 1)
         end = ""
         # Never at the first turn, which must order something.
         if turns and ranking.chance >= sure:
             end = "sure"
-        # Nothing left to order, or nothing more allowed.
         elif not options or must_commit(turns, observation.t_max):
             end = "exhausted"
         # Now and then one less, so that rollouts of one case differ.
         most = 0 if end else TESTS_IN_A_TURN[self.aim] - int(rng.integers(2))
         good = (option for option in options if option.score >= GOOD_ENOUGH * options[0].score)
         orders = list(good)[:most]
-        # Each test with the sign that it is ordered for: the reason stands in the text.
         aims = [
             f"{in_a_sentence(test.entry.name)} (for {in_a_sentence(name_of_key(test.sign))})"
             for test in orders

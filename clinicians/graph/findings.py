@@ -126,7 +126,6 @@ def _entry_of_phrase(words: list[str]) -> tuple[str, bool] | None:
 
 _CLAUSE_BORDER = re.compile(r"(?<!\b[A-Z])(?<!\bvs)\.(?=\s|$)|[;\n!?]")
 _SEGMENT_BORDER = re.compile(r"([,:()/]|\s-\s|\b(?:and|or|nor|as well as|plus)\b)", re.I)
-# 'Past medical history: ...' in any of its wordings.
 _PAST_LINE = re.compile(
     r"\s*(?:past|medical|surgical|social|obstetric\w*|other)\b[^:]*history\s*:", re.I
 )
@@ -171,11 +170,9 @@ def _clause(clause: str) -> Iterator[tuple[str, bool, bool]]:
         for start, end, (key, is_disease) in longest_matches(
             words, LONGEST_PHRASE, _entry_of_phrase
         ):
-            # 'Absent reflexes' is a finding itself: its 'absent' denies nothing.
             holds_negation = start < after and end > before  # 'absent reflexes', 'no appetite'
             affirmed = end <= before and not (negated or excluded)
             yield key, is_disease, bool(negation and holds_negation) or affirmed
-        # Goes on to the next segment, where `_carries` lets it.
         negated = negated or negation is not None
 
 

@@ -76,7 +76,6 @@ def load_model() -> Model:
     """The model, made once per process in about a second."""
     diseases = hypotheses()
     terms = {term for disease in diseases for term in disease.findings}
-    # Who has 'Microcytic anemia' has 'Anemia': terms count for all above them.
     above = {term: (term, *ancestors(term)) for term in terms}
     column = {term: at for at, term in enumerate(sorted(terms.union(*above.values())))}
     shares = _matrix(diseases, column, above)
@@ -210,7 +209,6 @@ def evidence_of(initial_observation: str, turns: Sequence[Turn]) -> list[Evidenc
                 # Denied in general says it of the special; told anywhere, it is not absent.
                 stated = key in present | general or bool(absent & ancestors(key))
             if not stated and key not in counted:
-                # Once, in the first source that tells it.
                 counted.add(key)
                 specific.append(finding)
         evidence.append(replace(source, findings=tuple(specific)))

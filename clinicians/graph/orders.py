@@ -75,7 +75,6 @@ def signs_of_tests() -> tuple[tuple[TestEntry, tuple[str, ...]], ...]:
 @cache
 def _signs() -> tuple[dict[str, int], np.ndarray]:
     """Every sign that a test can show, as a row of P(sign | d), shape (S, D)."""
-    # All signs as one matrix: a turn weighs every test.
     keys = list(dict.fromkeys(key for _, keys in signs_of_tests() for key in keys))
     return {key: at for at, key in enumerate(keys)}, np.array([chances(key) for key in keys])
 
@@ -124,7 +123,6 @@ def tests_worth_ordering(
             documented = (1 + sum(had)) / (2 + len(had))
             score = best * EASE[access().get(entry.name, "")] * chance * documented
             options.append(Choice(entry, float(score), signs[0]))
-    # `sorted` is stable: equal scores keep the table's order.
     return sorted(options, key=lambda choice: -choice.score)
 
 

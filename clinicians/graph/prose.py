@@ -52,7 +52,6 @@ def reasoning(ranking: Ranking, turns: Sequence[Turn], rng: np.random.Generator)
             yield sentence("unavailable", rng, tests=listed(map(in_a_sentence, unanswered)))
     elif ranking.findings:
         yield sentence("picture", rng, findings=listed_findings(ranking.findings[:9]))
-    # Leader and rival alone: a text that weighs all hypotheses says nothing.
     leader, rival = ranking.order[:2]
     effects = {finding: log_likelihood(finding) for finding in ranking.findings}
     difference = {finding: effect[leader] - effect[rival] for finding, effect in effects.items()}
@@ -98,7 +97,6 @@ def pivot(ranking: Ranking, options: Sequence[Choice], rng: np.random.Generator)
     """The pivot: the open sign that best tells the two leading hypotheses apart."""
     names, pair = names_of_leaders(ranking), ranking.order[:2]
     shares = {option.sign: chances(option.sign)[pair] for option in options}
-    # Between the two leaders, whatever the order was chosen for.
     sign = max(shares, key=lambda key: abs(shares[key][0] - shares[key][1]), default=None)
     if sign is None:
         return sentence("no question", rng, **names)

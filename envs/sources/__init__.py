@@ -57,6 +57,12 @@ FORMS = (
         case_json.read,
         case_json.is_case,
     ),
+    SourceForm(
+        "structured cases, one a line (.jsonl)",
+        (".jsonl",),
+        case_json.read_lines,
+        case_json.is_case,
+    ),
     SourceForm("phenopackets (.json)", (".json",), phenopackets.read, phenopackets.recognises),
     SourceForm("MedR-Bench cases (.json)", (".json",), medrbench.read, medrbench.recognises),
     SourceForm("plain text (.txt, .md, .html)", text.SUFFIXES, text.read),
@@ -161,7 +167,6 @@ def _cases_of_folder(path: Path, any_article: bool) -> Iterator[CaseReport | Bad
             yield BadCase(bad.reason, bad.message, bad.case_id, bad.path or str(file))
         except OSError as error:
             yield BadCase("unreadable", f"{file.name}: {error.strerror}", path=str(file))
-    # Last, so that what can be read is read first.
     yield from _files_of_no_form(path)
 
 

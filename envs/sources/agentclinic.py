@@ -242,7 +242,6 @@ def _single_spaced(text: str) -> str:
 def _answer(row: Any, path: Path, place: str) -> str:
     answers = row.get("answers")
     if isinstance(answers, list) and all(isinstance(answer, dict) for answer in answers):
-        # Exactly one: none or two make no truth.
         correct = [answer for answer in answers if answer.get("correct") is True]
         if len(correct) == 1:
             return text_at(correct[0], "text", path, f"{place} answers").strip()
@@ -267,7 +266,6 @@ def _notes(notes: str) -> tuple[tuple[DocumentedTest, ...], list[str], tuple[str
         label = match["label"].strip() if match else ""
         # The label's tests first: what stands behind it may name other tests.
         names = named_tests(label) or (named_tests(note) if not label else ())
-        # In this order: headings, examination, labelled tests, items under a heading, then prose.
         if note.endswith(":"):
             name = _FINDING_HEADER.fullmatch(note)
             header = name["test"] if name and _is_test(name["test"]) else ""
@@ -284,7 +282,6 @@ def _notes(notes: str) -> tuple[tuple[DocumentedTest, ...], list[str], tuple[str
                 left_out.append(f"no result documented: {note[:100]}")
             header = ""
         elif header and new_item:
-            # One entry for all items under the heading.
             before = f"{tests.pop().result}\n" if goes_on else ""
             tests.append(DocumentedTest(header, category_of(header), before + note))
             goes_on = True
@@ -309,7 +306,6 @@ def _items(notes: str) -> Iterator[tuple[str, bool]]:
     start, begins_item = 0, True
     for end in [*_NOTE_END.finditer(notes), None]:
         piece = notes[start : end.start() if end else len(notes)]
-        # Markdown's stars stand around labels here.
         note = _NEXT_HEADING.sub("", piece.replace("**", "").strip())
         if note:
             yield note, begins_item
@@ -407,7 +403,6 @@ def _lines_of_sections(sections: Mapping[str, Any], indent: str = "") -> Iterato
     """Sections as readable lines: 'Past Medical History: ...', nested ones indented below their
     heading."""
     for key, value in sections.items():
-        # A panel's values go on one line, as one result.
         if isinstance(value, Mapping) and not _is_panel(value):
             yield f"{indent}{_words_of_key(key)}:"
             yield from _lines_of_sections(value, indent + "  ")

@@ -48,7 +48,6 @@ def read(path: Path, any_article: bool = False) -> Iterator[CaseReport | BadCase
         listed = list_beside(path)
         with path.open("rb") as packed, gzip.GzipFile(fileobj=packed) as unpacked:
             counter = _Counter(unpacked, packed, path.name)
-            # The first header is bounded too.
             counter.allow(MAX_HEADER_BYTES)
             # 'r|': a stream, never sought in: a package of gigabytes passes through.
             with tarfile.open(fileobj=counter, mode="r|") as archive:  # type: ignore[call-overload]
@@ -92,7 +91,6 @@ def _articles(
             message = f"{path.name}: {others:,} members and {articles:,} articles"
             raise BadCase("archive_bomb", message)
         _skip(archive, member, counter)
-    # At the end: gzip's checksum stands behind the last member.
     _refuse_rest(archive, counter, path)
 
 
@@ -106,7 +104,6 @@ def _refuse_unsafe(member: tarfile.TarInfo, name: str) -> None:
     if not (member.isreg() or member.isdir()) or member.issparse():
         fault = "the member is a link, a device or a sparse file; only plain files are read"
         raise BadCase("unsafe_member", f"{name}: {fault}")
-    # Before it is read: the header says its size.
     if member.size > jats.MAX_ARTICLE_BYTES and member.name.lower().endswith(jats.JATS_SUFFIXES):
         message = (
             f"{name}: the member has {member.size / 2**20:.0f} MB, at most"
@@ -139,7 +136,6 @@ def _article(
             article, case_id, name, place, any_article, licence=licence or None
         )
     except BadCase as bad:
-        # With the id, which `jats` does not know.
         raise BadCase(bad.reason, bad.message, case_id, place) from bad
 
 
@@ -147,7 +143,6 @@ def _skip(archive: tarfile.TarFile, member: tarfile.TarInfo, counter: "_Counter"
     """Pass over what is left of a member in small steps, so that what comes next is a header and
     can be bounded as one."""
     stream: Any = archive.fileobj
-    # Only plain members have a body.
     end = member.offset_data + (member.size if member.isreg() and not member.issparse() else 0)
     while stream.tell() < end:
         if not stream.read(min(2**20, end - stream.tell())):
@@ -182,7 +177,7 @@ class _Counter:
     def read(self, size: int) -> bytes:
         data = self.unpacked.read(size)
         self.count += len(data)
-        # By what was packed so far, so that the bound holds at any moment, not at the end only.
+        # By the packed bytes read so far, so that the bound holds at any moment.
         if self.count > FREE_BYTES + MAX_RATIO * self.packed.tell():
             times = self.count / max(1, self.packed.tell())
             message = f"{self.name} unpacks to {times:.0f} times its size; the rest is not read"

@@ -65,7 +65,6 @@ _TELLS_DIAGNOSIS = re.compile(r"\b(?:diagnos[ei]s|final assessment)\b", re.IGNOR
 _RESULT_END = re.compile(r"(?<=[.;])\s+(?=[A-Z])|;\s+")
 # More of what the test above has found: 'Associated findings', 'No metastases'.
 _MORE = re.compile(
-    # 'No metastases' is about the test above it.
     r"(?:no|not|none|excluded)\b"
     r"|(?:(?:associated|additional|further|incidental|other|secondary|\w+al|noted)\s)*"
     rf"{phrase_regex('finding | observation | anomal* | abnormalit* | feature | sign')}"
@@ -79,7 +78,6 @@ _WORDS_OF_TIME = (
     " | year | hour | time | date | admission | #"
 )
 _MONTHS = " | ".join((*calendar.month_name[1:], *calendar.month_abbr[1:]))
-# Labels such as 'Day 3' or 'March 2019'.
 _WHEN = re.compile(
     rf"(?:{phrase_regex(_WORDS_OF_TIME)}|{phrase_regex(_MONTHS, '')})\b", re.IGNORECASE
 )
@@ -139,7 +137,6 @@ def tree_of_bullets(lines: list[str]) -> list[Bullet]:
             # Without a bullet and without one above it: a line of a summary in prose.
             else Bullet(line.strip(), 0)
         )
-        # A bullet that is indented less ends those above it.
         while open_nodes[-1].indent >= node.indent:
             open_nodes.pop()
         open_nodes[-1].children.append(node)
@@ -282,7 +279,6 @@ def with_remarks(lines: Iterable[_BulletLine], name: str) -> Iterator[_BulletLin
 def _prose(text: str, container: str, begins: bool = True) -> Iterator[_BulletLine]:
     """The tests of running text, sentence by sentence."""
     for sentence in split_outside_brackets(_RESULT_END, text):
-        # Only the first sentence of a bullet may name any subject.
         yield from _sentence(sentence, container, begins)
         begins = False
 
@@ -397,12 +393,10 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_BulletLi
     subject = _subject(sentence, names, container, begins)
     of_subject = named_tests(subject)
     is_in_fluid = bool(of_subject) and profile(of_subject[0]).specimen not in (None, "blood")
-    # 'fluoroestradiol PET' has two names of one test.
     is_one = len(of_subject) > 1 and not are_joined(of_subject, subject)
     if is_one and not is_in_fluid:  # 'pleural fluid amylase' is one test in whole
         subject = of_subject[-1]  # 'fluoroestradiol PET': the noun at the end
     elif (
-        # 'Normal CT and EMG': each test has the whole sentence for its result.
         not is_one
         and len(names) > 1
         and (BARE_STATUS.match(sentence) or set(names) == set(of_subject))
@@ -450,7 +444,6 @@ def _others(names: tuple[str, ...], name: str) -> tuple[str, ...]:
     less.
     """
     return tuple(
-        # Part of its own name, or a value that stands in the result.
         other
         for other in names
         if other.casefold() not in name.casefold() and not _is_value_name(other)

@@ -203,7 +203,6 @@ def unread_fields(
     `place` names the object inside the case. What is lost is counted (design: loss has a ledger).
     """
     return tuple(
-        # By the case's own fields: only what a row really holds can be lost.
         Loss("field", 1, f"{f'{place}.' if place else ''}{key}: not read", sample_of(value))
         for key, value in row.items()
         if key not in read and value not in (None, "", [], {})
@@ -214,4 +213,5 @@ def sample_of(value: Any) -> str:
     """The beginning of a value, for people to see what a loss was."""
     # Cut before the spaces go: a field may hold megabytes.
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return " ".join(text[:400].split())[:120]
+    words = " ".join(text[:400].split())
+    return words if len(words) <= 120 else f"{words[:119]}…"

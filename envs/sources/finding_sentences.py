@@ -138,7 +138,6 @@ def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
     Where the sentence `begins` a bullet, it is whatever shows something, and whatever was measured
     when the sentence names no test that is known.
     """
-    # A verb is searched behind the opening, whose own words may look like one.
     if opening := _OPENING_PHRASE.match(sentence):
         sentence = sentence[opening.end() :]
     sentence = _CHANGE_OF.sub("", sentence, count=1)
@@ -165,7 +164,6 @@ def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
     is_test = named_tests(before) or canonical_of(before) is not None
     if is_test or (not names and _TEST_NOUN.fullmatch(before)):
         name = _ARTICLE.sub("", before, count=1)
-        # A capital where an article stood before it.
         return name[0].upper() + name[1:] if name != before else name
     if shows and known_category(before):
         return before
@@ -199,7 +197,6 @@ def _begins_a_finding(words: str) -> bool:
 def label_and_rest(text: str) -> tuple[str, str]:
     """'**Blood tests**: Hb 9 g/dL' -> ('Blood tests', 'Hb 9 g/dL'), and so of a table's row 'Hb | 9
     | low'; a bullet without a label -> ('', text)."""
-    # Two cells or more: a row of a table that was pasted in.
     cells = [cell.strip() for cell in _CELL_END.split(text.strip("| ")) if cell.strip()]
     if len(cells) > 1:
         return without_markdown(cells[0]).strip(": "), text.partition(cells[0])[2].strip(":| \t")

@@ -180,7 +180,6 @@ def _patients(article: etree._Element) -> dict[str, etree._Element]:
     for section in [] if body is None else [body, *body.iter("sec")]:
         headed = {_first_text(part, "title"): part for part in section.iterfind("sec")}
         own = {title: part for title, part in headed.items() if patient_of_heading(title)}
-        # One heading 'Case 1' alone parts nothing.
         if len(own) > 1:
             return own
     return {}
@@ -199,7 +198,6 @@ def _of_patient(article: etree._Element, heading: str) -> tuple[etree._Element, 
         for element in section.iter("xref")
         for reference in element.get("rid", "").split()
     }
-    # A float that both patients cite goes: whose column is whose is not told.
     floats = [element for element in _floats(own) if element.get("id") in cited]
     losses = [
         Loss("section", len(others), "it tells of another patient", _first_text(others[0], "title"))
@@ -273,7 +271,6 @@ def parse(data: bytes, name: str) -> etree._Element:
     # Journals use namespaces, or not, or prefixes of their own.
     for element in root.iter(etree.Element):
         element.tag = etree.QName(element).localname
-    # E-utilities wrap the article into a set.
     article = root.find("article") if root.tag == "pmc-articleset" else root
     if article is None or article.tag != "article":
         fault = f"{name}: the root element is {str(root.tag)[:40]!r}, not 'article'"
@@ -370,7 +367,6 @@ def _date(article: etree._Element) -> str:
         # The day that PMC or an author's manuscript got it is no publication.
         if (date.get("pub-type") or date.get("date-type")) not in ("pmc-release", "nihms-submitted")
     ]
-    # The longest is the most precise; of equal ones the earliest.
     return min(dates, key=lambda date: (-len(date), date), default="")
 
 
@@ -422,7 +418,6 @@ def _paragraphs_of(element: etree._Element) -> Iterator[str]:
     for child in element:
         tag = _tag(child)
         if tag == "tr":
-            # Rows of a table in order: a cell that spans rows is told in each of them.
             yield " | ".join(_cells_of_row(child, spanning))
         elif tag == "alternatives":
             # The same thing in several forms, a table and a picture of it, say: the first text.

@@ -52,7 +52,6 @@ def _case_of_question(row: Any, path: Path, place: str) -> CaseReport:
     answer = text_at(row, "answer", path, place).strip()
     case_id = check_id(f"mediq-{path.stem}-{_number_of_question(row, path, place)}")
     context = row.get("context")
-    # A model reads the text, but a case without any is no case.
     is_list = isinstance(context, list) and bool(context)
     if not is_list or not all(isinstance(sentence, str) for sentence in context):
         message = f"{path.name}{place}: 'context' must be a list of sentences"
@@ -96,7 +95,6 @@ def _losses_of_question(row: dict[str, Any], answer: str) -> Iterator[Loss]:
 
 def _number_of_question(row: Any, path: Path, place: str) -> str:
     number = row.get("id")
-    # True is an int to Python.
     if isinstance(number, bool) or not isinstance(number, int | str):
         message = f"'id' must be a number or a string, not {type(number).__name__}"
         raise bad_field(path, place, message)

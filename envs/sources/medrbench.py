@@ -117,7 +117,6 @@ def _case_of_summary(
     raw = text_at(case, "raw_case", path, place)
     observation, inline, ancillary = _sections_of_summary(summary, f"{path.name}{place}")
     observation, preamble = _without_preamble(observation)
-    # Only the first sentence on the heading's line begins it.
     nodes = [Bullet(text, 0, begins=number == 0) for number, text in enumerate(inline)]
     lines = (
         line for node in (*nodes, *tree_of_bullets(ancillary)) for line in entries_of_bullet(node)
@@ -199,7 +198,6 @@ def _sections_of_summary(summary: str, place: str) -> tuple[str, list[str], list
     # What the heading is marked with begins the next section as well.
     mark = "" if bulleted else re.match(r"[*#]*", heading[0].strip())[0]  # type: ignore[index]
     inline = heading["rest"].strip()
-    # 'Ancillary Tests: Laboratory findings:' opens the bullets below.
     lines = [f"- {inline}"] if inline.endswith(":") else []  # it names what the bullets below hold
     sentences = [] if lines else re.split(r"(?<=\.)\s+(?=[A-Z])", inline)
     for line in summary[heading.end() :].splitlines():

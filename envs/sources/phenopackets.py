@@ -59,7 +59,6 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
     """
     value = parse_json(read_text(path), path)
     members = value.get("members") if isinstance(value, dict) else None
-    # One packet is a cohort of one without a number.
     packets = [("", value)]
     if isinstance(members, list):
         packets = [(f"-{number}", packet) for number, packet in enumerate(members, 1)]
@@ -90,7 +89,6 @@ def _unwrapped(value: Any) -> Any:
     for key in ("phenopacket", "proband"):
         if isinstance(value, dict) and isinstance(value.get(key), dict):
             # A wrapper's metaData speaks for its packet when that has none.
-            # The packet's own fields win over its wrapper's.
             value = {"metaData": value.get("metaData", {})} | value[key]
     return value
 
@@ -207,7 +205,6 @@ def _sentence_on_patient(subject: dict[str, Any]) -> str:
 def _phenotype_sentences(features: list[dict[str, Any]], path: Path, place: str) -> Iterator[str]:
     """'Present: severe hypotonia (onset 3 months).' and 'Absent: ...', each phenotype under its
     label."""
-    # Excluded phenotypes are told as absent: what was looked for and not seen is evidence.
     for heading, excluded in (("Present", False), ("Absent", True)):
         names = [
             _phenotype(row, path, place)
@@ -312,7 +309,6 @@ def _quantity(quantity: Any) -> str:
     unit = _named(quantity.get("unit"))
     reference = quantity.get("referenceRange")
     amount = f"{number} {unit}".strip()
-    # A quantity without a number tells none, whatever its range is.
     if not number or not isinstance(reference, dict):
         return amount if number else ""
     range_unit = _named(reference.get("unit"))

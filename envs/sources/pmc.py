@@ -216,7 +216,6 @@ class _Server:
         request = {"id": pmcid} | self.named
         # Licence and retraction first: the text of a closed article is never fetched.
         record = self._ask("GET", self.open_access, request, _open_access_record, may_be_gone=True)
-        # A retracted article is kept without its text.
         if record is not None and (record.get("code") or record.get("retracted") == "yes"):
             return _Article(pmcid, not record.get("code"), record.get("retracted") == "yes", "", "")
         request = {"db": "pmc", "id": pmcid.removeprefix("PMC"), "retmode": "xml"}
@@ -229,7 +228,6 @@ class _Server:
         # Where the open-access service is no more, the article's own marks decide.
         is_open = record is not None or jats.is_open_access(jats.parse(text.encode(), pmcid))
         licence = "" if licence.casefold() in NO_LICENCE else licence
-        # The text only where it may be used.
         return _Article(pmcid, is_open, False, licence, text if is_open else "")
 
     def _ask(
@@ -277,7 +275,6 @@ class _Server:
     def _send(
         self, method: str, url: str, parameters: dict[str, str]
     ) -> tuple[int, httpx.Headers, bytes]:
-        # GET shows its parameters in the address; POST does not.
         place = {"params": parameters} if method == "GET" else {"data": parameters}
         with self.client.stream(method, url, **place) as answer:  # type: ignore[arg-type]
             data = b""

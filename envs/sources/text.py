@@ -59,7 +59,6 @@ def _case_of_file(path: Path) -> CaseReport:
         lengths = f"the text has {len(text)} characters, a report has at least {MIN_CHARACTERS}"
         raise BadCase("empty_body", f"{path.name}: {lengths}", path.stem[:100])
     heading = _MARKDOWN_HEADING.search(text)
-    # Then the first line: a title without any mark.
     title = header.pop("title", "") or (
         heading[1].rstrip(" \t#") if heading else text.split("\n", 1)[0].strip()
     )
@@ -95,7 +94,6 @@ def _header_and_report(text: str) -> tuple[dict[str, str], str, tuple[Loss, ...]
             name = "licence" if match[1].lower() == "license" else match[1].lower()
             if name in header:
                 again.append(line.strip())
-            # The first of two wins; the second is counted as a loss.
             header.setdefault(name, match[2])
         # Blank lines and front matter's rules may stand among the header's lines.
         elif line.strip() not in ("", "---"):

@@ -104,12 +104,14 @@ def import_graph(path: Path, types: Sequence[str] = (), name: str = "", licence:
     Raises BadTable, NoGraph; then nothing is cached.
     """
     source = source_of(path)
+    # Resolved: '.' has a name, too.
     name = name or path.resolve().name.split(".")[0]
     version = _version(source, types, name, licence)
     folder = _library() / version
     if not folder.is_dir():
         start = time.perf_counter()
         graph = _graph_of_source(source, sorted(set(types)), name, version)
+        # By size and time the next start knows an unchanged file without reading it.
         files = [[str(file.resolve()), *_stamp(file)] for file in source.files]
         save_graph(
             graph,
@@ -133,6 +135,7 @@ def _version(source: Source, types: Sequence[str], name: str, licence: str) -> s
     """A hash of the files' content, of what the loaders do, and of all else that the graph depends
     on."""
     code = code_of(*LOADERS)
+    # Sorted: the order in which types are named makes no other graph.
     return version_of([code, source.format, sorted(set(types)), name, licence, source.files])
 
 

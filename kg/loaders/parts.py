@@ -32,13 +32,16 @@ def checked_nodes(
     `key`, `name` and `kind` are the file's columns of identity, name and type. Raises BadTable for
     a node without a key or a type, and for a key that comes again with anything else.
     """
+    # A node that is written twice alike is one node; only a second meaning is a contradiction.
     found = nodes.unique(maintain_order=True)
+    # ClinGraph's edges name nodes by an index of their own.
     index = "index" if "index" in nodes.columns else "node_id"
     if (
         not found[index].is_duplicated().any()
         and not found.select(index, "node_type").null_count().sum_horizontal().item()
     ):
         return found
+    # Only a wrong file is read again, row by row, for the line to name.
     known: dict[str | None, TableRow] = {}
 
     def wrong(row: TableRow) -> str | None:

@@ -81,6 +81,7 @@ def pieces(text: str, other: str) -> Iterator[tuple[str, bool]]:
     """
     words = list(_WORD_OR_NUMBER.finditer(text))
     keys = _comparable(word.group() for word in words)
+    # Runs, not words: nearly every word of a report is somewhere in any other one, too.
     runs = set(_runs_of_words(_comparable(_WORD_OR_NUMBER.findall(other))))
     shared = {
         at + step
