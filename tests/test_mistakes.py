@@ -187,6 +187,18 @@ def test_python_runs_the_package_as_the_command_runs() -> None:
     assert process.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("empty", ["--cases", "--out"])
+def test_a_variable_that_is_not_set_does_not_mean_this_folder(
+    empty: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    values = {"--cases": str(SAMPLES), "--out": "o", "--teacher": "kg-targeted"} | {empty: ""}
+    with pytest.raises(SystemExit) as ending:
+        main(["distill", "--dry-run", *(word for pair in values.items() for word in pair)])
+    assert ending.value.code == 2
+    assert empty in capsys.readouterr().err
+
+
 def test_a_shell_that_has_closed_the_output_gets_no_traceback(folder: Path) -> None:
     command = f"{sys.executable} -m medaction envs check --out run >&-"
     process = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True)
