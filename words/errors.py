@@ -17,7 +17,8 @@ file or case and the remedy, the command line prints it as one line and ends wit
         ├── ModelUnavailable         the server is down, busy or slow: later may help
         ├── ModelRefused             the request itself was refused
         │   ├── TeacherStopped       the same refusal again and again: not called any more
-        │   └── ContextTooLong       prompt and reply do not fit the model's context
+        │   ├── ContextTooLong       prompt and reply do not fit the model's context
+        │   └── ModelDeclined        a reply that says there is none: model or filter would not
         └── BudgetSpent              the teacher's budget is used up
 
 Each class stands where it is raised. Errors that one part of the program raises for another, and
