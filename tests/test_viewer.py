@@ -354,5 +354,5 @@ def test_signs_in_a_search_stand_for_themselves(run: Path):
     db = pages.ShownRun(run).db
     diagnosis = queries.cases(db, {}, 1).rows[0]["diagnosis"]
     assert queries.cases(db, {"q": diagnosis.upper()}, 1).rows
-    assert not queries.cases(db, {"q": "%"}, 1).rows
-    assert not queries.cases(db, {"q": diagnosis.replace(diagnosis[3], "_")}, 1).rows
+    for sign in "%_":
+        assert not queries.cases(db, {"q": f"{diagnosis[:3]}{sign}{diagnosis[4:]}"}, 1).rows
