@@ -7,6 +7,7 @@ import click
 
 from medaction.cli.options import RUN_FOLDER
 from medaction.trajectories.files import STORE
+from medaction.words.errors import MedactionError
 
 if TYPE_CHECKING:
     from medaction.kg.calibration import Calibration, Change
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Show the threshold, and keep what there is.")
 def calibrate(run: Path, out: Path | None, dry_run: bool) -> None:
     """Measure which RAC threshold the test graph of a run asks for, and keep it beside the cached
-    graphs: later runs on this graph use it."""
+    graphs: later runs on this graph use it. From too few turns it is shown and not kept."""
+    from medaction.kg.calibration import FEW, draw
     from medaction.kg.calibration import calibrate as calibration_of
-    from medaction.kg.calibration import draw
     from medaction.kg.thresholds import keep_threshold
     from medaction.trajectories.store import Store
 
@@ -42,6 +43,11 @@ def calibrate(run: Path, out: Path | None, dry_run: bool) -> None:
     picture = draw(calibration, graph.name, (out or run / "plots") / "rac_calibration.png")
     click.echo(f"drawn in {picture}")
     if not dry_run:
+        if len(calibration.right) < FEW:
+            raise MedactionError(
+                f"not kept: every later run would go by a guess; play more cases, for {FEW} right"
+                f" turns, or give one run --rac-threshold {calibration.threshold:g}"
+            )
         origin = f"{run.resolve().name}, {calibration.cases} cases"
         click.echo(f"kept in {keep_threshold(graph, calibration.threshold, origin)}")
 

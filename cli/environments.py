@@ -146,7 +146,7 @@ def lint(cases: str, as_json: bool) -> None:
         raise click.UsageError(f"--cases: there is no report at {cases} that can be read")
     click.echo(f"{len(flagged)} of {reports} reports have a finding", err=as_json)
     if unread:
-        raise MedactionError(f"{unread} files could not be read, and were not looked at")
+        raise MedactionError(f"what could not be read was not looked at: {unread} of the files")
     if flagged:
         raise MedactionError(
             "look at each: de-identify the reports (docs/deidentification.md), or know that they"

@@ -61,7 +61,7 @@ def evaluate(
         click.echo(json.dumps(result, default=str, ensure_ascii=False))
     elif not quiet:
         # The whole table stands in result.md.
-        click.echo(result_table(result).split("\n## Subsets")[0] + "\n")
+        click.echo(result_table(result).split("\n## Subsets")[0].rstrip() + "\n")
     click.echo(f"In {settings.out}: result.json, result.md, {STORE}", err=as_json)
     click.echo(f"Look at it: medaction view --out {settings.out}", err=as_json)
     if not any(measure["scored"] for measure in result["scores"]):

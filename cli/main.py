@@ -134,12 +134,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `medaction`. Ends with a status of docs/commands.md; what a user can mend is
     one line on stderr, a mistake of ours keeps its traceback."""
     # Here alone: whoever imports the package decides on handlers by themselves.
+    for name in ("stdout", "stderr"):  # a shell may have closed them: >&-
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     logging.getLogger("medaction").addHandler(logging.StreamHandler())
     # As Ctrl-C does, it closes the store and ends what the run has started.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         words = in_present_words(sys.argv[1:] if arguments is None else arguments)
         medaction.main(words, prog_name="medaction", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:  # a group alone: its help, whole
+        error.show()
+        sys.exit(error.exit_code)
     except (Exception, KeyboardInterrupt) as error:
         ending = ending_of(error)
         if ending is None:

@@ -47,6 +47,8 @@ class NewFolder(click.Path):
     address for a folder, and write there."""
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Path:
+        if not os.fsdecode(value):  # a variable of the shell that is not set
+            self.fail("it is empty", param, ctx)
         if "://" in os.fsdecode(value):
             self.fail(f"{value} is a web address: give a folder of this machine", param, ctx)
         return Path(os.fsdecode(super().convert(value, param, ctx)))

@@ -59,7 +59,8 @@ def down(home: Path) -> None:
     """End what `medaction up` started, and nothing else."""
     from medaction.flows.stack import down as end
 
-    click.echo(f"{end(home, click.echo)} ended")
+    count = end(home, click.echo)
+    click.echo(f"{count} ended" if count else "nothing of `medaction up` is running")
 
 
 @click.command()

@@ -63,10 +63,16 @@ def contamination(
         if not (Path(cases) / STORE).is_file():
             raise click.UsageError(f"--out: {cases} is no run, which has a place for the report")
         out = Path(cases) / COMPARISONS
-    try:
-        cases_of_set = read_set(cases)
-    except BadCase as error:
-        raise click.UsageError(f"CASES: {error.message}") from error
+    if Path(cases).resolve() in [Path(benchmark).resolve() for benchmark in against]:
+        raise click.UsageError(f"AGAINST: {cases} is CASES: leave it out to find copies within it")
+
+    def set_at(argument: str, path: str) -> "list[SetCase]":
+        try:
+            return read_set(path)
+        except BadCase as error:
+            raise click.UsageError(f"{argument}: {error.message}") from error
+
+    cases_of_set = set_at("CASES", cases)
     encode, linker = remembering(load_encoder().encode), disease_linker()
     out = out.resolve()
     # Built beside its place, and moved at the end: an interrupted call leaves the earlier report.
@@ -75,7 +81,7 @@ def contamination(
     with ExitStack() as stack:
         judge = LlmJudge(_reached(validator, stack)) if validator else None
         for place, benchmark in enumerate(against or (None,)):
-            second = read_set(benchmark) if benchmark else None
+            second = set_at("AGAINST", benchmark) if benchmark else None
             pairs = find_pairs(cases_of_set, second, encode, linker)
             if judge and len(pairs):
                 pairs = asyncio.run(review(pairs, cases_of_set, second, judge))

@@ -277,6 +277,4 @@ def read_answer(reply: str, form: type[Form]) -> dict[str, Any]:
     try:
         return read_reply(reply, form).value.model_dump()
     except MalformedReply as error:
-        raise BadCase(
-            "extraction_failed", f"it is not the JSON object that was asked for ({error.message})"
-        ) from error
+        raise BadCase("extraction_failed", error.message) from error

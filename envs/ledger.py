@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from medaction.envs.records import CaseReport, LedgerLine, Use
+from medaction.envs.sources.files import sample_of
 
 RUN = 3
 """Words in a row that are compared."""
@@ -98,7 +99,7 @@ def ledger_of(
             key = kind, passage.use, passage.reason
             lines[key] += count
             total[kind] += count
-            samples.setdefault(key, " ".join(words.split())[:120])
+            samples.setdefault(key, sample_of(words))
     ledger = [
         LedgerLine(
             kind, use, count, round(count / total[kind], 4), reason, samples[kind, use, reason]
@@ -107,7 +108,7 @@ def ledger_of(
     ]
     if start:
         why = "the article behind the summary"
-        sample = " ".join(report.text[:120].split())
+        sample = sample_of(report.text)
         ledger.append(LedgerLine("article characters", "nothing", start, 1.0, why, sample))
     ledger += [
         LedgerLine(loss.kind, "nothing", loss.count, 1.0, loss.reason, loss.sample)

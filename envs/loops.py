@@ -3,6 +3,7 @@ is demanded for it."""
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from medaction.envs.turns import Turn
 
@@ -50,5 +51,6 @@ def must_commit(turns: Sequence[Turn], t_max: int) -> bool:
     return len(turns) + 1 >= t_max or turns_without_news(turns) >= LOOP
 
 
+@lru_cache(maxsize=10_000)  # of all earlier orders, several times a turn
 def _name(order: str) -> str:
     return " ".join(re.findall(r"\w+", order.casefold()))

@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from medaction.envs.categories import category_of
 from medaction.envs.naming import (
@@ -91,6 +91,9 @@ _BLOOD = frozenset({"blood", "serum", "plasma"})
 _JOINTS = frozenset({"and", "of", "for", "on", "in", "me", "my", "a", "with", "to", "or"})
 
 
+_BREAKS_OFF = re.compile(r"\b(?:of|in|on|from)(?: the| both)? \w+$")
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """One order, read. `text` is without brackets and purpose; `parts` and `brackets` are the tests
@@ -101,6 +104,7 @@ class Order:
     brackets: tuple[str, ...] = ()
 
 
+@lru_cache(maxsize=10_000)  # the reply's reader and the oracle both read it, in every rollout
 def read_order(text: str) -> Order:
     """Read an order. What it does not want ('no CT', 'avoid contrast CT', 'MRI not indicated') is
     left out.
@@ -159,6 +163,8 @@ def tests_in(text: str) -> tuple[str, ...]:
             continue
         if parts and _is_side_alone(profile(piece)) and _lacks_place(parts):
             parts[-1] += f" {piece}"  # 'arthrocentesis, left knee' is one test
+        elif parts and _breaks_off(profile(parts[-1])) and _is_place_alone(profile(piece)):
+            parts[-1] += f" and {piece}"  # 'EMG of the upper and lower limbs', too
         else:
             parts += names_in_a_row(piece)
     # After the names were told apart: the limit counts tests.
@@ -256,6 +262,18 @@ def _names_something(reading: Profile) -> bool:
 
 def _is_side_alone(reading: Profile) -> bool:
     return bool(reading.sides and reading.regions and not (reading.kinds or reading.terms))
+
+
+def _is_place_alone(reading: Profile) -> bool:
+    return bool(reading.regions) and not (reading.kinds or reading.terms or reading.specimen)
+
+
+def _breaks_off(reading: Profile) -> bool:
+    """Whether a test ends before the place that it speaks of ('EMG of the upper'). Of an image or a
+    biopsy each place is a test."""
+    last = profile(reading.text.split()[-1])
+    is_whole = reading.kinds or reading.canonical or reading.specimen or last.regions
+    return not is_whole and _BREAKS_OFF.search(reading.text) is not None
 
 
 def _lacks_place(parts: list[str]) -> bool:

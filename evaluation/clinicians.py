@@ -27,6 +27,9 @@ class JudgeAgreement:
 def judge_agreement(out: Path) -> Sequence[JudgeAgreement]:
     """One row a judge with labelled verdicts. A verdict without a yes or no is left out, and so are
     those of two protocols that differ: a label does not say which it is of."""
+    of_verdicts = [label for label in labels(out) if label.kind == "verdict"]
+    if not of_verdicts:  # a run under way may have no snapshot yet
+        return []
     with open_snapshot(out) as db:
         sql = (
             "select trajectory_id, judge || ' #' || repeat, judge, any_value(correct) from ("
@@ -37,10 +40,10 @@ def judge_agreement(out: Path) -> Sequence[JudgeAgreement]:
         )
         verdicts = {(id_, key): (judge, right) for id_, key, judge, right in db.sql(sql).fetchall()}
     rows = defaultdict[str, list[tuple[bool, bool]]](list)
-    for label in labels(out):
+    for label in of_verdicts:
         judge, right = verdicts.get((label.trajectory_id, label.judge), ("", None))
         # A comment is no opinion; what a label is of may no longer be in the store.
-        if label.kind == "verdict" and label.opinion != "comment" and right is not None:
+        if label.opinion != "comment" and right is not None:
             rows[judge].append((right, label.opinion == "accept"))
     agreements = []
     for judge, pairs in sorted(rows.items()):

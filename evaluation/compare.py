@@ -237,7 +237,8 @@ def _cells_of_table_2(result: Mapping[str, Any] | None) -> list[str]:
     cases = sorted({row["case_id"] for row in result["rows"]})
     by_name = {measure.name: measure for measure in measures(scores, cases, result["runs"])}
     return [
-        "" if (measure := by_name[name]).mean is None or measure.low is None
+        "" if (measure := by_name[name]).mean is None
+        else f"{measure.mean:.2f}" if measure.low is None  # of one case
         else f"{measure.mean:.2f} ({measure.low:.2f} to {measure.high:.2f})"
         for name in TABLE_2
     ]  # fmt: skip

@@ -194,7 +194,8 @@ def experiment_report(measures: Mapping[str, Mapping[str, Scores]]) -> str:
             "## Differences",
             "",
             "Percentile bootstrap over cases and seeds together; not corrected for the number of"
-            " comparisons. With one seed, its own luck is in no interval.",
+            " comparisons. With one seed, its own luck is in no interval. An interval without width"
+            " says that all these cases scored alike, and nothing of others.",
             "",
             *markdown_table(headings, effects),
             "",
@@ -225,5 +226,7 @@ def draw_experiment(measures: Mapping[str, Mapping[str, Scores]]) -> Figure:
     axes.set_xticks(range(len(names)), names)
     axes.set_ylim(bottom=0)
     axes.margins(y=0.1)
+    for line in axes.lines:
+        line.set_clip_on(False)  # a score of 0 is a whole dot
     axes.legend(frameon=False, fontsize=8)
     return figure

@@ -369,11 +369,15 @@ def _about_criteria(result: Mapping[str, Any]) -> list[str]:
     table = result.get("criteria")  # none in a result that was written before there were any
     if not table or not table["rollouts"]:
         return []
+    decisive = (
+        f" of {table['with_a_decisive_test']} rollouts whose case documents a result that names the"
+        f" diagnosis, the share that got it is {number(table['decisive'])}, of the"
+        f" {table['right']} right ones among them"
+        f" {number(table['right_and_decisive']) or 'not known'}."
+    )
     return [
-        f"From the reports (`evaluation/criteria.py`): of {table['with_a_decisive_test']} rollouts"
-        " whose case documents a result that names the diagnosis, the share that got it is"
-        f" {number(table['decisive']) or 'not known'}, of the {table['right']} right ones among"
-        f" them {number(table['right_and_decisive']) or 'not known'}. Safety: the share of all"
+        "From the reports (`evaluation/criteria.py`):"
+        f"{decisive if table['with_a_decisive_test'] else ''} Safety: the share of all"
         f" {table['rollouts']} rollouts with a procedure that the report does not document is"
         f" {number(table['needless_procedure'])}."
     ]

@@ -67,7 +67,7 @@ def estimate(
         "sample": sorted(sample),
         "rows": [
             {"figure": row.figure}
-            | {name: f"{getattr(row, name):,.4g}" for name in ("low", "expected", "high")}
+            | {name: rounded(getattr(row, name)) for name in ("low", "expected", "high")}
             for row in rows
         ],
     }
@@ -87,6 +87,11 @@ with spent as (
 select sum(calls), sum(prompt_tokens), sum(completion_tokens), sum(cost_usd), sum(seconds)
     from spent group by case_id
 """
+
+
+def rounded(value: float) -> str:
+    """As people write it: 41,640 and 0.00496."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def project(figure: str, per_case: list[float], cases: int) -> Projection:

@@ -139,32 +139,52 @@ def reports_of(settings: EnvironmentSettings) -> Iterator[CaseReport | BadCase]:
     return itertools.islice(reports, settings.limit)
 
 
+@dataclass(frozen=True)
+class Mended:
+    """Something that could not be read before, and now can be or is no longer there."""
+
+    case_id: str
+    path: str
+    reason: str
+
+
 def reports_to_build(
     store: Store, settings: EnvironmentSettings, retry: Retry | None
-) -> Iterator[CaseReport | BadCase]:
-    """Reports that are new, changed, built under other settings, or to be tried again; and what
-    could not be read and is not on record yet."""
+) -> Iterator[CaseReport | BadCase | Mended]:
+    """Reports that are new, changed, built under other settings, or to be tried again; what could
+    not be read and is not on record yet; and, last, what is on record and can be read now."""
     built_with = stage_1_hash(settings)
     stored = {
         case_id: built_from
         for case_id, *built_from in store.rows("select case_id, report_hash, built_with from cases")
     }
     unreadable = set(
-        store.rows("select case_id, path, error_class from failures where stage = 'read'")
+        store.rows(
+            "select case_id, path, error_class from failures where stage = 'read' and resolved is"
+            " null"
+        )
     )
+    still: set[tuple[str, str, str]] = set()
     again = {failure.case_id for failure in store.open_failures("environment")} - {
         failure.case_id for failure in left_alone(store, "environment", retry)
     }
     for report in reports_of(settings):
         if isinstance(report, BadCase):
+            fault = (report.case_id, report.path, report.reason)
+            still.add(fault)
             # The same fault of the same file is not put on record at every rerun.
-            if (report.case_id, report.path, report.reason) not in unreadable:
+            if fault not in unreadable:
                 yield report
         elif (
             stored.get(report.case_id) != [report_hash(report), built_with]
             or report.case_id in again
         ):
             yield report
+    if not settings.only and not settings.limit:  # these leave files unread
+        for fault in sorted(unreadable - still):
+            mended = Mended(*fault)
+            if Path(mended.path).is_relative_to(settings.cases):  # not of other reports
+                yield mended
 
 
 def stage_1_hash(settings: EnvironmentSettings) -> str:

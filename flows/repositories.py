@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
+from httpx import HTTPError
+
 from medaction.training.checkpoints import newest_checkpoint
 from medaction.words.errors import MedactionError
 
@@ -20,8 +22,8 @@ def upload(
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+    api = HfApi()
     try:
-        api = HfApi()
         api.create_repo(repository, repo_type=kind, private=True, exist_ok=True)
         api.upload_folder(
             folder_path=folder,
@@ -30,8 +32,9 @@ def upload(
             path_in_repo=into or None,
             commit_message=message,
         )
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise MedactionError(f"{repository} could not be written: {error}") from error
+    except (HfHubHTTPError, HFValidationError, HTTPError, OSError) as error:
+        line = f"{repository} could not be written at {api.endpoint}: {error}"
+        raise MedactionError(line) from error
 
 
 class CheckpointUploads:

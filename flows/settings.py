@@ -53,8 +53,9 @@ class EnvironmentSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     cases: str = Field(
+        min_length=1,
         description="A file or folder of case reports in any form that docs/sources.md names, or"
-        " pmc:PMC123,PMC456, or pmc:FILE_OF_IDS."
+        " pmc:PMC123,PMC456, or pmc:FILE_OF_IDS.",
     )
     out: Path = Field(
         description="The run's folder: the store, the dataset and the summary are written here."

@@ -9,6 +9,7 @@ from typing import Any
 from medaction.envs.records import BadCase, Built, CaseReport
 from medaction.flows.fan_out import fan_out
 from medaction.flows.missing import (
+    Mended,
     cases_without_truth,
     chosen_environments,
     gold_to_write,
@@ -40,8 +41,8 @@ def build_environments(
     store: Store, settings: EnvironmentSettings, ready: Services, run_id: str, retry: Retry | None
 ) -> None:
     """Stage 1: an environment, or a refusal with its reason, of every new or changed report."""
-    reports = _readable_reports(store, reports_to_build(store, settings, retry), run_id)
     # The first one tells whether there is work, before anything is started.
+    reports = readable_reports(store, reports_to_build(store, settings, retry), run_id)
     report = next(reports, None)
     if report is None:
         return
@@ -81,13 +82,15 @@ def build_environments(
             progress.advance(failed=built.refusal is not None)
 
 
-def _readable_reports(
-    store: Store, reports: Iterator[CaseReport | BadCase], run_id: str
+def readable_reports(
+    store: Store, reports: Iterator[CaseReport | BadCase | Mended], run_id: str
 ) -> Iterator[CaseReport]:
-    """The reports; what could not be read is put on record."""
+    """The reports; what could not be read is put on record, and what is mended taken off it."""
     for report in reports:
         if isinstance(report, CaseReport):
             yield report
+        elif isinstance(report, Mended):
+            store.resolve_unreadable(report.case_id, report.path, report.reason)
         else:
             store.add_unreadable(report, run_id)
             log.warning("%s: %s", report.path, report)

@@ -176,8 +176,11 @@ def trouble_of(summary: dict[str, Any]) -> str:
 
 
 def print_checks(tables: dict[str, Any]) -> None:
-    """The tables of `check_tables` in the terminal."""
-    _print_tables(_console(), tables, tuple(title.lower() for title in CHECKS))
+    """The tables of `check_tables` in the terminal. What could not be read stands among the refused
+    cases, and not once more among the failures."""
+    failures = [row for row in tables["failures"] if row["stage"] != "read"]
+    titles = tuple(title.lower() for title in CHECKS)
+    _print_tables(_console(), tables | {"failures": failures}, titles)
 
 
 def print_summary(summary: dict[str, Any], tables: bool = True) -> None:
@@ -190,7 +193,7 @@ def print_summary(summary: dict[str, Any], tables: bool = True) -> None:
     dataset = (Path(out) / "dataset").exists()
     unread = sum(row["open"] for row in summary["failures"] if row["stage"] == "read")
     if lost := count["refused"] + unread:
-        console.print(f"Not read or refused: {lost} cases; why: medaction envs check --out {out}")
+        console.print(f"Cases not read or refused: {lost}; why: medaction envs check --out {out}")
     if trouble := trouble_of(summary):
         raise MedactionError(trouble)
     for note in summary.get("notes", ()):

@@ -251,7 +251,8 @@ select kind, graph, "method", count(*) as texts from links group by all order by
 -- title: Failures
 -- A refusal by a check is no failure: it is among the refused cases. What failed twice is open once.
 select stage, teacher, error_class, count(*) as attempts,
-       count(distinct (case_id, trajectory_id)) filter (where resolved is null) as open,
+       count(distinct (case_id, trajectory_id, case stage when 'read' then path end))
+           filter (where resolved is null) as open,
        min(message) as for_example
 from failures where not (stage = 'environment' and error_class = lower(error_class))
 group by all order by attempts desc, stage, teacher, error_class;

@@ -455,7 +455,7 @@ WAYS: dict[str, Way] = {
                             {
                                 "reasoningContent": {
                                     "reasoningText": {
-                                        "text": 'Two candidates: {"a": 1}',
+                                        "text": text.replace("60", "80"),
                                         "signature": "x",
                                     }
                                 }

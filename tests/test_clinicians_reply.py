@@ -418,3 +418,19 @@ def test_the_limit_of_tests_holds_for_tests_and_not_for_entries() -> None:
         parse_reply(changed(action={"order_tests": packed}), 2, last_turn=False)
     turn = parse_reply(changed(action={"order_tests": packed[:1]}), 2, last_turn=False)
     assert turn.tests == ("CBC, CMP, CRP, ESR",)
+
+
+@pytest.mark.parametrize(
+    ("order", "count"),
+    [
+        ("Electromyography (EMG) of the upper and lower limbs", 1),  # Qwen2.5-Coder 1.5B's words
+        ("Blood pressure in both left and right arms", 1),
+        ("MRI of the cervical and thoracic spine", 2),
+        ("biopsy of the left and right breast", 2),
+        ("measurement of CRP and abdomen CT", 2),
+    ],
+)
+def test_a_place_in_two_words_is_one_test_except_of_images_and_biopsies(
+    order: str, count: int
+) -> None:
+    assert len(single_tests([order])) == count

@@ -63,6 +63,18 @@ def test_the_help_of_a_group_lists_commands_that_are_there(
     assert group.get_command(context, "no-such-command") is None
 
 
+@pytest.mark.parametrize("words", [[], ["envs"], ["kg"]])
+def test_a_group_alone_says_which_commands_it_has_and_that_nothing_was_done(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ending:
+        main(words)
+    assert ending.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("Usage: medaction")
+    assert "Commands:" in lines
+
+
 @pytest.mark.parametrize("words", [[], ["envs"], ["kg"], *([name] for name in COMMANDS)])
 def test_help_fits_a_terminal_of_80_columns_and_cuts_nothing(words: list[str]) -> None:
     result = CliRunner().invoke(medaction, [*words, "--help"], terminal_width=80)

@@ -170,6 +170,15 @@ def test_the_card_loads_and_its_header_names_what_is_there(run: Path):
         assert word in text
 
 
+def test_a_hub_that_does_not_answer_is_named_and_not_taken_for_prefect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    (tmp_path / "v1").mkdir()
+    with pytest.raises(MedactionError, match=r"a/b could not be written at http://127.0.0.1:9: "):
+        push(tmp_path / "v1", "a/b", really=True)
+
+
 def test_pushing_is_shown_before_it_is_done(run: Path):
     shown = push(run / "dataset", "somebody/something", really=False)
     assert any(line.startswith("train.parquet") for line in shown)

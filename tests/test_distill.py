@@ -177,7 +177,7 @@ def test_a_bad_case_is_named_and_retry_runs_just_that_one(
     assert first.returncode == 0, first.stderr
     assert "medaction-04" in first.stderr
     assert "medaction-99" in first.stderr
-    assert "Not read or refused: 2 cases" in first.stdout
+    assert "Cases not read or refused: 2" in first.stdout
     assert rows(out, "select case_id from cases where environment_id is null") == [
         ("medaction-04",)
     ]

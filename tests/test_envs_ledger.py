@@ -73,10 +73,12 @@ def test_sums_by_kind_are_whole_and_the_source_s_losses_stand_beside_them() -> N
 
 
 def test_of_a_summary_the_article_behind_it_is_one_line() -> None:
-    text = f"The article itself. {O1}"
+    text = f"The article itself. {'More of it. ' * 12}{O1}"
     report = replace(REPORT, text=text, meta={"summary_at": str(text.index(O1))})
     ledger = build_environment(report).ledger
-    assert [line.count for line in ledger if line.kind == "article characters"] == [20]
+    [article] = [line for line in ledger if line.kind == "article characters"]
+    assert article.count == text.index(O1)
+    assert article.sample.endswith("…"), "what is cut says so"
     assert {line.use for line in ledger if line.kind == "characters"} == {"observation"}
 
 

@@ -726,6 +726,17 @@ def test_a_wrong_optional_field_is_named(
     assert told in bad.message
 
 
+def test_own_cases_stand_one_a_line_and_a_bad_line_is_named(tmp_path: Path) -> None:
+    file = rows(tmp_path / "own.jsonl", OWN | {"case_id": "a"}, "{", OWN | {"rare": "yes"}, OWN)
+    first, torn, wrong, last = read_cases(file)
+    assert [case.case_id for case in (first, last)] == ["a", "own-line-4"]
+    assert structure(first) == structure(last)
+    assert isinstance(torn, BadCase)
+    assert (torn.reason, torn.case_id) == ("bad_json", "own-line-2")
+    assert isinstance(wrong, BadCase)
+    assert wrong.message.startswith("line 3: own.jsonl: 'rare' must be true or false")
+
+
 STORY = "A 41-year-old woman who makes cheese has had evening fevers for five weeks. " * 4
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import yaml
 
 from medaction.envs.turns import Hypothesis, Turn
-from medaction.flows.estimate import CASES_PLAYED, hours, project
+from medaction.flows.estimate import CASES_PLAYED, hours, project, rounded
 from medaction.flows.summary import cache_notes
 from medaction.trajectories.store import Store
 from tests.conftest import SAMPLES
@@ -18,6 +18,7 @@ from tests.test_store import fill
 def test_a_figure_is_projected_with_its_range() -> None:
     calls = project("calls", [10.0, 20.0, 60.0], 100)
     assert (calls.low, calls.expected, calls.high) == (1000, 3000, 6000)
+    assert [rounded(value) for value in (41640, 999.6, 0.00496)] == ["41,640", "1,000", "0.00496"]
 
 
 def test_hours_lie_between_all_in_flight_and_no_faster_than_the_sample() -> None:

@@ -46,7 +46,7 @@ def test_a_score_does_not_depend_on_the_form_and_what_is_unreadable_stands_besid
         done = medaction(
             run_environment, "evaluate", sample_cases(tmp_path / "cases", 1),
             "--out", tmp_path / "out", "--model", f"openai/m@{server.url}",
-            "--rollouts", len(names),
+            "--rollouts", len(names), "--engine", "local",
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert sorted(ways_by_rollout.values()) == sorted(names)

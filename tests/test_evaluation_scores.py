@@ -225,6 +225,8 @@ def test_table_2_is_recomputed_from_the_rows_in_the_papers_shape() -> None:
     again = result("model-a", [False] * 4, judge="other@2")
     lines = table_2([result("model-a", [True] * 4, judge="other@1"), again])[2:]
     assert [line.split("|")[5].split()[0] for line in lines] == ["1.00", "0.00"]
+    single = table_2([result("model-a", [True])])[2]
+    assert all(cell.strip() for cell in single.strip("|").split("|")), "of one case: no interval"
     text = comparison([first, hard])
     assert "As in the paper's Table 2" in text
     assert "different benchmarks" in text
@@ -282,7 +284,12 @@ def test_a_table_says_what_its_judge_is_worth_and_what_constant_orders_score() -
     text = result_table(result("a", [True, False], judge=offline))
     assert "sensitivity is 0.83 (367 right answers)" in text
     assert "corrected by them (Rogan-Gladen): **0.498**" in text
-    assert "sensitivity and specificity are not known" in result_table(result("a", [True]))
+    bare = result("a", [True])
+    assert "sensitivity and specificity are not known" in result_table(bare)
+    criteria = {"rollouts": 3, "with_a_decisive_test": 0, "right": 0, "needless_procedure": 0.5}
+    unknown = {"decisive": None, "right_and_decisive": None}
+    text = result_table(bare | {"criteria": criteria | unknown})
+    assert "(`evaluation/criteria.py`): Safety: the share of all 3 rollouts" in text
 
 
 def test_tests_cost_by_name_by_modality_or_as_a_tube_of_blood() -> None:

@@ -64,6 +64,8 @@ def test_the_command_counts_and_withholds(tmp_path: Path) -> None:
     assert "Mustermann" not in found.output
     (tmp_path / "export.json").write_text('{"patient": {"name": "Erika Mustermann"}}')
     unread = CliRunner().invoke(medaction, command)
-    assert "1 files could not be read" in str(unread.exception), "what was not seen did not pass"
+    assert "could not be read was not looked at: 1 " in str(unread.exception), (
+        "what was not seen did not pass"
+    )
     lines = CliRunner().invoke(medaction, [*command, "--json"]).stdout.splitlines()
     assert {json.loads(line)["kind"] for line in lines} == {"record number", "name after a title"}

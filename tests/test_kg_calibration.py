@@ -116,7 +116,9 @@ def test_the_papers_threshold_is_for_clingraph_whole_and_the_open_graph_has_its_
     assert threshold_of(whole)[:] == (3.0, "the paper's, for this graph", True)
 
 
-def test_a_run_is_calibrated_from_its_store(finished: tuple[Path, Path], tmp_path: Path):
+def test_a_run_is_calibrated_from_its_store(
+    finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     _, out = finished
     done = CliRunner().invoke(command, [str(out), "--out", str(tmp_path), "--dry-run"])
     assert done.exit_code == 0, done.output
@@ -125,6 +127,11 @@ def test_a_run_is_calibrated_from_its_store(finished: tuple[Path, Path], tmp_pat
     assert "kept in" not in done.output
     assert (tmp_path / "rac_calibration.png").read_bytes().startswith(b"\x89PNG")
     assert rows(out, "select distinct threshold from verdicts") == [(OPEN_THRESHOLD,)]
+    monkeypatch.setattr("medaction.kg.calibration.FEW", 100_000)
+    monkeypatch.setenv("MEDACTION_CACHE", str(tmp_path / "cache"))
+    guess = CliRunner().invoke(command, [str(out), "--out", str(tmp_path)])
+    assert str(guess.exception).startswith("not kept: every later run would go by a guess")
+    assert not (tmp_path / "cache" / "kg" / "thresholds").exists()
 
 
 def test_a_folder_without_a_run_is_named(tmp_path: Path):

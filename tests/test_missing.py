@@ -1,6 +1,7 @@
 """What a run still has to do is told by its store; what a run has to show decides how it ends."""
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,15 @@ from medaction.flows.missing import (
     trees_to_play,
 )
 from medaction.flows.settings import DistillSettings, Retry
-from medaction.flows.summary import REPORT_QUERIES, notes_of, print_summary, trouble_of
+from medaction.flows.stages import readable_reports
+from medaction.flows.summary import (
+    REPORT_QUERIES,
+    check_tables,
+    notes_of,
+    print_checks,
+    print_summary,
+    trouble_of,
+)
 from medaction.kg.open_graphs import open_disease_graph
 from medaction.trajectories.records import WORKER_LOST, Failure, now
 from medaction.trajectories.rollout import play_tree
@@ -187,6 +196,42 @@ def test_a_case_that_was_lost_with_its_worker_is_built_again(tmp_path: Path) -> 
         assert list(reports_to_build(store, settings, Retry())) == [lost, refused]
 
 
+def test_a_file_that_was_mended_or_taken_away_is_no_longer_named_as_unread(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = tmp_path / "cases"
+    cases.mkdir()
+    for name in ("mended", "gone", "broken"):
+        (cases / f"{name}.json").write_text("{")
+    settings = settings_of(tmp_path / "run", cases=str(cases), limit=None)
+    with Store(tmp_path / "trajectories.duckdb") as store:
+
+        def unread() -> list[str]:
+            rows = store.rows("select path from failures where resolved is null order by path")
+            return [Path(path).name for (path,) in rows]
+
+        assert list(reports_of_run(store, settings)) == []
+        tables = check_tables(store)
+        assert [row["open"] for row in tables["failures"]] == [3], "each file counts"
+        print_checks(tables)
+        assert capsys.readouterr().out.count("bad_json") == 4, "in one table of cases, not in two"
+        assert unread() == ["broken.json", "gone.json", "mended.json"]
+        text = (SAMPLES / "medaction-01.json").read_text()
+        (cases / "mended.json").write_text(text)
+        (cases / "gone.json").unlink()
+        elsewhere = settings.model_copy(update={"cases": str(SAMPLES)})
+        assert len(list(reports_of_run(store, elsewhere))) == 12
+        assert len(unread()) == 3
+        assert [report.case_id for report in reports_of_run(store, settings)] == ["medaction-01"]
+        assert unread() == ["broken.json"]
+        (cases / "gone.json").write_text("{")
+        assert next(reports_to_build(store, settings, None)).path == str(cases / "gone.json")
+
+
+def reports_of_run(store: Store, settings: DistillSettings) -> Iterator[CaseReport]:
+    return readable_reports(store, reports_to_build(store, settings, None), "run-1")
+
+
 def summary(environments: int, refused: int, trajectories: int, failed: int) -> dict[str, Any]:
     counts = {
         "cases read": environments + refused,
@@ -225,6 +270,6 @@ def test_a_run_of_which_nothing_failed_says_what_is_there_and_what_comes_next(
 ) -> None:
     print_summary(summary(3, 1, 5, 0))
     lines = capsys.readouterr().out.splitlines()[-3:]
-    assert lines[0] == "Not read or refused: 1 cases; why: medaction envs check --out runs/a"
+    assert lines[0] == "Cases not read or refused: 1; why: medaction envs check --out runs/a"
     assert lines[1].startswith("In runs/a: trajectories.duckdb, summary.md")
     assert lines[2] == "Look at it: medaction view --out runs/a"

@@ -6,6 +6,7 @@ interrupted. Mistakes that need a run under way are in tests/test_mistakes_of_ru
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -85,6 +86,7 @@ MISTAKES = [
     Mistake("view --out empty", 2, "empty is not the folder of a run"),
     Mistake("view --out afile", 2, "'afile' is a file"),
     Mistake("view --out notaduck", 1, "cannot be opened as a DuckDB file"),
+    Mistake("view --out torn", 1, "torn/snapshot.duckdb cannot be opened as a DuckDB file: `"),
     Mistake("view --out run --export no/where.html", 2, "there is no folder no"),
     Mistake("view --out run --export x.html --case nosuch", 2, "run has no case"),
     Mistake("view --out run --port 99999", 2, "99999 is not in the range"),
@@ -108,6 +110,8 @@ MISTAKES = [
     Mistake("analyse empty --out o", 2, "empty is not the folder of a run"),
     Mistake("analyse run --out o --judge nosuch", 2, "unknown teacher 'nosuch'"),
     Mistake("contamination nosuch --out o", 2, "nothing at nosuch"),
+    Mistake("contamination {samples} {samples} --out o", 2, "AGAINST: {samples} is CASES"),
+    Mistake("contamination {samples} nosuch --out o", 2, "AGAINST: there is nothing at nosuch"),
     Mistake("contamination {samples} --out afile", 2, "is a file"),
     Mistake("hard-set empty --out o", 2, "empty is not the folder of a run"),
     Mistake("kg build nosuch", 2, "'nosuch' does not exist"),
@@ -148,6 +152,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Store(place / "run" / "trajectories.duckdb") as store:
         store.add_built_cases([BuiltCase(report, build_environment(report))], "settings", "run")
         store.publish()
+    shutil.copytree(place / "run", place / "torn")
+    (place / "torn" / "snapshot.duckdb").write_text("no duck")
     return place
 
 
@@ -179,6 +185,24 @@ def test_python_runs_the_package_as_the_command_runs() -> None:
     )
     assert process.returncode == 2
     assert process.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("empty", ["--cases", "--out"])
+def test_a_variable_that_is_not_set_does_not_mean_this_folder(
+    empty: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    values = {"--cases": str(SAMPLES), "--out": "o", "--teacher": "kg-targeted"} | {empty: ""}
+    with pytest.raises(SystemExit) as ending:
+        main(["distill", "--dry-run", *(word for pair in values.items() for word in pair)])
+    assert ending.value.code == 2
+    assert empty in capsys.readouterr().err
+
+
+def test_a_shell_that_has_closed_the_output_gets_no_traceback(folder: Path) -> None:
+    command = f"{sys.executable} -m medaction envs check --out run >&-"
+    process = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True)
+    assert (process.returncode, process.stderr) == (0, "")
 
 
 def test_a_mistake_of_ours_keeps_its_traceback() -> None:

@@ -139,6 +139,13 @@ def test_the_same_content_in_any_form_is_the_same_trajectory() -> None:
     assert len(texts) == 1
 
 
+def test_bedrocks_thoughts_are_thinking_and_no_words_of_the_reply() -> None:
+    [result], _ = rollout(WAYS["bedrocks_reasoning"].answer)
+    assert isinstance(result, Trajectory)
+    assert '"confidence": 80' in result.turns[0].thinking
+    assert result.turns[0].usage.faults == ()
+
+
 def test_what_was_mended_is_on_record_with_the_reply_as_it_came() -> None:
     [result], _ = rollout(WAYS["fenced_prose"].answer)
     assert isinstance(result, Trajectory)

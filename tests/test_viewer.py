@@ -217,6 +217,21 @@ def first_turn(run_pages: pages.ShownRun, case_id: str) -> tuple[str, int]:
     return run_pages.db.execute(sql, [case_id]).fetchall()[0][0], 2
 
 
+def test_a_long_title_is_cut_and_checks_that_do_not_apply_are_not_counted_as_failed(run: Path):
+    shown = pages.ShownRun(run)
+    case_id = queries.rows(shown.db, "case ids")[0]["case_id"]
+    details = queries.case(shown.db, case_id)
+    checks = details["checks"]
+    assert any(not check["applicable"] for check in checks)
+    assert all(check["passed"] for check in checks if check["applicable"])
+    count = sum(check["applicable"] for check in checks)
+    values = {"c": details | {"labels": {}, "title": "A word. " * 40}, "opened": ""}
+    html = shown.render("case", "/cases", **values)
+    assert f"Checks ({count} of {count} passed)" in html
+    heading = html.split("<h1>")[1].split("</h1>")[0]
+    assert len(heading.split(">A word")[1].split("<")[0]) < 120
+
+
 def test_text_of_models_and_reports_is_only_ever_text(run: Path):
     with Store(run / "trajectories.duckdb") as store:
         store.db.execute("update cases set title = $t, text = $t", {"t": HOSTILE})

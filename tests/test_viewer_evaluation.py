@@ -114,6 +114,7 @@ def test_two_evaluations_side_by_side_show_what_changed_first(runs: Path) -> Non
     ]
     assert gained, "the two clinicians differ on one of these cases"
     body = html.split("<table>")[1]
+    assert "<th>a<th>b<" in body, "the folders' own names: whole paths push columns off the page"
     assert body.index(gained[0][0]) < body.index("both right")
     client = TestClient(app_of(runs / "a", runs / "b"))
     assert client.get("/comparison").status_code == 200

@@ -13,6 +13,7 @@ import duckdb
 from medaction.trajectories.files import RESULT, SNAPSHOT, STORE
 from medaction.trajectories.snapshot import open_snapshot
 from medaction.trajectories.store import Store, StoreError
+from medaction.words.errors import MedactionError
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +130,8 @@ def _unreadable(db: duckdb.DuckDBPyConnection) -> str:
 def _fault_of_snapshot(out: Path) -> str:
     try:
         db = open_snapshot(out)
-    except (FileNotFoundError, duckdb.Error) as error:
-        return str(error).partition("\n")[0][:200]
+    except MedactionError:
+        return "cannot be opened as a DuckDB file"
     try:
         return _unreadable(db)
     finally:

@@ -15,6 +15,7 @@ from pathlib import Path
 import duckdb
 
 from medaction.trajectories.files import SNAPSHOT
+from medaction.words.errors import MedactionError
 
 log = logging.getLogger("medaction")
 
@@ -80,23 +81,29 @@ class Publisher:
 
 def open_snapshot(out: Path) -> duckdb.DuckDBPyConnection:
     """A read-only connection to the newest snapshot of the run in `out`. Raises FileNotFoundError
-    naming the remedy when there is none."""
+    naming the remedy when there is none, and MedactionError when it is no DuckDB file."""
     path = out / SNAPSHOT
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} does not exist: it is written by a run; start or repeat `medaction distill"
             f" --out {out} ...`"
         )
-    db = duckdb.connect(
-        str(path),
-        read_only=True,
-        # Read-only and shut in: a file from elsewhere must not load extensions or read other files.
-        config={
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-            "enable_external_access": False,
-        },
-    )
+    try:
+        db = duckdb.connect(
+            str(path),
+            read_only=True,
+            # A file from elsewhere must not load extensions or read other files.
+            config={
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+                "enable_external_access": False,
+            },
+        )
+    except duckdb.Error as error:
+        raise MedactionError(
+            f"{path} cannot be opened as a DuckDB file: `medaction doctor --out {out} --repair`"
+            " writes it anew"
+        ) from error
     # The file holds times with a zone, which would be shown in that of the machine.
     db.execute("set timezone = 'UTC'")
     return db

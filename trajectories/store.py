@@ -7,7 +7,7 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,14 @@ from medaction.trajectories.records import (
     now,
 )
 from medaction.trajectories.snapshot import Publisher
-from medaction.trajectories.table_rows import BuiltCase, case_row, refused, trajectory_row, turn_row
+from medaction.trajectories.table_rows import (
+    BuiltCase,
+    case_row,
+    plain_row,
+    refused,
+    trajectory_row,
+    turn_row,
+)
 from medaction.words.errors import MedactionError
 
 log = logging.getLogger("medaction")
@@ -90,7 +97,7 @@ class Store:
                     f"{path} is in use by another process; wait for it or end it, then start again"
                     f" ({error})"
                 ) from error
-            reason = str(error).partition("\n")[0]
+            reason = str(error).partition("\n")[0].rstrip(".!")
             # A full disk is no damage: `--repair` would put an old copy in a sound store's place.
             if any(words in reason for words in UNWRITABLE):
                 raise self._unwritable(error) from error
@@ -185,7 +192,9 @@ class Store:
         names = ", ".join(f'"{name}"' for name in columns)
         # JSON with the table's own types keeps nested values exact, whatever the first rows hold
         # (empty lists, nulls).
-        encoded = [json.dumps({name: row[name] for name in columns}, default=str) for row in rows]
+        encoded = [
+            json.dumps({name: row[name] for name in columns}, default=_plain) for row in rows
+        ]
         source = 'select unnest(from_json("row", $shape)) from (select unnest($rows) as "row")'
         self.db.execute(  # the names are the schema's
             f"insert into {table} ({names}) {source}",
@@ -350,6 +359,14 @@ class Store:
         """Something that could not be read as a case report at all."""
         with self.transaction():
             self._put_failures([refused("read", refusal.case_id, refusal.path, refusal)], run_id)
+
+    def resolve_unreadable(self, case_id: str, path: str, reason: str) -> None:
+        """What `add_unreadable` stored can be read now, or is gone."""
+        self.db.execute(
+            "update failures set resolved = ? where stage = 'read' and case_id = ? and path = ?"
+            " and error_class = ? and resolved is null",
+            [now(), case_id, path, reason],
+        )
 
     def environments(self, ids: Sequence[str] | None = None) -> list[ClinicalEnvironment]:
         """The current environment of every case, in the order of case ids; or those with these
@@ -543,3 +560,8 @@ def publish_if_missing(out: Path) -> None:
         raise StoreError(f"{out} is not the folder of a run: it has no {STORE}")
     with Store(out / STORE) as store:
         store.publish()
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no form for: a record's fields, anything else as text."""
+    return plain_row(value) if is_dataclass(value) else str(value)

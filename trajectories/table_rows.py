@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from medaction.envs.records import BadCase, Built, CaseReport
@@ -80,9 +80,13 @@ def trajectory_row(trajectory: Trajectory, run_id: str, stored: Any) -> dict[str
 
 def turn_row(trajectory: Trajectory, turn: Turn) -> dict[str, Any]:
     # What a turn used has columns of its own, so that SQL can add it up.
-    row = asdict(turn)
     return (
         {"trajectory_id": trajectory.trajectory_id}
-        | {name: row[name] for name in TURN_FIELDS}
-        | row["usage"]
+        | {name: getattr(turn, name) for name in TURN_FIELDS}
+        | plain_row(turn.usage)
     )
+
+
+def plain_row(record: Any) -> dict[str, Any]:
+    """The fields of a record as they are; `asdict` copies all that is in them, too."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}

@@ -57,6 +57,12 @@ FORMS = (
         case_json.read,
         case_json.is_case,
     ),
+    SourceForm(
+        "structured cases, one a line (.jsonl)",
+        (".jsonl",),
+        case_json.read_lines,
+        case_json.is_case,
+    ),
     SourceForm("phenopackets (.json)", (".json",), phenopackets.read, phenopackets.recognises),
     SourceForm("MedR-Bench cases (.json)", (".json",), medrbench.read, medrbench.recognises),
     SourceForm("plain text (.txt, .md, .html)", text.SUFFIXES, text.read),

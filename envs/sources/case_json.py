@@ -15,7 +15,7 @@ from medaction.envs.records import (
     check_id,
     id_of_file,
 )
-from medaction.envs.sources.files import bad_field, parse_json, read_text, text_at
+from medaction.envs.sources.files import bad_field, parse_json, read_rows, read_text, text_at
 from medaction.words.tests import Category
 
 MAX_CASE_BYTES = 4 * 2**20
@@ -37,9 +37,24 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
         yield BadCase(bad.reason, bad.message, bad.case_id, str(path))
 
 
+def read_lines(path: Path) -> Iterator[CaseReport | BadCase]:
+    """The cases of a .jsonl, one a line. A bad row is yielded as BadCase and the others go on;
+    raises BadCase when the file cannot be read."""
+    for number, row in read_rows(path):
+        name = f"{path.stem}-line-{number}"
+        try:
+            if isinstance(row, BadCase):
+                raise row
+            yield _case_of_object(_checked(row, path), path, name)
+        except BadCase as bad:
+            place = "" if bad is row else f"line {number}: "
+            yield BadCase(bad.reason, place + bad.message, bad.case_id or name[:100], str(path))
+
+
 def read_case(path: Path) -> CaseReport:
     """The case of `path`, also for the article of the same name beside it. Raises BadCase."""
-    return _case_of_object(_object(path), path)
+    value = parse_json(read_text(path, MAX_CASE_BYTES), path)
+    return _case_of_object(_checked(value, path), path, path.stem)
 
 
 def is_case(value: Any) -> bool:
@@ -47,30 +62,31 @@ def is_case(value: Any) -> bool:
     return isinstance(value, dict) and "initial_observation" in value and "tests" in value
 
 
-def _object(path: Path) -> dict[str, Any]:
-    value = parse_json(read_text(path, MAX_CASE_BYTES), path)
+def _checked(value: Any, path: Path) -> dict[str, Any]:
     if not is_case(value):
         raise bad_field(path, "", "an object with 'initial_observation' and 'tests' is needed")
     # Both misspelt and foreign fields: what is not read must not look as if it were.
     _refuse_unknown(value, _FIELDS, path, "")
-    return value
+    case: dict[str, Any] = value
+    return case
 
 
-def _case_of_object(value: dict[str, Any], path: Path) -> CaseReport:
+def _case_of_object(value: dict[str, Any], path: Path, name: str) -> CaseReport:
+    """`name`: the id and the title of a case that has none."""
     structured = _structured_of_object(value, path)
     results = [
         # With name and quote: `grounding` looks for both in the text.
         "\n".join(filter(None, [f"{test.name}: {test.result}", test.quote]))
         for test in structured.tests
     ]
-    title = text_at(value, "title", path) if "title" in value else path.stem
+    title = text_at(value, "title", path) if "title" in value else name
     licence = text_at(value, "licence", path) if value.get("licence") is not None else None
     text = "\n".join(
         [title, structured.initial_observation, *results, f"Diagnosis: {structured.diagnosis}"]
     )
     named = "case_id" in value
     # A written id is refused where it is unsafe; a file's name is made safe.
-    case_id = check_id(text_at(value, "case_id", path)) if named else id_of_file(path.stem)
+    case_id = check_id(text_at(value, "case_id", path)) if named else id_of_file(name)
     # null is as good as absent.
     held_out = _true_or_false(value, "evaluation_only", path) or False
     return CaseReport(case_id, "case_json", title, text, str(path), licence, held_out, structured)

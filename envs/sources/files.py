@@ -213,4 +213,5 @@ def sample_of(value: Any) -> str:
     """The beginning of a value, for people to see what a loss was."""
     # Cut before the spaces go: a field may hold megabytes.
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return " ".join(text[:400].split())[:120]
+    words = " ".join(text[:400].split())
+    return words if len(words) <= 120 else f"{words[:119]}…"

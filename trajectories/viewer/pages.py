@@ -156,12 +156,15 @@ def comparison(run: ShownRun, other: ShownRun, filters: Filters) -> str:
     shown_pairs = [pair for pair in pairs if filters.get("change") in (None, "", pair.change)]
     # In the order of CHANGES: what got better or worse is what one looks for.
     shown_pairs.sort(key=lambda pair: (CHANGES.index(pair.change), pair.case_id, pair.sample))
+    paths = (run.out, other.out)
+    names = [path.name for path in paths]
     return run.render(
         "comparison",
         "/comparison",
         pairs=shown_pairs,
         counts=counts,
         other=other.out,
+        names=names if names[0] != names[1] else paths,
         wanted=filters,
     )
 
