@@ -89,15 +89,18 @@ class Report:
 
     def sentence(self, span: Span) -> str:
         """The whole sentences around a span, on one line."""
-        before = max(
-            self.text.rfind(mark, 0, span.start) + len(mark) for mark in (". ", "\n", "; ")
-        )
+        begins = [
+            place + len(mark)
+            for mark in (". ", "\n", "; ")
+            if (place := self.text.rfind(mark, 0, span.start)) >= 0
+        ]
         ends = [
             place
             for mark in (". ", ".\n", "\n", "; ")
             if (place := self.text.find(mark, max(span.start, span.end - 1))) >= 0
         ]
-        return " ".join(self.text[max(0, before) : min(ends, default=len(self.text)) + 1].split())
+        begin, end = max(begins, default=0), min(ends, default=len(self.text)) + 1
+        return " ".join(self.text[begin:end].split())
 
     def context(self, span: Span) -> str:
         """The sentences around a span, and the one before them, where a test is often named."""

@@ -155,7 +155,7 @@ class _Cutter:
         self.is_examination = "examination" in label.casefold()
         self.is_present = "present" in label.casefold()
         is_list = bool(_LISTED_SECTIONS.search(label)) or (
-            label.casefold().startswith("past medical", 2)
+            label.casefold().lstrip(" -*•").startswith("past medical")
         )
         # A label alone may tell: '- Biopsy-proven sarcoidosis:'.
         if not body.strip() and self.leaks(line):
@@ -328,7 +328,8 @@ class _Cutter:
             return None
         # 'Leukopenia' under 'Physical examination' is a laboratory's word.
         findings = blood_findings(text) if self.is_examination or self.is_present else {}
-        findings = {word: test for word, test in findings.items() if word not in self.complaint}
+        complaint = self.complaint.casefold()
+        findings = {word: test for word, test in findings.items() if word not in complaint}
         statement = result_told(text)
         if findings:
             named = statement.tests if statement else ()

@@ -338,7 +338,7 @@ _LIST_BULLET = re.compile(r"\s*(?:[-*•]|\d{1,2}[.)])\s+")
 
 def _is_numbered(texts: Sequence[Any]) -> bool:
     """Whether every text begins with its rank: '1. Gout', '2) Pseudogout'."""
-    return all(
+    return bool(texts) and all(
         isinstance(text, str) and text.lstrip().startswith((f"{rank}. ", f"{rank}) "))
         for rank, text in enumerate(texts, 1)
     )

@@ -66,7 +66,7 @@ def reports(
     # 'K' and 'Na' are names and units; other names of one letter are found anywhere.
     if name not in _UNITS and (len(name) < 2 or not any(c.isalpha() for c in name)):
         return False
-    word = name.split(maxsplit=1)[0]
+    word = _without_plural(name).split(maxsplit=1)[0]
     return any(
         _gives(statement, mention, name, specimen, in_table)
         for statement in statements
@@ -85,11 +85,14 @@ def has_word(statements: Sequence[str], words: tuple[str, ...]) -> bool:
     return any(pattern.search(statement) for statement in statements)
 
 
+def _without_plural(name: str) -> str:
+    """'Platelets' is ordered, 'platelet count' reported."""
+    return re.sub(r"(?<=[a-z]{4}[^s])s$", "", name)
+
+
 @lru_cache(maxsize=4096)
 def _pattern_of_name(name: str) -> re.Pattern[str]:
-    # 'Platelets' is ordered, 'platelet count' reported.
-    name = re.sub(r"(?<=[a-z]{4}[^s])s$", "", name)
-    words = r"[\s\-_/]{0,3}".join(re.escape(word) for word in name.split())
+    words = r"[\s\-_/]{0,3}".join(re.escape(word) for word in _without_plural(name).split())
     # Not within a word or behind a hyphen: 'non-HDL' is no 'HDL'.
     return re.compile(rf"(?<![a-z0-9])(?<![a-z0-9]-){words}(?:s|es)?(?![a-z0-9])")
 

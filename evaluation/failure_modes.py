@@ -146,7 +146,9 @@ def incoherent(turns: Sequence[Turn], outcome: str) -> bool:
     although results came back in between; or no diagnosis at the end."""
     repeats = any(any(turn) for turn in repeated_orders(turns))
     stuck = any(
-        a.pivot.strip().casefold() == b.pivot.strip().casefold()
+        # Free text has no pivot.
+        a.pivot.strip()
+        and a.pivot.strip().casefold() == b.pivot.strip().casefold()
         and any(answer.results for answer in a.answers)
         for a, b in pairwise(turns)
     )

@@ -50,7 +50,7 @@ def _entries(oracle: Oracle, name: str) -> set[int]:
     return {entry for match in oracle.matches(name) for entry in match.entries}
 
 
-_BULLET = re.compile(r"^\s*(?:[-*•+]|\(?\d{1,2}[.)])\s*")
+_BULLET = re.compile(r"^\s*(?:[-*•+]|\(?\d{1,2}[.)](?!\d))\s*")
 _LABEL = re.compile(r"^\**(?P<label>[^:*]{2,80})\**\s*:\s*\**(?P<rest>.*)$")
 
 

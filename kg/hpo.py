@@ -7,6 +7,7 @@ here in about a second, once on a machine.
 
 import gzip
 import re
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, replace
@@ -16,6 +17,7 @@ from typing import Any
 
 from medaction.kg.cache import cached_json
 from medaction.kg.packages import package_path
+from medaction.kg.tables import BadTable
 from medaction.words.names import normalise
 from medaction.words.versions import code_of, version_of
 
@@ -99,9 +101,12 @@ def ancestors(phenotype: str) -> frozenset[str]:
 
 
 def text_of_file(path: Path) -> str:
-    """The text of a UTF-8 file, plain or gzipped if its name ends so."""
+    """The text of a UTF-8 file, plain or gzipped if its name ends so. Raises BadTable."""
     raw = path.read_bytes()
-    return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
+    try:
+        return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
+    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise BadTable(path, 1, f"is no whole text in UTF-8, plain or gzipped ({error})") from error
 
 
 def read_terms(path: Path) -> tuple[str, dict[str, Phenotype]]:

@@ -140,3 +140,14 @@ def test_a_damaged_log_is_left_out_or_named(run: Path, begin: int) -> None:
 def test_repair_needs_a_run() -> None:
     status, words = doctor("--repair")
     assert (status, "--out" in words) == (2, True)
+
+
+def test_a_damaged_copy_stays_where_no_store_could_write_it_anew(run: Path) -> None:
+    (run / "trajectories.duckdb").unlink()
+    garble(run / "snapshot.duckdb")
+    for _ in range(2):
+        assert doctor("--out", run, "--repair")[0] == 1
+    assert not (run / "trajectories.duckdb").exists(), "an empty store would hide the loss"
+    assert (run / "snapshot.duckdb").exists()
+    (run / "trajectories.duckdb").write_bytes(b"no database" * 1000)
+    assert doctor("--out", run, "--repair")[0] == 1

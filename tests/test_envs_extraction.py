@@ -567,3 +567,8 @@ def test_a_letter_begins_with_the_patient_and_names_its_diagnosis_once(
     else:
         environment = environment_of(letter, make_extractor(complete))
         assert environment.initial_observation == LETTER_O1
+
+
+def test_the_first_sentence_of_a_report_is_whole() -> None:
+    source = Report("Hemoglobin was 9.1 g/dL on admission. He had no fever.")
+    assert source.sentence(source.find("9.1 g/dL")) == "Hemoglobin was 9.1 g/dL on admission."

@@ -403,3 +403,10 @@ def test_real_orders_on_real_menus() -> None:
 
 def test_episodes_of_one_case_share_the_vectors_of_its_menu() -> None:
     assert oracle_of(environment()) is oracle_of(environment())
+
+
+@pytest.mark.parametrize("order", ["ketones", "Ketone", "immunoglobulins", "blasts"])
+def test_an_order_in_the_plural_gets_the_result_in_the_singular(order: str) -> None:
+    result = "Ketone 3 mmol/L, immunoglobulin 12 g/L, blast 78 %"
+    oracle = Oracle((DocumentedTest("Blood tests", "laboratory", result),))
+    assert found(order, oracle) == ["Blood tests"]

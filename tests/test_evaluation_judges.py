@@ -318,6 +318,7 @@ def test_a_real_small_model_keeps_to_the_form_of_a_verdict() -> None:
         ("Laboratory tests: CBC; Imaging: Chest CT", ("CBC", "Chest CT")),
         ("Not required.", ()),
         ("- everything you have", ("everything you have",)),
+        ("1.5 T MRI of the brain", ("1.5 T MRI of the brain",)),
     ],
 )
 def test_orders_are_found_in_free_text(text: str, orders: tuple[str, ...]) -> None:

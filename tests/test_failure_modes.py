@@ -116,6 +116,8 @@ def test_incoherent_is_repeating_being_stuck_or_not_concluding() -> None:
     assert incoherent(fine, "turn_limit") is True
     again = (fine[0], replace(fine[1], answers=fine[0].answers))
     assert incoherent(again, "diagnosed") is True
+    free_text = tuple(replace(turn, pivot="") for turn in fine)
+    assert incoherent(free_text, "diagnosed") is False
     stuck = (fine[0], replace(fine[1], pivot="Pivot 1 "))
     assert incoherent(stuck, "diagnosed") is True
     assert (

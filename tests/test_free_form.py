@@ -313,3 +313,8 @@ def test_the_example_in_the_prompt_is_a_valid_record_of_its_text() -> None:
         for name in json.loads(example)["action"]["order_tests"]
     )
     assert all(names_stand_in(line.diagnosis, text) for line in extracted.differential)
+
+
+def test_no_diagnosis_is_not_numbered() -> None:
+    record = '{"decision":"x","action":{"undecided":"y"},"differential":[],"pivot":"z"}'
+    assert parse_extracted(record, last_turn=False).mended == ()

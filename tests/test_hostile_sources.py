@@ -529,3 +529,18 @@ def test_a_hostile_id_is_refused(case_id: str, tmp_path: Path) -> None:
 def test_there_are_thirty_hostile_ids_and_more() -> None:
     assert len(set(HOSTILE_IDS)) >= 30
     assert archives.FREE_BYTES > 3 * jats.MAX_ARTICLE_BYTES
+
+
+def test_articles_of_other_types_are_no_ballast(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "FREE_MEMBERS", 3)
+
+    def fill(archive: tarfile.TarFile) -> None:
+        for number in range(5):
+            add(archive, f"PMC{number}.nxml", article("research-article").encode())
+        add(archive, "PMC9.nxml", GOOD.encode())
+
+    (tmp_path / "package.tar.gz").write_bytes(packed(fill))
+    cases = list(read_cases(tmp_path / "package.tar.gz"))
+    assert [isinstance(case, CaseReport) for case in cases] == [False] * 5 + [True]

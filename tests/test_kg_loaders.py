@@ -407,6 +407,22 @@ def test_a_gzip_file_cut_short_is_refused(tmp_path, cache):
     refused(packed, None, "damaged or cut short", cache)
 
 
+def test_a_gzip_file_with_a_flipped_bit_is_refused(tmp_path, cache):
+    packed = gzip.compress("".join([KG_HEADER, *(row(0, 1), row(1, 7)) * 200]).encode())
+    for place in range(10, len(packed), 7):
+        damaged = tmp_path / "kg.csv.gz"
+        damaged.write_bytes(packed[:place] + bytes([packed[place] ^ 4]) + packed[place + 1 :])
+        with pytest.raises(BadTable):
+            load(damaged)
+
+
+@pytest.mark.parametrize("index", ["-1", "60000000"])
+def test_a_node_of_clingraph_has_a_number_from_0(tmp_path, cache, index):
+    nodes = f"0:lnc\tHemoglobin\tLNC\t0\n1:icd10cm\tAnemia\tICD10CM\t{index}\n"
+    folder = clingraph(tmp_path / "own", nodes=nodes, edges="")
+    refused(folder, 3, "is no number from 0", cache, folder / "ClinGraph_nodes.csv")
+
+
 def test_parquet_that_is_none_and_text_that_is_none_are_refused(tmp_path, cache):
     folder = pair(tmp_path / "own", PAIR_NODES, "x,y\nA,B\n", "parquet")
     refused(folder, 1, "no parquet file", cache, folder / "nodes.parquet")

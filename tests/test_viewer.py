@@ -363,3 +363,11 @@ def test_in_a_browser_and_over_http(run: Path, tmp_path: Path):
         assert "Initial observation" in page(url + case[1], tmp_path / "two")
         assert httpx.get(f"{url}/case/nothing").status_code == 404
         assert httpx.get(f"{url}/cases", headers={"Host": "elsewhere.example"}).status_code == 400
+
+
+def test_signs_in_a_search_stand_for_themselves(run: Path):
+    db = pages.ShownRun(run).db
+    diagnosis = queries.cases(db, {}, 1).rows[0]["diagnosis"]
+    assert queries.cases(db, {"q": diagnosis.upper()}, 1).rows
+    for sign in "%_":
+        assert not queries.cases(db, {"q": f"{diagnosis[:3]}{sign}{diagnosis[4:]}"}, 1).rows

@@ -82,20 +82,9 @@ def _store(out: Path, repair: bool) -> Iterator[Damage]:
     file = out / STORE
     if not file.exists() and not (out / SNAPSHOT).exists():
         return
-    fact = "is missing"
-    if file.exists():
-        try:
-            with Store(file) as store:
-                fact = _unreadable(store.db)
-        except StoreError as error:
-            # A run has it open: that is no damage.
-            if "in use" in str(error):
-                raise
-            fact = str(error.__cause__ or error).partition("\n")[0][:200]
-        except duckdb.Error as error:  # it was closed with a block that could not be read
-            fact = str(error).partition("\n")[0][:200]
-        if not fact:
-            return
+    fact = _fault_of_store(file) if file.exists() else "is missing"
+    if not fact:
+        return
     remedy = f"put {SNAPSHOT}, its last whole copy, in its place"
     if _fault_of_snapshot(out):
         yield Damage(file, fact, "no copy of it can be read: start the run anew in another folder")
@@ -111,6 +100,19 @@ def _store(out: Path, repair: bool) -> Iterator[Damage]:
         os.replace(draft, file)
         remedy += "; a rerun plays what came after it"
     yield Damage(file, fact, remedy, repair)
+
+
+def _fault_of_store(file: Path) -> str:
+    try:
+        with Store(file) as store:
+            return _unreadable(store.db)
+    except StoreError as error:
+        # A run has it open: that is no damage.
+        if "in use" in str(error):
+            raise
+        return str(error.__cause__ or error).partition("\n")[0][:200]
+    except duckdb.Error as error:  # it was closed with a block that could not be read
+        return str(error).partition("\n")[0][:200]
 
 
 def _unreadable(db: duckdb.DuckDBPyConnection) -> str:
@@ -140,10 +142,13 @@ def _snapshot(out: Path, repair: bool) -> Iterator[Damage]:
     file = out / SNAPSHOT
     if not file.exists() or not (fact := _fault_of_snapshot(out)):
         return
+    # Where the store is gone, or can't be opened, an empty one must not take the copy's place.
+    store = out / STORE
+    repair = repair and store.exists() and not _fault_of_store(store)
     if repair:
         _aside(file)
-        with Store(out / STORE) as store:
-            store.publish()
+        with Store(store) as whole:
+            whole.publish()
     yield Damage(file, fact, "write it anew from the store", repair)
 
 

@@ -26,6 +26,7 @@ times, zeros 1000 times."""
 MAX_HEADER_BYTES = 2**20
 """Bound on what stands between two members: headers, long names, padding."""
 
+_READ_AND_REFUSED = ("not_a_case_report", "retracted", "empty_body")
 FREE_MEMBERS = 10_000
 MAX_OTHERS = 100
 """An archive may hold FREE_MEMBERS and MAX_OTHERS times as many other members (figures, folders) as
@@ -83,7 +84,9 @@ def _articles(
             else:
                 others += 1
         except BadCase as bad:
-            others += 1
+            # An article that is read and refused is no ballast: most of a package is research.
+            articles += bad.reason in _READ_AND_REFUSED
+            others += bad.reason not in _READ_AND_REFUSED
             case_id = bad.case_id or PurePosixPath(member.name).stem[:100]
             yield BadCase(bad.reason, bad.message, case_id, bad.path or place)
         # Others cost time without being a case: a bound on them, beside that on bytes.

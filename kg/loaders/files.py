@@ -3,6 +3,7 @@
 import csv
 import gzip
 import shutil
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -177,7 +178,7 @@ def _decompressed(path: Path, folder: Path) -> Path:
     try:
         with gzip.open(path) as packed, data.open("wb") as plain:
             shutil.copyfileobj(packed, plain, 1 << 20)
-    except (EOFError, gzip.BadGzipFile, OSError) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         with data.open("rb") as plain:
             # The line that the damage cut off: the first that could not be unpacked whole.
             line = 1 + sum(chunk.count(b"\n") for chunk in iter(lambda: plain.read(1 << 20), b""))

@@ -8,6 +8,8 @@ import polars as pl
 
 from medaction.kg.loaders.files import Table, TableRow
 
+LARGEST_INDEX = 50_000_000  # PrimeKG numbers about 130,000 nodes; more is no number of a row
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:

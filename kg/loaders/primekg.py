@@ -8,13 +8,12 @@ import numpy as np
 import polars as pl
 
 from medaction.kg.loaders.files import Table, TableRow, opened
-from medaction.kg.loaders.parts import Parts
+from medaction.kg.loaders.parts import LARGEST_INDEX, Parts
 
 PRIMEKG_COLUMNS = [
     f"{side}_{column}" for side in "xy" for column in ("index", "id", "type", "name", "source")
 ]
 _KINDS = {name: pl.Int32 if name.endswith("index") else pl.String for name in PRIMEKG_COLUMNS}
-_LARGEST_INDEX = 50_000_000  # PrimeKG numbers about 130,000 nodes; more is no number of a row
 RENAMED_TYPES = {"effect/phenotype": "phenotype"}
 
 
@@ -34,10 +33,10 @@ def read_primekg(path: Path) -> Parts:
                 raise table.blame(_missing, "x_index, y_index or y_source is missing")
             pairs = batch.select("x_index", "y_index").to_numpy()
             low, high = (int(pairs.min()), int(pairs.max())) if pairs.size else (0, 0)
-            if low < 0 or high >= _LARGEST_INDEX:
+            if low < 0 or high >= LARGEST_INDEX:
                 raise table.blame(
                     _far,
-                    f"x_index and y_index must number the nodes, from 0 to below {_LARGEST_INDEX}",
+                    f"x_index and y_index must number the nodes, from 0 to below {LARGEST_INDEX}",
                 )
             if high >= len(seen):
                 # At least doubled: few copies, whatever the order of the indices.
@@ -103,6 +102,6 @@ def _missing(row: TableRow) -> str | None:
 
 def _far(row: TableRow) -> str | None:
     for name in ("x_index", "y_index"):
-        if not 0 <= int(row[name] or -1) < _LARGEST_INDEX:
-            return f"{name} {row[name]!r} is no number from 0 to below {_LARGEST_INDEX}"
+        if not 0 <= int(row[name] or -1) < LARGEST_INDEX:
+            return f"{name} {row[name]!r} is no number from 0 to below {LARGEST_INDEX}"
     return None

@@ -1,5 +1,6 @@
 """What the viewer's pages show, rows as dicts. The queries are in queries.sql."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import duckdb
 from pydantic import TypeAdapter
 
 from medaction.envs.ledger import Passage, passages
-from medaction.envs.prompts import messages
+from medaction.envs.prompts import PromptTooLong, messages
 from medaction.envs.turns import Turn
 from medaction.llm.calls import Message
 from medaction.llm.usage import Usage
@@ -101,10 +102,10 @@ def cases(db: Database, filters: dict[str, str], number: int) -> Page:
     report), source, state. A row has a `passage` where q stands in its report alone."""
     # Lines break anywhere. Over 4,000 reports `replace` takes 0.02 s of CPU, a regular
     # expression 0.5 s.
-    matching = "select case_id from cases where replace(\"text\", chr(10), ' ') ilike ?"
+    matching = "select case_id from cases where contains(lower(replace(\"text\", chr(10), ' ')), ?)"
     report = f"case_id in ({matching})"
     conditions = {
-        f"(case_id ilike ? or title ilike ? or diagnosis ilike ? or {report})": _pattern(filters),
+        f"({_HAS_WORDS.format('case_id, title, diagnosis')} or {report})": _words(filters),
         "source = ?": filters.get("source"),
         "state = ?": filters.get("state"),
     }
@@ -128,7 +129,7 @@ def cases(db: Database, filters: dict[str, str], number: int) -> Page:
 def trajectories(db: Database, filters: dict[str, str], number: int) -> Page:
     """Trajectories by teacher, style, status, outcome, and text in the case's id or the final
     diagnosis."""
-    conditions = {"(case_id ilike ? or final_diagnosis ilike ?)": _pattern(filters)} | {
+    conditions = {_HAS_WORDS.format("case_id, final_diagnosis"): _words(filters)} | {
         f"{name} = ?": filters.get(name) for name in ("teacher", "style", "status", "outcome")
     }
     order = _order(filters, "case_id, teacher, style, sample, trajectory_id")
@@ -144,7 +145,7 @@ def judged(db: Database, filters: dict[str, str], number: int) -> Page:
     diagnosis or truth), teacher, judge, verdict (one of JUDGED)."""
     verdict = {"right": "correct", "wrong": "not correct", "no verdict": "correct is null"}
     conditions = {
-        "(case_id ilike ? or final_diagnosis ilike ? or truth ilike ?)": _pattern(filters),
+        _HAS_WORDS.format("case_id, final_diagnosis, truth"): _words(filters),
         "teacher = ?": filters.get("teacher"),
         "judge = ?": filters.get("judge"),
     }
@@ -184,7 +185,7 @@ def _order(filters: dict[str, str], default: str) -> str:
 
 def turn_prompt(db: Database, trajectory_id: str, number: int) -> tuple[Row, list[Message]] | None:
     """Of a turn: what its trajectory is, and the prompt as it is built today from the record; None:
-    unknown. Raises PromptTooLong as `messages` does."""
+    unknown."""
     details = rows(db, "trajectory of a turn", [trajectory_id])
     if not details:
         return None
@@ -198,11 +199,18 @@ def turn_prompt(db: Database, trajectory_id: str, number: int) -> tuple[Row, lis
         ]
     )
     observation, t_max = record["initial_observation"], record["t_max"]
-    return record, messages(observation, turns, t_max, record["style"])
+    try:
+        return record, messages(observation, turns, t_max, record["style"])
+    except PromptTooLong:  # it was played with more room: a teacher's `context_tokens`
+        return record, messages(observation, turns, t_max, record["style"], sys.maxsize)
 
 
-def _pattern(filters: dict[str, str]) -> str | None:
-    return f"%{filters['q']}%" if filters.get("q") else None
+_HAS_WORDS = "contains(lower(concat_ws(chr(10), {})), ?)"
+
+
+def _words(filters: dict[str, str]) -> str | None:
+    """What is sought, for `contains` of a text in small letters: '95%' is no wildcard."""
+    return filters.get("q", "").lower() or None
 
 
 def failures(db: Database, number: int) -> Page:
