@@ -36,7 +36,7 @@ class MeasuredJudge:
 
 
 MEASURED: Mapping[str, MeasuredJudge] = {
-    f"{OFFLINE}@50b8eafc996f": MeasuredJudge(
+    f"{OFFLINE}@1671a93379cb": MeasuredJudge(
         right=367,
         right_called=306,
         wrong=83,
