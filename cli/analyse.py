@@ -69,9 +69,10 @@ def analyse(
             links = links_of(store)
             # What the run was pruned by, so that its pass rate is the one of its dataset.
             used = store.rows("select max(threshold) from verdicts")[0][0]
-            threshold = used or threshold_of(links.test_graph).hops
-            if rac_threshold is not None:
-                threshold = rac_threshold
+            threshold = next(
+                (hops for hops in (rac_threshold, used) if hops is not None),
+                threshold_of(links.test_graph).hops,
+            )
             tables = {
                 "dtc": analyses.dtc_by_turn(store),
                 "rac": analyses.rac_pass_rate(store, threshold),

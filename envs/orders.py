@@ -163,7 +163,7 @@ def tests_in(text: str) -> tuple[str, ...]:
             continue
         if parts and _is_side_alone(profile(piece)) and _lacks_place(parts):
             parts[-1] += f" {piece}"  # 'arthrocentesis, left knee' is one test
-        elif parts and _breaks_off(profile(parts[-1])) and _is_place_alone(profile(piece)):
+        elif parts and _breaks_off(profile(parts[-1])) and _completes_a_place(profile(piece)):
             parts[-1] += f" and {piece}"  # 'EMG of the upper and lower limbs', too
         else:
             parts += names_in_a_row(piece)
@@ -264,8 +264,10 @@ def _is_side_alone(reading: Profile) -> bool:
     return bool(reading.sides and reading.regions and not (reading.kinds or reading.terms))
 
 
-def _is_place_alone(reading: Profile) -> bool:
-    return bool(reading.regions) and not (reading.kinds or reading.terms or reading.specimen)
+def _completes_a_place(reading: Profile) -> bool:
+    """'lower limbs' of 'upper and lower limbs'; 'head' of 'head and neck CT' begins a test."""
+    is_place = reading.regions and not (reading.kinds or reading.terms or reading.specimen)
+    return bool(is_place) and not profile(reading.text.split()[0]).regions
 
 
 def _breaks_off(reading: Profile) -> bool:

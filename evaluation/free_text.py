@@ -18,7 +18,7 @@ from medaction.evaluation.dialogue import turn_of_message
 from medaction.evaluation.judge_questions import NO_INSTRUCTIONS
 from medaction.evaluation.judge_replies import MOST_ITEMS, object_of
 from medaction.evaluation.judges import LlmJudge
-from medaction.llm.calls import Completion, ModelError
+from medaction.llm.calls import Completion, ModelDeclined, ModelError
 from medaction.llm.replies import Form, MalformedReply, read, split_thinking
 from medaction.llm.teacher import CONTEXT_TOKENS, Teacher
 from medaction.llm.untrusted import one_line, plain
@@ -107,7 +107,7 @@ async def read_decision(reader: Teacher, text: str) -> tuple[Decision, Usage]:
 
     try:
         decision = await asked.ask(READ, {"message": text}, _SCHEMA, decision_of)
-    except MalformedReply as error:  # no fault of the model under test
+    except (MalformedReply, ModelDeclined) as error:  # no fault of the model under test
         raise ModelError(f"the reader {reader.name}: {error.message}", 0) from error
     return decision, asked.usage
 

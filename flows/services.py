@@ -120,7 +120,8 @@ def local_models() -> Iterator[Callable[[Teacher], Teacher]]:
                     serve_folder(teacher) if teacher.folder else start_local(teacher)
                 )
             server = servers[weights]
-            reached = ("model", "api_base", "gguf", "in_flight", "timeout_s")
+            waits = {"in_flight", "timeout_s"} - teacher.model_fields_set
+            reached = {"model", "api_base", "gguf", *waits}
             return teacher.model_copy(update={name: getattr(server, name) for name in reached})
 
         yield reach

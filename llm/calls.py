@@ -271,7 +271,7 @@ def _declined(response: Response) -> str:
 
 @contextmanager
 def on_trial() -> Iterator[list[str]]:
-    """Calls made in this block are on trial: when it ends with MalformedReply, their replies are
+    """Calls made in this block are on trial: when it ends without a reply to use, their replies are
     dropped from the call cache.
 
     Without it, who tries again what failed would be given the refused reply again, for ever. Yields
@@ -283,7 +283,7 @@ def on_trial() -> Iterator[list[str]]:
     before = _on_trial.set(keys)
     try:
         yield keys
-    except MalformedReply:
+    except (MalformedReply, ModelDeclined):
         forget(keys)
         raise
     finally:
@@ -355,7 +355,8 @@ async def _attempt(
         response = await send(teacher.model, address, key, sent, teacher.timeout_s)
         tokens = response.prompt_tokens + response.completion_tokens
         declined = _declined(response)
-        refusal = Refusal(declined, version_of(request["messages"])) if declined else None
+        subject = version_of(request["messages"])
+        refusal = Refusal(declined, subject, is_reply=True) if declined else None
         usd = _cost(teacher, response)
         ended = replace(ended, outcome="good", usd=usd, tokens=tokens, refusal=refusal)
         return _without_key(response, key)
@@ -466,7 +467,9 @@ async def _allowed(ledger: Ledger, ask: Ask) -> Permission:
         while (answer := await ledger.ask(ask)).server is None:
             if answer.stopped is not None:
                 times = f"at least {EQUAL_REFUSALS} times in a row"
-                raise TeacherStopped(f"{teacher} stopped, refused {times}: {answer.stopped}", 400)
+                words = f"{teacher} stopped, refused {times}: {answer.stopped}"
+                # Who declines ten prompts is not spared the others: its score is over all cases.
+                raise (ModelDeclined if answer.declined else TeacherStopped)(words, 400)
             if (usd := answer.spent_usd) is not None:
                 spent = f"${usd:.2f}" if math.isfinite(usd) else "an unknown part"
                 budget = f"a budget of ${ask.bounds.budget_usd:.2f}; raise budget_usd to go on"

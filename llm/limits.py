@@ -100,7 +100,8 @@ class Permission:
 
     `down_s` is for how long that server, which has answered before, could not be reached (0: it
       can); None: it has never answered. `demands` is what the run learnt of that server. `stopped`:
-      never, because the teacher met this refusal EQUAL_REFUSALS times in a row.
+      never, because the teacher met this refusal EQUAL_REFUSALS times in a row; `declined`: in
+      replies of its model.
     """
 
     server: str | None = None
@@ -109,6 +110,7 @@ class Permission:
     down_s: float | None = None
     demands: Demands = TAKES_ALL
     stopped: str | None = None
+    declined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,8 @@ class Refusal:
 
     message: str
     subject: str
+    is_reply: bool = False
+    """Whether the model said so in a reply: it declined, and the request was as it should be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,7 +370,7 @@ class Book:
         ):
             if any(permit.teacher == bounds.teacher for permit in self._permits.values()):
                 return Permission(wait_s=UNDECIDED_S)
-            return Permission(stopped=refusals[-1].message)
+            return Permission(stopped=refusals[-1].message, declined=refusals[-1].is_reply)
         # Few replies use all of max_tokens: what calls took so far tells more than what they may
         # take.
         tokens = self._tokens_a_call.get(bounds.model, ask.tokens)

@@ -162,8 +162,9 @@ def note(info: ValidationInfo, mended: str) -> None:
 def read(text: str, form: type[F], alone: bool = False) -> Reading[F]:
     """The reply in the given form. `alone`: words beside the object are refused, for judges, who
     may quote what they judge. Raises MalformedReply, with what is wrong in words for the model."""
-    thinking, body = split_thinking(text)
-    mended = ["made-up turns behind the reply"] if _NEXT_TURN.search(text) else []
+    thinking, whole = split_thinking(text)
+    body = _without_made_up_turns(whole)
+    mended = [] if body == whole else ["made-up turns behind the reply"]
     try:
         value = _located(body, form, alone, mended)
         return Reading(form.model_validate(value, context=mended), thinking, tuple(mended))
@@ -175,9 +176,9 @@ def read(text: str, form: type[F], alone: bool = False) -> Reading[F]:
 
 
 def split_thinking(text: str) -> tuple[str, str]:
-    """(thinking, reply), without special tokens around the reply and turns made up behind it.
-    Thinking that was begun and not ended stays in the reply."""
-    text = _trimmed(_NEXT_TURN.split(text, 1)[0])
+    """(thinking, reply), without special tokens around the reply. Thinking that was begun and not
+    ended stays in the reply."""
+    text = _trimmed(text)
     # An object may quote such a mark in its strings; no thinking stands before it.
     if text.startswith(("{", "```")):
         return "", text
@@ -192,6 +193,16 @@ def split_thinking(text: str) -> tuple[str, str]:
         thinking = thinking.removeprefix(begin)
     thinking = _SPECIAL.sub("", thinking).strip()
     return plain(thinking).strip(), _trimmed(text[at + len(mark) :])
+
+
+def _without_made_up_turns(body: str) -> str:
+    """What stands before the first user's part that follows a whole object: thinking, and the
+    object's own strings, may speak of a user, too."""
+    for match in _NEXT_TURN.finditer(body):
+        before = _trimmed(body[: match.start()])
+        if _FENCE.sub("", before).rstrip().endswith("}"):
+            return before
+    return body
 
 
 def _trimmed(text: str) -> str:
@@ -389,13 +400,20 @@ def _values(body: str, mended: list[str]) -> Iterator[_Span]:
 
 def holds_object(text: str) -> bool:
     """Whether a reply that ended before its time, at a limit or by a filter, has the whole of its
-    JSON object: it ends with it, goes on behind it, or lacks closing braces alone."""
-    body = _FENCE.sub("", split_thinking(text)[1]).rstrip()
-    opening = body.find("{")
-    if opening < 0:
+    JSON object: it ends with it, goes on behind it in words, or lacks closing braces alone. A draft
+    before or within thinking is none."""
+    body = _without_made_up_turns(split_thinking(text)[1])
+    if body.startswith(_THINKING_BEGINS):
         return False
-    whole = body.endswith("}") or _syntax_error(body) is None
-    return whole or bool(_missing_braces(body[opening:]))
+    body = _FENCE.sub("", body).strip()
+    opening = body.find("{")
+    if opening < 0 or body.endswith("}"):
+        return opening >= 0
+    try:
+        end = _LOOSE.raw_decode(body, opening)[1]
+    except json.JSONDecodeError:
+        return bool(_missing_braces(body[opening:]))
+    return opening == 0 and "{" not in body[end:]
 
 
 def _missing_braces(text: str) -> str:

@@ -15,7 +15,7 @@ from medaction.envs.orders import single_tests
 from medaction.envs.prompts import messages
 from medaction.envs.reply import _NO_VALUE, MOST_TESTS, parse_reply, render, reply_schema
 from medaction.envs.turns import Hypothesis, Turn
-from medaction.llm.replies import MalformedReply
+from medaction.llm.replies import MalformedReply, holds_object
 from medaction.llm.untrusted import plain
 from medaction.llm.usage import MENDED, Usage
 
@@ -428,9 +428,52 @@ def test_the_limit_of_tests_holds_for_tests_and_not_for_entries() -> None:
         ("MRI of the cervical and thoracic spine", 2),
         ("biopsy of the left and right breast", 2),
         ("measurement of CRP and abdomen CT", 2),
+        ("Level of consciousness, head and neck CT", 3),
+        ("Range of motion, hip and knee X-ray", 3),
     ],
 )
 def test_a_place_in_two_words_is_one_test_except_of_images_and_biopsies(
     order: str, count: int
 ) -> None:
     assert len(single_tests([order])) == count
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "<|channel|>analysis<|message|>User wants a differential.<|end|><|start|>assistant"
+        "<|channel|>final<|message|>",
+        "<|START_THINKING|>User gives a case.<|END_THINKING|><|START_RESPONSE|>",
+        "<think>The prompt had <|im_end|> user data</think>",
+        "<|im_start|>user\nhello<|im_end|><|im_start|>assistant\n",
+    ],
+)
+def test_thinking_may_speak_of_a_user(before: str) -> None:
+    turn = parse_reply(before + changed(), 2, last_turn=False)
+    assert turn.differential == parse_reply(changed(), 2, last_turn=False).differential
+
+
+def test_a_reply_may_quote_the_mark_of_a_turn() -> None:
+    turn = parse_reply(changed(reasoning="It says <|im_start|>user twice."), 2, last_turn=False)
+    assert "twice" in turn.reasoning
+
+
+def test_a_turn_made_up_behind_the_reply_is_left_out() -> None:
+    made_up = changed(reasoning="Another patient.")
+    text = f"{changed()}<|im_end|>\n<|im_start|>user\nAnd now?<|im_end|>\n{made_up}"
+    turn = parse_reply(text, 2, last_turn=False)
+    assert turn.reasoning == parse_reply(changed(), 2, last_turn=False).reasoning
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("{}", True),
+        ("{} The patient", True),
+        ("{}\nNo, sepsis comes first. Final answer: {", False),
+        ("My draft: {}\nBut the lactate", False),
+        ("<think>A draft: {}", False),
+    ],
+)
+def test_a_cut_reply_is_whole_where_its_one_object_is(text: str, whole: bool) -> None:
+    assert holds_object(text.replace("{}", changed())) is whole

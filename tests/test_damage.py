@@ -151,3 +151,9 @@ def test_a_damaged_copy_stays_where_no_store_could_write_it_anew(run: Path) -> N
     assert (run / "snapshot.duckdb").exists()
     (run / "trajectories.duckdb").write_bytes(b"no database" * 1000)
     assert doctor("--out", run, "--repair")[0] == 1
+
+
+def test_a_garbled_store_without_a_copy_is_named(run: Path) -> None:
+    (run / "snapshot.duckdb").unlink()
+    (run / "trajectories.duckdb").write_bytes(b"no database" * 1000)
+    assert "trajectories.duckdb" in doctor("--out", run)[1].replace(" ", "")

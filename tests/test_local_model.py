@@ -151,3 +151,5 @@ def test_what_reaches_a_local_model_waits_for_its_slots(tiny: Teacher) -> None:
         assert (reached.in_flight, reached.timeout_s) == (SLOTS, LOCAL_TIMEOUT_S)
         again = reach(tiny.model_copy(update={"name": "judge"}))
         assert (again.api_base, again.name) == (reached.api_base, "judge")
+        patient = reach(Teacher.parse("local;timeout_s=7200;in_flight=1"))
+        assert (patient.in_flight, patient.timeout_s) == (1, 7200.0)

@@ -12,6 +12,7 @@ from medaction.clinicians.make import make_clinician
 from medaction.envs.episode import Episode
 from medaction.envs.oracle import Oracle
 from medaction.envs.reply import parse_reply
+from medaction.evaluation.free_text import read_decision
 from medaction.evaluation.judges import LlmJudge
 from medaction.evaluation.protocol import protocol
 from medaction.llm import calls
@@ -166,6 +167,14 @@ def test_who_will_not_answer_is_asked_once_and_what_it_cost_is_kept(name: str) -
     assert [fault.error_class for fault in result.usage.faults] == ["ModelDeclined"]
 
 
+def test_a_reader_that_declines_is_no_fault_of_the_model_under_test() -> None:
+    with openai_server(WAYS["refusal"].answer) as server:
+        reader = Teacher.parse(f"openai/reader@{server.url}")
+        with pytest.raises(ModelError, match="the reader") as declined:
+            asyncio.run(read_decision(reader, "I think of gout."))
+    assert not isinstance(declined.value, ModelDeclined)
+
+
 def test_who_will_answer_no_prompt_is_stopped() -> None:
     words = iter(range(100))  # a model finds new ones for each
 
@@ -177,7 +186,8 @@ def test_who_will_answer_no_prompt_is_stopped() -> None:
         for number in range(EQUAL_REFUSALS):
             with pytest.raises(ModelDeclined):
                 await complete(teacher, [{"role": "user", "content": f"{number}"}])
-        with pytest.raises(TeacherStopped):
+        # Unreadable, as those that were sent: leaving cases out must not raise a score.
+        with pytest.raises(ModelDeclined, match="stopped, refused at least 10 times"):
             await complete(teacher, COUNT)
 
     with openai_server(script) as server:

@@ -198,8 +198,8 @@ def check_resources(
         raise TrainError(
             f"{settings.out}: the run needs about {estimate.disk / GIB:.1f} GiB of disk"
             f" ({checkpoints_at_once(settings)} checkpoints of"
-            f" {estimate.checkpoint / GIB:.1f} and the model), {free / GIB:.1f} are free: lower"
-            " --keep, or put --out elsewhere"
+            f" {estimate.checkpoint / GIB:.1f} and the model), {free / GIB:.1f} are free:"
+            f"{' lower --keep, or' if settings.keep > 2 else ''} put --out elsewhere"
         )
     a_process = estimate.state + estimate.activations
     # A GPU is one process's own; on a CPU all share the memory.

@@ -130,6 +130,8 @@ def _unreadable(db: duckdb.DuckDBPyConnection) -> str:
 def _fault_of_snapshot(out: Path) -> str:
     try:
         db = open_snapshot(out)
+    except FileNotFoundError:
+        return "is missing"
     except MedactionError:
         return "cannot be opened as a DuckDB file"
     try:

@@ -212,7 +212,7 @@ def _reader(path: Path, any_article: bool) -> Reader:
     into the file.
     """
     forms = [form for form in FORMS if path.name.lower().endswith(form.suffixes)]
-    # Read only where names do not decide: .json has three forms, .jsonl two.
+    # Read only where names do not decide: .json and .jsonl have three forms each.
     content = _content_of_form(path) if any(form.recognises for form in forms) else None
     for form in forms:
         if form.recognises is None or form.recognises(content):

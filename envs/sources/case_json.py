@@ -41,7 +41,7 @@ def read_lines(path: Path) -> Iterator[CaseReport | BadCase]:
     """The cases of a .jsonl, one a line. A bad row is yielded as BadCase and the others go on;
     raises BadCase when the file cannot be read."""
     for number, row in read_rows(path):
-        name = f"{path.stem}-line-{number}"
+        name = f"{path.stem[:80]}-line-{number}"
         try:
             if isinstance(row, BadCase):
                 raise row
