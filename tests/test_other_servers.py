@@ -168,7 +168,8 @@ def test_who_will_not_answer_is_asked_once_and_what_it_cost_is_kept(name: str) -
 
 
 def test_a_reader_that_declines_is_no_fault_of_the_model_under_test() -> None:
-    with openai_server(WAYS["refusal"].answer) as server:
+    refusal = {"choices": [{"message": {"content": None, "refusal": "No."}}]}
+    with openai_server(lambda *_: Reply(body=json.dumps(refusal).encode())) as server:
         reader = Teacher.parse(f"openai/reader@{server.url}")
         with pytest.raises(ModelError, match="the reader") as declined:
             asyncio.run(read_decision(reader, "I think of gout."))
