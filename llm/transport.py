@@ -133,7 +133,7 @@ def _answered(body: bytes, request: dict[str, Any]) -> Response:
         fault = choice.get("error")
         if fault and (rows or not _text_of(choice)):
             stated = fault if isinstance(fault, dict) else {}
-            status = _STATUSES.get(str(stated.get("type")), 502)
+            status = _STATUS_OF_TYPE.get(str(stated.get("type")), 502)
             # 'code' may be a word or a number of the vendor's own: then it is a server's trouble.
             if (code := str(stated.get("code"))) in map(str, range(400, 600)):
                 status = int(code)
@@ -154,7 +154,7 @@ def _answered(body: bytes, request: dict[str, Any]) -> Response:
         ) from None
 
 
-_STATUSES = {
+_STATUS_OF_TYPE = {
     "invalid_request_error": 400,
     "authentication_error": 401,
     "permission_error": 403,

@@ -350,7 +350,8 @@ def _write_records(records: Iterator[dict[str, Any]], folder: Path) -> None:
             files.add(record)
     if not (folder / "train.parquet").exists():
         pq.write_table(
-            pa.table(columns.to_frame().to_arrow()).cast(_plain(columns)), folder / "train.parquet"
+            pa.table(columns.to_frame().to_arrow()).cast(_arrow_schema(columns)),
+            folder / "train.parquet",
         )
 
 
@@ -361,7 +362,7 @@ class SplitFiles:
 
     def __init__(self, folder: Path, prefix: str, columns: pl.Schema):
         self._folder, self._prefix, self._columns = folder, prefix, columns
-        self._arrow = _plain(columns)
+        self._arrow = _arrow_schema(columns)
         self._waiting: list[dict[str, Any]] = []
         self._tables: dict[str, pq.ParquetWriter] = {}
         self._lines: dict[str, Any] = {}
@@ -400,7 +401,7 @@ class SplitFiles:
                 self._write()
 
 
-def _plain(columns: pl.Schema) -> pa.Schema:
+def _arrow_schema(columns: pl.Schema) -> pa.Schema:
     """The columns with Arrow's common types: polars' own lists and strings are large ones, which
     some readers take for another type."""
     return pa.schema(

@@ -60,7 +60,7 @@ FORMS = (
     SourceForm(
         "structured cases, one a line (.jsonl)",
         (".jsonl",),
-        case_json.read_lines,
+        case_json.read_cases_by_line,
         case_json.is_case,
     ),
     SourceForm("phenopackets (.json)", (".json",), phenopackets.read, phenopackets.recognises),

@@ -37,7 +37,7 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
         yield BadCase(bad.reason, bad.message, bad.case_id, str(path))
 
 
-def read_lines(path: Path) -> Iterator[CaseReport | BadCase]:
+def read_cases_by_line(path: Path) -> Iterator[CaseReport | BadCase]:
     """The cases of a .jsonl, one a line. A bad row is yielded as BadCase and the others go on;
     raises BadCase when the file cannot be read."""
     for number, row in read_rows(path):

@@ -39,7 +39,7 @@ def read_clingraph(nodes: Path, edges: Path) -> Parts:
         low, high = found["index"].min(), found["index"].max()
         if found.height and not 0 <= low <= high < LARGEST_INDEX:  # type: ignore[operator]
             message = f"node_index must number the nodes, from 0 to below {LARGEST_INDEX}"
-            raise table.blame(_far, message)
+            raise table.blame(_out_of_range, message)
     index = found["index"].to_numpy()
     # `node_index` need not be the row's number, and may skip some.
     position = np.full(int(index.max(initial=-1)) + 1, -1, dtype=np.int32)
@@ -64,7 +64,7 @@ def read_clingraph(nodes: Path, edges: Path) -> Parts:
     return Parts(found.drop("index"), np.frombuffer(ends, dtype=np.int32).reshape(-1, 2), edges)
 
 
-def _far(row: TableRow) -> str | None:
+def _out_of_range(row: TableRow) -> str | None:
     number = row["node_index"] or ""
     if number.isdecimal() and int(number) < LARGEST_INDEX:
         return None
