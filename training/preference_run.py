@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from torch.distributed.fsdp import FSDPModule
 from trl import DPOConfig, DPOTrainer
 
 from medaction.training.checkpoints import Writes
@@ -50,8 +51,12 @@ class TokenizedTrainer(ShardedTrainer, DPOTrainer):
         if self.args.shares_out and not self.shared_out:
             share_out(self.model, self.job.settings.uses_bf16(self.job.cuda))
         with_probabilities = super()._precompute_ref_logps(*dataset)
-        if self.shared_out:
-            self.model.reshard()  # else the optimizer would be made for the whole weights
+        # TRL froze the adapters meanwhile, so FSDP2 took none of them as trained: it looks anew
+        # where weights are put together. The optimizer is made for parts of them, not the whole.
+        for part in self.model.modules():
+            if isinstance(part, FSDPModule):
+                part.unshard()
+                part.reshard()
         return with_probabilities
 
     @property
