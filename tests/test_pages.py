@@ -129,6 +129,9 @@ READERS_WORDS = {
 REST = {"--cases": "examples/cases", "--out": "runs/part", "--teacher": "kg-screening"}
 """What a reader adds to a line of `distill` that shows a part of it only."""
 
+STATUSES = {"medaction kg calibrate RUN": 1}
+"""Of lines that end otherwise on the demo: its turns are too few for a threshold that is kept."""
+
 ADDED = {
     "hard-set": ["runs/demo", "--size", "1", "--min-tests", "1"],  # of two cases, not of hundreds
     "up": ["--port", str(free_port())],
@@ -292,7 +295,8 @@ def test_the_lines_of_the_pages_run(
             if line == "medaction labels --out runs/mine":
                 reject(Path("runs/mine"))
             status, shown = status_of(words), capsys.readouterr()
-            assert status == 0, f"{line}\n{shown.out[-600:]}\n{shown.err[-600:]}"
+            expected = STATUSES.get(line, 0)
+            assert status == expected, f"{line}\n{shown.out[-600:]}\n{shown.err[-600:]}"
 
     assert 'id="case-medaction-01"' in Path("demo.html").read_text()
     assert "medaction-01" not in Path("one.html").read_text(), "the file holds one case"
