@@ -274,7 +274,7 @@ def _breaks_off(reading: Profile) -> bool:
     """Whether a test ends before the place that it speaks of ('EMG of the upper'). Of an image or a
     biopsy each place is a test."""
     last = profile(reading.text.split()[-1])
-    is_whole = reading.kinds or reading.canonical or reading.specimen or last.regions
+    is_whole = reading.kinds or reading.specimen or last.canonical or last.regions
     return not is_whole and _BREAKS_OFF.search(reading.text) is not None
 
 

@@ -11,6 +11,7 @@ from medaction.envs.naming import TABLE, name_each_function, specimen_of
 from medaction.words.names import GREEK
 from medaction.words.negation import is_undone
 from medaction.words.phrases import phrase_pattern
+from medaction.words.plurals import singular
 
 _STATUS_WORDS = phrase_pattern(TABLE["measured"] + TABLE["status"])
 _MEASURED = phrase_pattern(TABLE["measured"])
@@ -66,11 +67,11 @@ def reports(
     # 'K' and 'Na' are names and units; other names of one letter are found anywhere.
     if name not in _UNITS and (len(name) < 2 or not any(c.isalpha() for c in name)):
         return False
-    word = _without_plural(name).split(maxsplit=1)[0]
+    begins = {form.split(maxsplit=1)[0] for form in _forms(name)}
     return any(
         _gives(statement, mention, name, specimen, in_table)
         for statement in statements
-        if word in statement
+        if any(word in statement for word in begins)
         for mention in islice(_pattern_of_name(name).finditer(statement), _MENTIONS)
     )
 
@@ -85,16 +86,19 @@ def has_word(statements: Sequence[str], words: tuple[str, ...]) -> bool:
     return any(pattern.search(statement) for statement in statements)
 
 
-def _without_plural(name: str) -> str:
-    """'Platelets' is ordered, 'platelet count' reported."""
-    return re.sub(r"(?<=[a-z]{4}[^s])s$", "", name)
+@lru_cache(maxsize=4096)
+def _forms(name: str) -> tuple[str, ...]:
+    """The name and its singular: 'platelets' and 'antibodies' are ordered, 'platelet count' and
+    'antibody' reported."""
+    *words, last = name.split()
+    return name, " ".join([*words, singular(last)])
 
 
 @lru_cache(maxsize=4096)
 def _pattern_of_name(name: str) -> re.Pattern[str]:
-    words = r"[\s\-_/]{0,3}".join(re.escape(word) for word in _without_plural(name).split())
+    forms = (r"[\s\-_/]{0,3}".join(map(re.escape, form.split())) for form in _forms(name))
     # Not within a word or behind a hyphen: 'non-HDL' is no 'HDL'.
-    return re.compile(rf"(?<![a-z0-9])(?<![a-z0-9]-){words}(?:s|es)?(?![a-z0-9])")
+    return re.compile(rf"(?<![a-z0-9])(?<![a-z0-9]-)(?:{'|'.join(forms)})(?:s|es)?(?![a-z0-9])")
 
 
 def _gives(
