@@ -32,6 +32,7 @@ from prefect.states import Crashed
 from medaction.flows.processes import free_port, stop, wait_ready
 from medaction.llm.call_cache import default_folder
 from medaction.words.errors import MedactionError
+from medaction.words.processes import spare_loopback
 
 log = logging.getLogger("medaction")
 
@@ -51,6 +52,7 @@ def prefect_api(home: Path) -> Iterator[str]:
     The ephemeral API is never used: it loses task records at exit. Raises MedactionError with the
     server's log when it does not start.
     """
+    spare_loopback()
     if configured := PREFECT_API_URL.value():
         with temporary_settings(IMPATIENT):
             yield str(configured)

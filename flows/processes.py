@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 
 from medaction.words.errors import MedactionError
+from medaction.words.processes import spare_loopback
 
 READY_WITHIN_S = 300
 """How long a server may take to start. Prefect's took 12 s on a quiet machine and over 60 s on a
@@ -39,15 +40,14 @@ def require_free(port: int, host: str = "127.0.0.1") -> None:
 
 
 def wait_ready(server: subprocess.Popen[bytes], url: str, log_file: Path, server_name: str) -> None:
+    spare_loopback()
     deadline = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < deadline:
         # It has ended: its log says why.
         if server.poll() is not None:
             break
         try:
-            # Without the environment's proxy, which would be asked for this machine, too.
-            answer = httpx.get(f"{url}/health", timeout=2, trust_env=False)
-            if answer.status_code == 200:
+            if httpx.get(f"{url}/health", timeout=2).status_code == 200:
                 return
         except httpx.TransportError:
             pass  # it does not listen yet

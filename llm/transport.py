@@ -30,6 +30,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 
 from medaction.llm.usage import estimated_tokens
+from medaction.words.processes import spare_loopback
 
 COMPATIBLE = ("openai", "hosted_vllm")
 _PATH = "/chat/completions"
@@ -514,13 +515,3 @@ def _litellm() -> ModuleType:
         logging.ERROR
     )  # its worker warns whenever another event loop begins
     return litellm
-
-
-def spare_loopback() -> None:
-    """A proxy for the world outside is not asked for servers on this machine."""
-    spared = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    if "127.0.0.1" not in spared:
-        # Some libraries read one of the two, some the other.
-        os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(
-            filter(None, [spared, "127.0.0.1", "localhost"])
-        )

@@ -1,5 +1,6 @@
-"""Processes of ours."""
+"""Processes of ours, and the way to them."""
 
+import os
 import subprocess
 from typing import Any
 
@@ -16,3 +17,13 @@ def end_process(process: "subprocess.Popen[Any]", within_s: float) -> None:
         # The wait behind it reaps the process: no zombie stays.
         process.kill()
         process.wait()
+
+
+def spare_loopback() -> None:
+    """A proxy for the world outside is not asked for servers on this machine."""
+    spared = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    if "127.0.0.1" not in spared:
+        # Some libraries read one of the two, some the other.
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(
+            filter(None, [spared, "127.0.0.1", "localhost"])
+        )
