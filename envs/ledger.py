@@ -10,8 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from medaction.envs.records import CaseReport, LedgerLine, Use
-from medaction.envs.sources.files import sample_of
+from medaction.envs.records import CaseReport, LedgerLine, Use, sample_of
 
 RUN = 3
 """Words in a row that are compared."""

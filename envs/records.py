@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from medaction.words.errors import MedactionError
 from medaction.words.tests import Category
@@ -117,6 +117,14 @@ class Loss:
     count: int
     reason: str
     sample: str = ""
+
+
+def sample_of(value: Any) -> str:
+    """The beginning of a value, for people to see what a loss was."""
+    # Cut before the spaces go: a field may hold megabytes.
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    words = " ".join(text[:400].split())
+    return words if len(words) <= 120 else f"{words[:119]}…"
 
 
 Use = Literal["observation", "menu", "diagnosis", "nothing"]

@@ -17,17 +17,17 @@ from medaction.envs.categories import category_of
 from medaction.envs.documented import says_something
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import profile
-from medaction.envs.records import BadCase, CaseReport, DocumentedTest, Loss, StructuredCase
+from medaction.envs.records import (
+    BadCase,
+    CaseReport,
+    DocumentedTest,
+    Loss,
+    StructuredCase,
+    sample_of,
+)
 from medaction.envs.results_told import FINDING
 from medaction.envs.sources.bulleted_tests import at_time, tells_when, why_no_test
-from medaction.envs.sources.files import (
-    bad_field,
-    object_at,
-    read_rows,
-    sample_of,
-    text_at,
-    unread_fields,
-)
+from medaction.envs.sources.files import bad_field, object_at, read_rows, text_at, unread_fields
 from medaction.envs.voice import patients_part
 from medaction.words.phrases import IN_BRACKETS, phrase_pattern, phrase_regex
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from medaction.envs.records import BadCase, Loss
+from medaction.envs.records import BadCase, Loss, sample_of
 from medaction.words.html_text import without_html
 
 MAX_BYTES = 20 * 2**20
@@ -207,11 +207,3 @@ def unread_fields(
         for key, value in row.items()
         if key not in read and value not in (None, "", [], {})
     )
-
-
-def sample_of(value: Any) -> str:
-    """The beginning of a value, for people to see what a loss was."""
-    # Cut before the spaces go: a field may hold megabytes.
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    words = " ".join(text[:400].split())
-    return words if len(words) <= 120 else f"{words[:119]}…"

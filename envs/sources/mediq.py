@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from medaction.envs.records import BadCase, CaseReport, Loss, check_id
+from medaction.envs.records import BadCase, CaseReport, Loss, check_id, sample_of
 from medaction.envs.sources.agentclinic import asks_for_diagnosis
-from medaction.envs.sources.files import bad_field, read_rows, sample_of, text_at, unread_fields
+from medaction.envs.sources.files import bad_field, read_rows, text_at, unread_fields
 
 MEDIQ_LICENCE = "CC BY 4.0"
 """What the repository's readme puts the work under."""

@@ -24,13 +24,13 @@ from medaction.envs.records import (
     Loss,
     StructuredCase,
     check_id,
+    sample_of,
 )
 from medaction.envs.sources.files import (
     bad_field,
     object_at,
     parse_json,
     read_text,
-    sample_of,
     text_at,
     unread_fields,
 )
