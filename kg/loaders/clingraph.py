@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from medaction.kg.loaders.files import TableRow, opened
-from medaction.kg.loaders.parts import LARGEST_INDEX, Parts, checked_nodes
+from medaction.kg.loaders.parts import LARGEST_INDEX, Parts, checked_nodes, out_of_range
 
 COLUMNS_OF_NODES = ["node_id", "node_name", "ntype", "node_index"]
 COLUMNS_OF_EDGES = ["node_index_x", "node_index_y", "edge_index"]
@@ -39,7 +39,7 @@ def read_clingraph(nodes: Path, edges: Path) -> Parts:
         low, high = found["index"].min(), found["index"].max()
         if found.height and not 0 <= low <= high < LARGEST_INDEX:  # type: ignore[operator]
             message = f"node_index must number the nodes, from 0 to below {LARGEST_INDEX}"
-            raise table.blame(_out_of_range, message)
+            raise table.blame(lambda row: out_of_range(row, "node_index"), message)
     index = found["index"].to_numpy()
     # `node_index` need not be the row's number, and may skip some.
     position = np.full(int(index.max(initial=-1)) + 1, -1, dtype=np.int32)
@@ -62,10 +62,3 @@ def read_clingraph(nodes: Path, edges: Path) -> Parts:
                 raise table.blame(unknown, "an edge names no node of the other file")
             ends.frombytes(placed.tobytes())
     return Parts(found.drop("index"), np.frombuffer(ends, dtype=np.int32).reshape(-1, 2), edges)
-
-
-def _out_of_range(row: TableRow) -> str | None:
-    number = row["node_index"] or ""
-    if number.isdecimal() and int(number) < LARGEST_INDEX:
-        return None
-    return f"node_index {number!r} is no number from 0 to below {LARGEST_INDEX}"

@@ -11,6 +11,15 @@ from medaction.kg.loaders.files import Table, TableRow
 LARGEST_INDEX = 50_000_000  # PrimeKG numbers about 130,000 nodes; more is no number of a row
 
 
+def out_of_range(row: TableRow, *columns: str) -> str | None:
+    """What is wrong with a row whose numbers of nodes are none: a fault for `Table.blame`."""
+    for name in columns:
+        number = row[name] or ""
+        if not number.isdecimal() or int(number) >= LARGEST_INDEX:
+            return f"{name} {row[name]!r} is no number from 0 to below {LARGEST_INDEX}"
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """A graph as it was read.

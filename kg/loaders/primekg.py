@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from medaction.kg.loaders.files import Table, TableRow, opened
-from medaction.kg.loaders.parts import LARGEST_INDEX, Parts
+from medaction.kg.loaders.parts import LARGEST_INDEX, Parts, out_of_range
 
 PRIMEKG_COLUMNS = [
     f"{side}_{column}" for side in "xy" for column in ("index", "id", "type", "name", "source")
@@ -35,7 +35,7 @@ def read_primekg(path: Path) -> Parts:
             low, high = (int(pairs.min()), int(pairs.max())) if pairs.size else (0, 0)
             if low < 0 or high >= LARGEST_INDEX:
                 raise table.blame(
-                    _far,
+                    lambda row: out_of_range(row, "x_index", "y_index"),
                     f"x_index and y_index must number the nodes, from 0 to below {LARGEST_INDEX}",
                 )
             if high >= len(seen):
@@ -98,10 +98,3 @@ class _Names:
 def _missing(row: TableRow) -> str | None:
     empty = [name for name in ("x_index", "y_index", "y_source") if not row[name]]
     return f"{', '.join(empty)} is empty" if empty else None
-
-
-def _far(row: TableRow) -> str | None:
-    for name in ("x_index", "y_index"):
-        if not 0 <= int(row[name] or -1) < LARGEST_INDEX:
-            return f"{name} {row[name]!r} is no number from 0 to below {LARGEST_INDEX}"
-    return None
