@@ -69,10 +69,9 @@ def analyse(
             links = links_of(store)
             # What the run was pruned by, so that its pass rate is the one of its dataset.
             used = store.rows("select max(threshold) from verdicts")[0][0]
-            threshold = next(
-                (hops for hops in (rac_threshold, used) if hops is not None),
-                threshold_of(links.test_graph).hops,
-            )
+            threshold = used if rac_threshold is None else rac_threshold
+            if threshold is None:
+                threshold = threshold_of(links.test_graph).hops
             tables = {
                 "dtc": analyses.dtc_by_turn(store),
                 "rac": analyses.rac_pass_rate(store, threshold),

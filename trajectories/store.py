@@ -362,10 +362,9 @@ class Store:
 
     def resolve_unreadable(self, case_id: str, path: str, reason: str) -> None:
         """What `add_unreadable` stored can be read now, or is gone."""
-        self.db.execute(
-            "update failures set resolved = ? where stage = 'read' and case_id = ? and path = ?"
-            " and error_class = ? and resolved is null",
-            [now(), case_id, path, reason],
+        self._mark_resolved(
+            "stage = 'read' and case_id = ? and path = ? and error_class = ?",
+            [case_id, path, reason],
         )
 
     def environments(self, ids: Sequence[str] | None = None) -> list[ClinicalEnvironment]:
@@ -505,11 +504,15 @@ class Store:
         """The open failures of the case as a whole and of these trajectories had a later
         success."""
         if self._has_failed(stage, case_id):
-            self.db.execute(
-                "update failures set resolved = ? where stage = ? and case_id = ? and resolved is"
-                " null and (trajectory_id is null or list_contains(?, trajectory_id))",
-                [now(), stage, case_id, list(trajectory_ids)],
+            self._mark_resolved(
+                "stage = ? and case_id = ? and (trajectory_id is null or list_contains(?,"
+                " trajectory_id))",
+                [stage, case_id, list(trajectory_ids)],
             )
+
+    def _mark_resolved(self, condition: str, values: Sequence[Any]) -> None:
+        sql = f"update failures set resolved = ? where resolved is null and {condition}"
+        self.db.execute(sql, [now(), *values])
 
     def _has_failed(self, stage: str, case_id: str) -> bool:
         """Whether the store ever had such a failure. Asked of every case, and most have none: the
@@ -530,11 +533,12 @@ class Store:
                     "insert or replace into judgements values (?, ?, ?, ?, ?)",
                     [*keys, row["judgement"]],
                 )
-                self.db.execute(
-                    "update failures set resolved = ? where stage = 'judge' and resolved is null"
-                    " and trajectory_id = ? and teacher = ?",
-                    [now(), row["trajectory_id"], row["judge"]],
-                )
+            judged = {(row["trajectory_id"], row["judge"]) for row in rows}
+            # Most evaluations have none: one question, and not an update a verdict.
+            sql = "select distinct trajectory_id, teacher from failures where stage = 'judge' and"
+            without = set(self.rows(f"{sql} resolved is null and trajectory_id is not null"))
+            for place in without & judged:
+                self._mark_resolved("stage = 'judge' and trajectory_id = ? and teacher = ?", place)
 
     # --- stage 3 ------------------------------------------------------------------------
 
