@@ -279,10 +279,14 @@ def test_too_little_disk_or_memory_is_said_before_the_start(
     check_resources(estimate, asked, 1, 2**40, "cpu", 2**40)
     with pytest.raises(TrainError, match=r"GiB of memory on the gpu, 8\.9 are free.*--method lora"):
         check_resources(estimate, asked, 1, estimate.state, "gpu", 2**40)
-    many = needs(SMALL, asked.model_copy(update={"keep": 10**6}), 1, False, SHARED)
-    assert many is not None
-    with pytest.raises(TrainError, match=r"GiB of disk .* lower --keep"):
-        check_resources(many, asked, 1, 2**40, "cpu", 2**40)
+    for keep, remedy in ((10**6, "lower --keep, or put --out"), (2, "free: put --out")):
+        many = asked.model_copy(update={"keep": keep})
+        estimate = needs(SMALL, many, 1, False, SHARED)
+        assert estimate is not None
+        disk.free = estimate.disk - 1
+        with pytest.raises(TrainError, match=rf"GiB of disk .*{remedy} elsewhere"):
+            check_resources(estimate, many, 1, 2**40, "cpu", 2**40)
+    disk.free = 2**50
     offload = settings(out=tmp_path / "out", zero=2, offload="optimizer")
     estimate = needs(SMALL, offload, 1, True, SHARED)
     assert estimate is not None
