@@ -4,20 +4,16 @@ asks each model of a run one question, and shows of keys only their names."""
 import os
 import shutil
 import socket
-import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from importlib.metadata import requires, version
 from pathlib import Path
-from typing import Literal
 
 import httpx
 import psutil
 from packaging.requirements import Requirement
-from rich.console import Console
-from rich.markup import escape
 
 from medaction.flows.configured import configured_prefect, configured_ray, why_silent
+from medaction.flows.inspections import CheckState, Inspection
 from medaction.flows.settings import EnvironmentSettings
 from medaction.flows.versions import installed_version
 from medaction.llm.call_cache import default_folder
@@ -25,19 +21,7 @@ from medaction.training.estimate import existing_folder
 from medaction.training.settings import NEEDED
 from medaction.trajectories.damage import damage_of_run
 
-CheckState = Literal["ok", "note", "wrong"]
 GB = 1e9
-
-
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """One thing that was looked at. `remedy` is empty where nothing has to be done; only 'wrong'
-    keeps a run from working."""
-
-    subject: str
-    state: CheckState
-    fact: str
-    remedy: str = ""
 
 
 def examine(*stages: EnvironmentSettings) -> Iterator[Inspection]:
@@ -206,19 +190,3 @@ def models(settings: EnvironmentSettings) -> Iterator[Inspection]:
 
     if any(models_of(settings)):
         yield from check_models(settings)
-
-
-STATE_MARKS = {"ok": "[green]ok[/]   ", "note": "[yellow]note[/] ", "wrong": "[red]wrong[/]"}
-
-
-def print_inspections(inspections: Iterable[Inspection]) -> bool:
-    """Each inspection as soon as it is there; False when something is wrong."""
-    console = Console() if sys.stdout.isatty() else Console(width=150)
-    in_order = True
-    for inspection in inspections:
-        head = f"{STATE_MARKS[inspection.state]} [bold]{escape(inspection.subject)}[/]"
-        console.print(f"{head}: {escape(inspection.fact)}", highlight=False)
-        if inspection.remedy:
-            console.print(f"      → {escape(inspection.remedy)}", highlight=False)
-        in_order = in_order and inspection.state != "wrong"
-    return in_order

@@ -23,7 +23,7 @@ from medaction.evaluation.dialogue import Examiner
 from medaction.evaluation.free_text import read_decision
 from medaction.evaluation.judges import LlmJudge, documented_text
 from medaction.evaluation.protocol import Protocol, protocol
-from medaction.flows.doctor import Inspection
+from medaction.flows.inspections import Inspection
 from medaction.flows.services import local_models
 from medaction.flows.settings import EnvironmentSettings, EvaluationSettings
 from medaction.llm.calls import CallSettings, ModelError, api_key, configure
