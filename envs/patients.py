@@ -5,9 +5,10 @@ import re
 from medaction.words.phrases import phrase_pattern, phrase_regex
 
 _NUMBER_WORDS = "two | three | four | five | six | seven | eight | nine | ten | several | both"
+_PEOPLE = "boy | girl | infant | neonate | newborn | patient | adolescent | student"
 _PATIENTS = (
-    "case | patient | sibling | sister | brother | twin | individual | relative | family member"
-    " | male | female | boy | girl"
+    "case | sibling | sister | brother | twin | individual | relative | family member"
+    f" | male | female | {_PEOPLE}"
 )
 _SEVERAL = re.compile(
     rf"\b(?:{phrase_regex(_NUMBER_WORDS, '')}|[2-9]|(?:case )?series of)(?: [\w-]+){{0,2}}"
@@ -19,8 +20,9 @@ _SEVERAL = re.compile(
 _YEARS_OLD = r"\d+[- ]years?[- ]old\b"
 _AT_AGE = r"(?:aged|of) \d+\b(?! ?(?:hour|day|week|month))(?: years?\b)?"
 _PAIR = re.compile(
-    rf"(?:an? )?(?:(?:[\w-]+ )?couple\b|{_YEARS_OLD} [\w -]{{1,40}}? and (?:[\w-]+ ){{1,3}}?"
-    rf"{_YEARS_OLD}|[\w -]{{3,40}}? {_AT_AGE} and (?:[\w-]+ ){{1,3}}?{_AT_AGE}"
+    rf"(?:an? )?(?:(?:[\w-]+ )?couple\b"
+    rf"|{_YEARS_OLD} [\w -]{{1,40}}? and (?:(?:[\w-]+ ){{1,3}}?{_YEARS_OLD}|(?:his|her) \w+, \d+,)"
+    rf"|[\w -]{{3,40}}? {_AT_AGE} and (?:[\w-]+ ){{1,3}}?{_AT_AGE}"
     rf"|[^.]{{3,60}}?\baged \d+ and \d+\b)",
     re.IGNORECASE,
 )
@@ -90,10 +92,7 @@ _NEUTER = re.compile(r"(?<=\. )It (?:was|is|had|has|ate|weighed) [^.]*")
 _END_OF_PHRASE = re.compile(r"[.,;]| (?:with|who|was|is|has|had|presented|coughs?)\b")
 # 'Farmer', 'dentist', 'housewife': a person by the ending of the word.
 _PERSON = re.compile(
-    phrase_pattern(
-        "man | men | woman | women | boy | girl | child | infant | neonate | newborn | baby"
-        " | patient | person | lady | adolescent | student"
-    ).pattern
+    phrase_pattern(f"man | men | woman | women | child | baby | person | lady | {_PEOPLE}").pattern
     + r"|\b\w{3,}(?:er|or|ist|ian|wife|man)\b",
     re.IGNORECASE,
 )
@@ -237,8 +236,9 @@ def animal_in(text: str) -> str:
     # 'Hanoverian mare': what ends like a person is the name of a breed.
     if animal and person and person[0][0].isupper() and person.end() + 1 == animal.start():
         return animal[0]
-    # 'It' is said of a child too, and of a lesion: only where nobody is a he or she.
-    is_human = _PERSON.search(text) or _HE_OR_SHE.search(text)
+    # 'It' is said of a child too, and of a lesion: only of a breed, where nobody is a he or she.
+    is_breed = aged and re.search("[A-Z]", phrase)
+    is_human = not is_breed or _PERSON.search(text) or _HE_OR_SHE.search(text)
     if not is_human and (neuter := _NEUTER.search(text)):
         return neuter[0].strip(" .")
     # Without an age it may be a title: 'Lymphoma in a dog'.
