@@ -58,6 +58,7 @@ _AGED = re.compile(
     r"|aged (?P<behind>\d+)(?:[- ](?P<units>year|month|week|day)s?)?)\b",
     re.IGNORECASE,
 )
+_SHORT_AGE = re.compile(r"\W*\d{1,3} ?(?:y/?o ?)?[MF]\b")  # '67F'
 _NEWBORN = r"\b(?:newborn|neonates?|infant|baby|twins)\b"
 _CHILD_AS_SUBJECT = re.compile(
     r"(?:^|[,;:.] )(?:and |but |while )?(?:(?:the|her|their|an?|both) )?(?:[\w-]+ ){0,2}?"
@@ -197,6 +198,8 @@ def is_grown(observation: str) -> bool:
     """Whether the patient is 12 years old or more, as the first line with an age says."""
     # A later age is a relative's, or the age at an earlier event.
     beginning = observation[:300]
+    if short := _SHORT_AGE.match(beginning):
+        return int(re.search(r"\d+", short[0])[0]) >= 12  # type: ignore[index]
     aged = _AGED.search(beginning)
     is_newborn = aged and re.search(_NEWBORN, beginning[: aged.start()], re.IGNORECASE)
     if not aged or is_newborn or (aged["unit"] or aged["units"] or "year").casefold() != "year":
@@ -236,9 +239,9 @@ def animal_in(text: str) -> str:
     # 'Hanoverian mare': what ends like a person is the name of a breed.
     if animal and person and person[0][0].isupper() and person.end() + 1 == animal.start():
         return animal[0]
-    # 'It' is said of a child too, and of a lesion: only of a breed, where nobody is a he or she.
-    is_breed = aged and re.search("[A-Z]", phrase)
-    is_human = not is_breed or _PERSON.search(text) or _HE_OR_SHE.search(text)
+    # 'It' is said of a child too, and of a lesion: only where nobody is a person, a he or a she.
+    is_noun = aged and not re.search("[A-Z]", phrase)  # 'a 67-year-old widow'
+    is_human = is_noun or _SHORT_AGE.match(text) or _PERSON.search(text) or _HE_OR_SHE.search(text)
     if not is_human and (neuter := _NEUTER.search(text)):
         return neuter[0].strip(" .")
     # Without an age it may be a title: 'Lymphoma in a dog'.
