@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from medaction.evaluation.plots import HUES, MARKS, canvas
 from medaction.kg.pruning import THRESHOLD
+from medaction.trajectories.queries import SCORES_BY_JUDGE
 from medaction.trajectories.store import Store
 
 BINS = 10
@@ -55,17 +56,17 @@ select teacher as model, avg(turns) as turns_a_case, sum(own_tests) / nullif(sum
 from per_case group by model order by model
 """
 
-CONFIDENCES = """
+CONFIDENCES = f"""
 with last as (
     select trajectory_id, arg_max(differential, number) as differential,
         arg_max(turns.final_diagnosis, number) as said
     from turns group by trajectory_id
 ), stated as (
-    select teacher as model, judge, protocol, (judgement->>'$.correct')::boolean as correct,
+    select teacher as model, judge, protocol, correct,
         list_filter(differential, lambda line: lower(line.diagnosis) = lower(said))[1].confidence
             as confidence
-    from last join current_trajectories using (trajectory_id) join judgements using (trajectory_id)
-        where repeat = 0 and style <> 'gold'
+    from last join current_trajectories using (trajectory_id)
+        join ({SCORES_BY_JUDGE}) using (trajectory_id) where style <> 'gold'
 )
 select * from stated where correct is not null
 """

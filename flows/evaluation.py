@@ -291,6 +291,10 @@ def collect(
     """The result, from the store alone."""
     rules, plan, passes = protocol_of(settings), plan_of(settings), passes_of(settings)
     judgements = _judgements(store, settings, complete=False)
+    # All that the store has, as in QUERY: also where these settings ask for fewer repeats.
+    repeats: dict[tuple[str, str], list[Judgement]] = {}
+    for (id_, key, _), judgement in judgements.items():
+        repeats.setdefault((id_, key), []).append(judgement)
     errors = {
         failure.trajectory_id: failure.error_class
         for failure in store.open_failures("rollout")
@@ -309,12 +313,10 @@ def collect(
                 score = failed_score(*place, errors.get(id_, "not played"), rules)
                 rows.append(ResultRow(score, None))
                 continue
-            scored = []
             for judge in passes:
-                if (judgement := judgements.get(judge.place(id_))) is not None:
-                    by_rater[judge.rater][place] = judgement
-                    if judge.key == passes[0].key:  # the first judge's scores make the table
-                        scored.append(judgement)
+                if judge.place(id_) in judgements:
+                    by_rater[judge.rater][place] = judgements[judge.place(id_)]
+            scored = repeats.get((id_, passes[0].key), [])  # the first judge's make the table
             rows.append(ResultRow(score_of(scored, *place), tree[id_]))
     about = _facts_about(store, settings, plan, passes, chosen, len(environments))
     # What the same orders for every case would score: a model has to be better than that.

@@ -27,6 +27,8 @@ from medaction.evaluation.results import FORMAT, QUERY
 from medaction.flows.evaluation import _condition_of
 from medaction.trajectories.records import Failure, RolloutSpec, now
 from medaction.trajectories.store import Store
+from medaction.trajectories.viewer import queries
+from medaction.trajectories.viewer.pages import ShownRun
 from tests.records import add_environment, environment, put_derived, report, trajectory, turn
 from tests.runs import rows
 
@@ -201,8 +203,27 @@ def test_the_query_of_a_result_recomputes_it_over_repeats_and_for_its_cases(stor
         about = {"model": "model", "settings_hash": "hash", "cases": _condition_of(cases)}
         expected = [(0, score.precision, score.recall, float(score.correct or 0), 1)]
         assert store.rows(QUERY.format(**about, **keys)) == expected[:runs]
-    (store.path.parent / "result.json").write_text(json.dumps(keys | {"format": FORMAT}))
+    out = store.path.parent
+    (out / "result.json").write_text(json.dumps(keys | {"format": FORMAT}))
     assert [wrong for wrong in endings(store)["wrong"] if wrong is not None] == [True]
+    [of_judge] = calibration(store).filter(pl.col("judge") == "a@2").iter_rows(named=True)
+    assert (of_judge["right"], of_judge["cases"]) == (0.0, 1)
+    # The viewer counts as the result does.
+    store.publish()
+    run = ShownRun(out)
+    assert run.db.sql("select count(*) from judged where judge_key = 'a@2'").fetchall() == [(3,)]
+    [shown] = queries.verdicts_of(run.db, out).values()
+    [row] = [row for row in queries.rows(run.db, "evaluation") if row["judge"] == "a"]
+    for figures in (shown, row):
+        assert (figures["precision"], figures["recall"]) == (score.precision, score.recall)
+    assert (shown["correct"], row["judged"], row["correct"]) == (score.correct, 1, 0)
+    # Of three repeats, and of the other judge's two verdicts.
+    [case] = queries.cases(run.db, {}, 1).rows
+    assert (case["right"], case["verdicts"]) == (1, 3)
+    store.db.execute("delete from judgements where judge <> 'a@2'")
+    store.publish()
+    run.refresh()
+    assert not any(leaf["judged_right"] for leaf in (queries.case(run.db, case_id) or {})["tree"])
 
 
 def test_each_judge_and_each_run_is_a_line_of_its_own(store: Store, tmp_path: Path) -> None:
