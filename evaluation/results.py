@@ -13,7 +13,7 @@ from medaction.envs.orders import single_tests
 from medaction.envs.records import ClinicalEnvironment
 from medaction.evaluation.agreement import agreement
 from medaction.evaluation.correction import corrected_accuracy, measured_judge
-from medaction.evaluation.costs import accuracy_by_cost, cost_of, price_of
+from medaction.evaluation.costs import accuracy_by_cost, cost_of, price_of, usd_a_case
 from medaction.evaluation.criteria import criteria_of, criteria_table
 from medaction.evaluation.floor import Floor
 from medaction.evaluation.judging import Judgement
@@ -123,11 +123,7 @@ def result_of(
         "play": {"turns_a_case": _mean(turns), "tests_an_ordering_turn": _mean(tests)},
         "agreement": _agreements(judgements),
         "subsets": list(_subsets(groups, scores, runs)),
-        "cost": {
-            # Of what was played: a rollout that failed cost nothing, and would look cheap.
-            "usd_a_case": _mean([row["usd"] for row in rows if row["trajectory_id"]]),
-            "accuracy_by_usd": accuracy_by_cost(judged),
-        },
+        "cost": {"usd_a_case": usd_a_case(rows), "accuracy_by_usd": accuracy_by_cost(judged)},
         "criteria": criteria_table(rows),
         "rows": rows,
     }
