@@ -92,8 +92,14 @@ select 1 from cases
 where case_id = $1 and ($2 = '' or exists (
     select 1 from trajectories where trajectory_id = $2 and case_id = $1));
 
+-- title: any evaluation
+select 1 from runs where flow = 'evaluate' limit 1;
+
 -- title: any judged
 select 1 from judged limit 1;
+
+-- title: players
+select trajectory_id, teacher, style, sample from trajectories;
 
 -- title: passages of reports
 -- What stands around words (in small letters) in the reports of some cases.
