@@ -1,7 +1,9 @@
 """The analyses over a hand-written store, against numbers worked out by hand."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -20,13 +22,16 @@ from medaction.evaluation.analyses import (
 )
 from medaction.evaluation.hard_set import WORK_UPS
 from medaction.evaluation.judges import ComparedTests
-from medaction.evaluation.judging import Judgement, judgement_json, score_of
+from medaction.evaluation.judging import FAULT, Judgement, judgement_json, score_of
 from medaction.evaluation.played import endings
 from medaction.evaluation.plots import save
+from medaction.evaluation.protocol import protocol
 from medaction.evaluation.results import FORMAT, QUERY
-from medaction.flows.evaluation import _condition_of
+from medaction.flows.evaluation import _condition_of, _judgement_rows
+from medaction.tasks.evaluation import JudgePass
 from medaction.trajectories.records import Failure, RolloutSpec, now
 from medaction.trajectories.store import Store
+from medaction.trajectories.stored_trees import tree_of
 from medaction.trajectories.viewer import queries
 from medaction.trajectories.viewer.pages import ShownRun
 from tests.records import add_environment, environment, put_derived, report, trajectory, turn
@@ -270,11 +275,29 @@ def test_a_distillation_is_analysed_and_left_as_it_was(
     assert dict(told.select("model", "trajectories").iter_rows()) == played
 
 
-def test_a_verdict_resolves_that_there_was_none(store: Store) -> None:
-    ids, case_id = sorted(store.trajectory_ids()), environment().case_id
-    none = [Failure("judge", case_id, "NoVerdict", "", now(), "judge@1", id_) for id_ in ids]
-    store.add_rollouts("judge", case_id, [], none, "run-1")
-    row = {"trajectory_id": ids[0], "protocol": "paper", "judge": "judge@1", "repeat": 0}
-    judgement = judgement_json(Judgement(ComparedTests((), ()), True))
-    store.add_judgements([row | {"judgement": judgement}])
-    assert [failure.trajectory_id for failure in store.open_failures("judge")] == ids[1:]
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        ({}, ["judge: 1"]),
+        ({"repeat": 1}, ["judge: 0"]),
+        ({"judge": "judge@2"}, ["judge: 0", "judge: 1"]),
+        ({"protocol": "medaction"}, ["judge: 0", "judge: 1", "lost"]),
+    ],
+)
+def test_a_verdict_resolves_the_failure_of_its_own_judging_and_a_lost_worker(
+    store: Store, change: dict[str, Any], left: list[str]
+) -> None:
+    world, rules = environment(evaluation_only=True), protocol("paper")
+    [played, _] = tree_of(store, world.environment_id)
+    judgings = [(JudgePass("judge@1", None, repeat), played) for repeat in (0, 1)]
+    silent = [Judgement(None, None, (f"{FAULT}{repeat}",)) for repeat in (0, 1)]
+    rows, failures = _judgement_rows(rules, judgings, silent)
+    lost = Failure("judge", world.case_id, "WorkerLost", "lost", now(), protocol=rules.name)
+    # As an earlier version stored it: without a protocol, so that any verdict of the judge counts.
+    earlier = replace(failures[0], protocol=None, repeat=None, message="earlier")
+    store.add_judgements(rows, [*failures, lost, earlier], "run-1")
+    verdict = {"judgement": judgement_json(Judgement(ComparedTests((), ()), True))}
+    store.add_judgements([rows[0] | verdict | change])
+    unresolved = store.rows("select message from failures where resolved is null order by message")
+    assert [message for (message,) in unresolved if message != "earlier"] == left
+    assert (("earlier",) in unresolved) is ("judge" in change)

@@ -75,7 +75,7 @@ class Failure:
     malformed reply.
 
     `usage` is what was spent on it and is in no stored turn: a failed rollout's own turns are not
-      kept, their cost is.
+      kept, their cost is. `protocol` and `repeat` are of a judging; its judge is the `teacher`.
     """
 
     stage: str
@@ -90,6 +90,8 @@ class Failure:
     raw: str | None = None
     path: str = ""
     usage: Usage = field(default_factory=Usage)
+    protocol: str | None = None
+    repeat: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
