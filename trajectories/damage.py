@@ -1,7 +1,6 @@
 """Whether the files of a run are what was written: a damaged, missing or edited one is named, and
 made again from the store or from its copy where that is possible."""
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from medaction.trajectories.files import RESULT, SNAPSHOT, STORE
 from medaction.trajectories.snapshot import open_snapshot
 from medaction.trajectories.store import Store, StoreError
 from medaction.words.errors import MedactionError
+from medaction.words.versions import checksum
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +29,8 @@ class Damage:
 
 def checksums(folder: Path) -> dict[str, str]:
     """Path below `folder` -> SHA-256, of every file in it."""
-    hashes = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            with path.open("rb") as file:
-                hashes[str(path.relative_to(folder))] = hashlib.file_digest(
-                    file, "sha256"
-                ).hexdigest()
-    return hashes
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): checksum(path) for path in files}
 
 
 def damage_of_version(folder: Path) -> list[tuple[Path, str]]:

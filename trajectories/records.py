@@ -1,14 +1,13 @@
 """What was played: turns, trajectories, and the failures among them. Frozen, plain, and safe to
 send between processes."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from medaction.envs.turns import Outcome, Style, Turn
 from medaction.llm.usage import Usage
+from medaction.words.versions import json_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class RolloutSpec:
             self.settings_hash,
         ]
         # 64 bits: a million rollouts collide with a chance of one in 40 million.
-        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+        return json_hash(identity)[:16]
 
     @property
     def seed(self) -> int:
