@@ -98,7 +98,8 @@ def deploy() -> None:
 def doctor(preset: str | None, out: Path | None, repair: bool) -> None:
     """Look at versions, machine, servers, graphs and models, or at the files of a run; say what is
     wrong and how to mend it. Ends with 1 when something is."""
-    from medaction.flows.doctor import examine, print_inspections, run_files
+    from medaction.flows.doctor import examine, run_files
+    from medaction.flows.inspections import print_inspections
 
     if repair and out is None:
         raise click.UsageError("--repair mends the files of a run: name it with --out")

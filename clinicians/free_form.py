@@ -119,9 +119,7 @@ async def _turn_in_text(
         tests=tuple(action.order_tests) if isinstance(action, OrdersRead) else (),
         final_diagnosis=action.final_diagnosis if isinstance(action, Commit) else None,
         raw=text,
-        thinking="\n\n".join(
-            part for part in (plain(completion.thinking).strip(), thinking) if part
-        ),
+        thinking=completion.all_thinking(thinking),
         repaired=repaired,
         usage=mended_usage(reading.mended, reply.text),
     )

@@ -21,7 +21,6 @@ from medaction.llm.calls import (
 )
 from medaction.llm.replies import MalformedReply
 from medaction.llm.teacher import CONTEXT_TOKENS, Teacher
-from medaction.llm.untrusted import plain
 from medaction.llm.usage import Fault, Usage
 
 
@@ -141,7 +140,4 @@ async def _write_reply(ask: _Ask, prompt: Sequence[Message], number: int, last_t
 
 def _turn_in_schema(completion: Completion, number: int, last_turn: bool) -> Turn:
     turn = parse_reply(whole_text(completion), number, last_turn)
-    thinking = "\n\n".join(
-        part for part in (plain(completion.thinking).strip(), turn.thinking) if part
-    )
-    return replace(turn, thinking=thinking)
+    return replace(turn, thinking=completion.all_thinking(turn.thinking))

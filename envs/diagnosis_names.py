@@ -9,7 +9,7 @@ answer; a lesser one, or a cause, may be the patient's history (`medaction.envs.
 import json
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import Literal
@@ -17,6 +17,7 @@ from typing import Literal
 from rapidfuzz import fuzz
 
 from medaction.envs.naming import TABLE, canonical_of, vocabulary
+from medaction.envs.records import DocumentedTest
 from medaction.kg.encoder import TOKENIZER
 from medaction.words.names import normalise
 from medaction.words.phrases import phrase_regex
@@ -103,6 +104,12 @@ _GENE = re.compile(r"\b(?!T\d+N)[A-Z][A-Z0-9]{1,7}\d[A-Z0-9]*\b")
 _MUTATION = re.compile(
     r"\b([A-Z][A-Z0-9]{2,7})\b[\s-]+(?:\w+\s)?"
     r"(?:muta|variant|gene|deletion|fusion|rearrang|amplif|positive)"
+)
+# 'GLA sequencing', 'a splice variant of TAZX1': the gene that a test has looked at.
+_GENE_OF_TEST = re.compile(
+    r"\b([A-Z][A-Z0-9]{2,7}) (?:gene|sequencing|mutation|variant)"
+    r"|\b(?:mutation|variant|deletion|[a-z]+zygous)\b[^.;]*? (?:in|of) (?:the )?"
+    r"([A-Z][A-Z0-9]{2,7})\b"
 )
 _PREPOSITION = re.compile(r"\s(?:of|in(?! situ| utero)|at|on|to)\s")
 # Words that name a disease by their ending; the general ones give nothing away without the word
@@ -277,19 +284,34 @@ def _english() -> frozenset[str]:
 
 
 @lru_cache(maxsize=64)
-def abbreviations_told(text: str, names: tuple[DiagnosisName, ...]) -> tuple[DiagnosisName, ...]:
+def abbreviations_told(
+    text: str, names: tuple[DiagnosisName, ...], diagnosis: str
+) -> tuple[DiagnosisName, ...]:
     """The abbreviations in `text` that spell a part of the diagnosis, the first letter of each word
-    and any further ones in their order: 'HSP', 'NMOSD' of 'neuromyelitis optica spectrum disorder'.
+    and any further ones in their order: 'HSP', 'NMOSD' of 'neuromyelitis optica spectrum disorder';
+    or all of it, where its parts are diseases: 'GPA'.
     """
     # 'CT' or 'ESR' may spell a diagnosis by chance; they are tests.
     shorts = {short for short in _CAPITALS.findall(text) if canonical_of(short) is None}
-    parts = {name.part: name for name in names if not name.exact and name.kind != "lesser"}
+    parts = [(name.part, 2) for name in names if not name.exact and name.kind != "lesser"]
+    if len(joined := parts_of(diagnosis)) == 2 and all(is_disease(part.text) for part in joined):
+        # Two letters may be anybody's: a GP.
+        parts.append((" with ".join(part.text for part in joined), 3))
     return tuple(
         DiagnosisName(short, "answer", part, exact=True)
-        for part in parts
+        for part, least in dict.fromkeys(parts)
         for short in shorts
-        if any(_spells(short.casefold(), words) for words in _forms_to_spell(part))
+        if len(short) >= least
+        and any(_spells(short.casefold(), words) for words in _forms_to_spell(part))
     )
+
+
+def genes_of(tests: Iterable[DocumentedTest], diagnosis: str) -> Iterator[DiagnosisName]:
+    """The genes that the menu's tests have looked at: before the test they say as much as its
+    result."""
+    for test in tests:
+        for symbols in _GENE_OF_TEST.findall(f"{test.name}. {test.result}"):
+            yield DiagnosisName("".join(symbols), "lesser", diagnosis, exact=True)
 
 
 @lru_cache(maxsize=64)

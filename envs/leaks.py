@@ -14,6 +14,7 @@ from medaction.envs.diagnosis_names import (
     DiagnosisName,
     abbreviations_told,
     declared_abbreviations,
+    genes_of,
     is_disease,
     mentions,
     names_in,
@@ -123,10 +124,12 @@ class Mention:
 
 
 def names_of_case(report: CaseReport, case: StructuredCase) -> tuple[DiagnosisName, ...]:
-    """The diagnosis' names, with the abbreviations that the report declares for them."""
+    """The diagnosis' names, with the abbreviations that the report declares for them, and the genes
+    that were tested."""
     names = names_in(case.diagnosis, case.synonyms)
     declared = declared_abbreviations(report.text, names)
-    return names + declared + abbreviations_told(case.initial_observation, names)
+    told = abbreviations_told(case.initial_observation, names, case.diagnosis)
+    return (*names, *declared, *told, *genes_of(case.tests, case.diagnosis))
 
 
 def mentions_in(text: str, names: tuple[DiagnosisName, ...], case: StructuredCase) -> list[Mention]:

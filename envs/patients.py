@@ -14,12 +14,14 @@ _SEVERAL = re.compile(
     rf" (?:{phrase_regex(_PATIENTS, 's')}|(?:wo)?men|children)\b",
     re.IGNORECASE,
 )
-# 'A father of 41 and ...' by their two ages: 'A 41-year-old father and his 14-year-old daughter'. A
-# newborn's age is in days, and the mother no patient.
+# Two ages: 'A 41-year-old father and his 14-year-old daughter', 'a man aged 41 and his son aged
+# 12'. A newborn's age is in days, and the mother no patient.
 _YEARS_OLD = r"\d+[- ]years?[- ]old\b"
+_AT_AGE = r"(?:aged|of) \d+\b(?! ?(?:hour|day|week|month))(?: years?\b)?"
 _PAIR = re.compile(
     rf"(?:an? )?(?:(?:[\w-]+ )?couple\b|{_YEARS_OLD} [\w -]{{1,40}}? and (?:[\w-]+ ){{1,3}}?"
-    rf"{_YEARS_OLD}|[^.]{{3,60}}?\baged \d+ and \d+\b)",
+    rf"{_YEARS_OLD}|[\w -]{{3,40}}? {_AT_AGE} and (?:[\w-]+ ){{1,3}}?{_AT_AGE}"
+    rf"|[^.]{{3,60}}?\baged \d+ and \d+\b)",
     re.IGNORECASE,
 )
 # What may stand before the patients: a bullet, a label, 'We report'.
@@ -49,7 +51,11 @@ _COUNT = re.compile(rf"\b(?:{phrase_regex(_NUMBER_WORDS, '')}|[2-9])\b", re.IGNO
 _LONG = 6000
 """Characters from which on a text is a report, whose patients have headings; its prose may speak of
 'patient 2' of another report."""
-_AGED = re.compile(r"\b\w+[- ](?:year|month|week|day)s?[- ]old\b", re.IGNORECASE)
+_AGED = re.compile(
+    r"\b(?:(?P<before>\w+)[- ](?P<unit>year|month|week|day)s?[- ]old"
+    r"|aged (?P<behind>\d+)(?:[- ](?P<units>year|month|week|day)s?)?)\b",
+    re.IGNORECASE,
+)
 _NEWBORN = r"\b(?:newborn|neonates?|infant|baby|twins)\b"
 _CHILD_AS_SUBJECT = re.compile(
     r"(?:^|[,;:.] )(?:and |but |while )?(?:(?:the|her|their|an?|both) )?(?:[\w-]+ ){0,2}?"
@@ -194,8 +200,10 @@ def is_grown(observation: str) -> bool:
     beginning = observation[:300]
     aged = _AGED.search(beginning)
     is_newborn = aged and re.search(_NEWBORN, beginning[: aged.start()], re.IGNORECASE)
-    years = re.match(r"(\d+)[- ]year", aged[0], re.IGNORECASE) if aged else None
-    return bool(years and not is_newborn and int(years[1]) >= 12)
+    if not aged or is_newborn or (aged["unit"] or aged["units"] or "year").casefold() != "year":
+        return False
+    years = aged["before"] or aged["behind"]
+    return years.isdecimal() and int(years) >= 12
 
 
 def _name_of(match: re.Match[str]) -> str:
@@ -219,10 +227,15 @@ def animal_in(text: str) -> str:
     beginning = text[:400]
     aged = _AGED.search(beginning)
     start = aged.end() if aged else 0
-    # The phrase behind the age alone: 'A 40-year-old man bitten by a dog'.
+    # The phrase behind the age alone: 'A 40-year-old man bitten by a dog'; before 'aged 40'.
     phrase = _END_OF_PHRASE.split(beginning[start : start + 80])[0]
+    if aged and aged["behind"]:
+        phrase = _END_OF_PHRASE.split(beginning[: aged.start()])[-1]
     animal, person = ANIMAL.search(phrase), _PERSON.search(phrase)
     if animal and not (person and person.start() < animal.start()):
+        return animal[0]
+    # 'Hanoverian mare': what ends like a person is the name of a breed.
+    if animal and person and person[0][0].isupper() and person.end() + 1 == animal.start():
         return animal[0]
     # 'It' is said of a child too, and of a lesion: only where nobody is a he or she.
     is_human = _PERSON.search(text) or _HE_OR_SHE.search(text)
@@ -235,5 +248,6 @@ def animal_in(text: str) -> str:
 
 def animal_of_age(report: str) -> str:
     """The same of an article, by the phrase that tells the patient's age, wherever it stands."""
-    aged = _AGED.search(report)
+    # 'Aged 50' may be said of patients at large, in an introduction.
+    aged = next((match for match in _AGED.finditer(report) if match["before"]), None)
     return animal_in(report[aged.start() :]) if aged else ""

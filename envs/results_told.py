@@ -60,6 +60,7 @@ _ELISION = re.compile(r"\b\w['’](?=\w{3})")  # of French and Italian: l'endosc
 _SYMBOL_AND_VALUE = re.compile(
     r"\b(?P<symbol>(?=\w*[A-Z])[A-Za-z][A-Za-z\d]{0,4}[+-]?)(?:\s|\s?[:=<>]\s?)[<>]?\d+(?!\S*\s?m?c?g\b)"
 )
+_LABEL_END = re.compile(r":|\s[-–—]\s")
 # A test by the noun at the end of its name, whatever stands before it.
 _TEST_NOUN = r"(?:profiles?|panels?|potentials?|assays?|analys[ie]s|studies|counts?|titers?)"
 _NORMAL = re.compile(
@@ -195,13 +196,15 @@ def _different(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def labelled_test(text: str) -> str:
-    """The test whose name is the label of `text`: 'CXR' of 'CXR: cardiomegaly'; '' where it is
-    none."""
+    """The test whose name is the label of `text`: 'CXR' of 'CXR: cardiomegaly' and of 'CXR - no
+    fluid'; '' where it is none."""
+    label, *finding = _LABEL_END.split(text.lstrip(" -*•"), maxsplit=1)
     # Longer labels are sentences with a colon.
-    label, colon, finding = text.lstrip(" -*•").partition(":")
-    if not colon or not finding.strip() or len(label.split()) > 5:
+    if not any(map(str.strip, finding)) or len(label.split()) > 5:
         return ""
-    is_test = canonical_of(label) is not None or bool(profile(label).kinds & KINDS)
+    # A dash stands inside a sentence as well: 'He had a CT - in vain'.
+    is_label = f"{label}:" in text or not profile(label).terms
+    is_test = canonical_of(label) is not None or (is_label and bool(profile(label).kinds & KINDS))
     # 'Neurological exam:' is the bedside's.
     is_test = is_test and not label.casefold().endswith((" exam", " examination"))
     return label.strip() if is_test and is_ordered(label) else ""

@@ -16,7 +16,6 @@ class Agreement:
     no pairs.
     """
 
-    raters: int
     items: int
     raw: float | None
     alpha: float | None
@@ -34,7 +33,7 @@ def agreement(ratings: Sequence[Sequence[Hashable | None]]) -> Agreement:
     items = [item for item in items if len(item) > 1]
     equal = [a == b for item in items for a, b in combinations(item, 2)]
     raw = sum(equal) / len(equal) if equal else None
-    return Agreement(len(ratings), len(items), raw, nominal_alpha(items))
+    return Agreement(len(items), raw, nominal_alpha(items))
 
 
 def nominal_alpha(items: Sequence[Sequence[Hashable]]) -> float | None:

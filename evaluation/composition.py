@@ -5,12 +5,12 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import polars as pl
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -18,7 +18,7 @@ from scipy.optimize import isotonic_regression
 
 from medaction.envs.categories import MINOR_CATEGORIES, minor_category_of
 from medaction.envs.records import ClinicalEnvironment, DocumentedTest
-from medaction.evaluation.plots import canvas
+from medaction.evaluation.plots import canvas, save
 from medaction.kg.disease_classes import classes_of
 from medaction.words.tests import Category
 
@@ -133,8 +133,6 @@ _BOTTOM, _TOP = -1.28, 1.3
 _OUTER, _MIDDLE, _INNER = 1.0, 0.72, 0.44
 _LABEL_X, _LEGEND_X, _GAP = 1.2, 2.5, 0.092
 _LINE_START, _LINE_BEND = 1.01, 1.07
-
-_DPI = 150
 _TURN = 50
 """Degrees left of the top at which the largest slice begins, so that the small ones come to lie
 where labels have room."""
@@ -153,18 +151,9 @@ def plot_composition(counted: Composition, folder: Path) -> list[Path]:
     """
     if not counted.cases or not counted.tests:
         raise ValueError(f"nothing to draw: {counted.cases} cases with {counted.tests} tests")
-    folder.mkdir(parents=True, exist_ok=True)
     figures = {"cases": _draw_cases(counted), "tests": _draw_tests(counted)}
-    pictures = []
-    # Text stays text, ids are salted and no date is written: equal counts give equal bytes.
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "composition"}):
-        for name, figure in figures.items():
-            for suffix in ("png", "svg"):
-                pictures.append(folder / f"{name}.{suffix}")
-                figure.savefig(
-                    pictures[-1], dpi=_DPI, metadata={"Date": None} if suffix == "svg" else None
-                )
-    return pictures
+    pictures = (save(figure, folder, name, "composition") for name, figure in figures.items())
+    return [*chain.from_iterable(pictures)]
 
 
 def draw_pruned(parts: pl.DataFrame) -> Figure:

@@ -144,10 +144,8 @@ async def turn_of_message(
                 completion = await call(teacher, prompt, None, seed + 1000 * attempt)
                 spent.append(completion.usage)
                 turn = await read_turn(completion, spent)
-            # Thinking comes in a field of its own from some servers, within the text from others.
-            thoughts = filter(None, (plain(completion.thinking).strip(), turn.thinking))
-            usage = sum(spent, Usage())
-            return replace(turn, thinking="\n\n".join(thoughts), repaired=attempt > 0, usage=usage)
+            thinking, usage = completion.all_thinking(turn.thinking), sum(spent, Usage())
+            return replace(turn, thinking=thinking, repaired=attempt > 0, usage=usage)
         except (MalformedReply, ModelError) as error:
             error.usage = sum(spent, error.usage if isinstance(error, ModelError) else Usage())
             # A server's fault was tried again by `call` already.

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from scipy.stats import rankdata
 
 from medaction.envs.composition import BODY_SYSTEMS, DISEASE_TYPES
 from medaction.envs.records import BadCase, ClinicalEnvironment
@@ -263,13 +264,9 @@ def _with_hardness(candidates: Sequence[HardCase]) -> list[HardCase]:
 
 def _ranks(values: Sequence[float | None]) -> np.ndarray:
     """The share of the others that each value is above, ties half; NaN for what is not known."""
-    figures = np.array([np.nan if value is None else float(value) for value in values])
-    in_order = np.sort(figures[~np.isnan(figures)])
-    below = np.searchsorted(in_order, figures, side="left") + np.searchsorted(
-        in_order, figures, side="right"
-    )
-    # Smaller values are counted twice and equal ones once, the value itself among them.
-    return np.where(np.isnan(figures), np.nan, (below - 1) / 2 / max(len(in_order) - 1, 1))
+    figures = np.array(values, dtype=float)  # None is NaN
+    others = max(int(np.isfinite(figures).sum()) - 1, 1)
+    return (rankdata(figures, nan_policy="omit") - 1) / others
 
 
 def _seats(

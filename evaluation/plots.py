@@ -39,12 +39,13 @@ def dress(axes: Axes, title: str, x: str, y: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write FOLDER/NAME.png and .svg, the same bytes for the same figure; returns both."""
+def save(figure: Figure, folder: Path, name: str, salt: str = "analyses") -> list[Path]:
+    """Write FOLDER/NAME.png and .svg, the same bytes for the same figure; returns both. `salt`: of
+    the ids within the SVG."""
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{name}.{suffix}" for suffix in ("png", "svg")]
     # Text stays text; ids are salted and no date is written, so that bytes can be compared.
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "analyses"}):
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
         for file in files:
             figure.savefig(
                 file, dpi=150, metadata={"Date": None} if file.suffix == ".svg" else None

@@ -17,7 +17,7 @@ from medaction.evaluation.costs import accuracy_by_cost, cost_of, price_of, usd_
 from medaction.evaluation.criteria import criteria_of, criteria_table
 from medaction.evaluation.floor import Floor
 from medaction.evaluation.judging import Judgement
-from medaction.evaluation.scores import MEASURES, Measure, Score, measures, score_table
+from medaction.evaluation.scores import MEASURES, Score, measures, score_table
 from medaction.trajectories.files import RESULT
 from medaction.trajectories.queries import SCORES_BY_JUDGE
 from medaction.trajectories.records import Trajectory
@@ -217,14 +217,9 @@ def _agreement_rows(
         for row, tests in zip(hits, lists, strict=True):
             row += [hit for _, hit in tests.documented] if tests else []
     return [
-        {"on": "diagnosis", "raters": list(raters), **_agreed(verdicts)},
-        {"on": "documented tests", "raters": list(raters), **_agreed(hits)},
+        {"on": "diagnosis", "raters": list(raters), **asdict(agreement(verdicts))},
+        {"on": "documented tests", "raters": list(raters), **asdict(agreement(hits))},
     ]
-
-
-def _agreed(ratings: Sequence[Sequence[bool | None]]) -> dict[str, Any]:
-    agreed = agreement(ratings)
-    return {"items": agreed.items, "raw": agreed.raw, "alpha": agreed.alpha}
 
 
 # --- files and tables -------------------------------------------------------------------
@@ -366,16 +361,15 @@ def _about_criteria(result: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _cells(measure: Mapping[str, Any] | Measure) -> list[str]:
-    values = measure if isinstance(measure, Mapping) else asdict(measure)
-    interval = "" if values["low"] is None else f"{values['low']:.3f} to {values['high']:.3f}"
+def _cells(measure: Mapping[str, Any]) -> list[str]:
+    interval = "" if measure["low"] is None else f"{measure['low']:.3f} to {measure['high']:.3f}"
     return [
-        HEADINGS[values["name"]],
-        number(values["mean"]),
-        number(values["sd"]),
+        HEADINGS[measure["name"]],
+        number(measure["mean"]),
+        number(measure["sd"]),
         interval,
-        f"{values['scored']} of {values['of']}",
-        unreadable_of(values),
+        f"{measure['scored']} of {measure['of']}",
+        unreadable_of(measure),
     ]
 
 

@@ -1,7 +1,7 @@
 """Scaling curves (the paper's Figure 5c): a measure over the number of training records, a power
 law fitted to each series, and what more data of each would be worth under it."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import polars as pl
@@ -83,16 +83,8 @@ def scaling(points: pl.DataFrame) -> pl.DataFrame:
                 float(law.at(n))
                 for n in (row["records"], 2 * row["records"], row["records"] + 1000)
             )
-            row |= {
-                "value": now,
-                "limit": law.limit,
-                "scale": law.scale,
-                "exponent": law.exponent,
-                "rmse": law.rmse,
-                "twice": twice,
-                "gain": twice - now,
-                "per_1000": next_1000 - now,
-            }
+            gains = {"twice": twice, "gain": twice - now, "per_1000": next_1000 - now}
+            row |= {"value": now} | asdict(law) | gains
         rows.append(row)
     numbers = ("value", "limit", "scale", "exponent", "rmse", "twice", "gain", "per_1000")
     schema = {

@@ -148,14 +148,9 @@ def score_table(scores: Sequence[Score], cases: Sequence[str], runs: int) -> Sco
         if place in filled:
             raise ValueError(f"case {score.case_id} has two scores of run {score.run}")
         filled.add(place)
-        values = {
-            "precision": score.precision,
-            "recall": score.recall,
-            "f1": score.f1,
-            "accuracy": score.correct,
-        }
-        for name, value in values.items():
-            table[name][place] = math.nan if value is None else float(value)
+        for name, value in score.values().items():
+            column = table["accuracy" if name == "correct" else name]
+            column[place] = math.nan if value is None else value
     return table
 
 

@@ -4,38 +4,24 @@ asks each model of a run one question, and shows of keys only their names."""
 import os
 import shutil
 import socket
-import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, requires, version
+from collections.abc import Iterator
+from importlib.metadata import requires, version
 from pathlib import Path
-from typing import Literal
 
 import httpx
 import psutil
 from packaging.requirements import Requirement
-from rich.console import Console
-from rich.markup import escape
 
 from medaction.flows.configured import configured_prefect, configured_ray, why_silent
+from medaction.flows.inspections import CheckState, Inspection
 from medaction.flows.settings import EnvironmentSettings
+from medaction.flows.versions import installed_version
 from medaction.llm.call_cache import default_folder
+from medaction.training.estimate import existing_folder
 from medaction.training.settings import NEEDED
 from medaction.trajectories.damage import damage_of_run
 
-CheckState = Literal["ok", "note", "wrong"]
 GB = 1e9
-
-
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """One thing that was looked at. `remedy` is empty where nothing has to be done; only 'wrong'
-    keeps a run from working."""
-
-    subject: str
-    state: CheckState
-    fact: str
-    remedy: str = ""
 
 
 def examine(*stages: EnvironmentSettings) -> Iterator[Inspection]:
@@ -70,7 +56,7 @@ def packages() -> Iterator[Inspection]:
     for requirement in requirements:
         # Requirements of extras have a marker that is false without the extra.
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-            installed = _version_of_package(requirement.name)
+            installed = installed_version(requirement.name)
             if installed is None or not requirement.specifier.contains(installed, prereleases=True):
                 bad.append(
                     f"{requirement.name} {installed or 'is missing'}, {requirement.specifier} is"
@@ -88,11 +74,11 @@ def packages() -> Iterator[Inspection]:
         ("local", "a model file, `local:/path/to/model.gguf`", ("xllamacpp",)),
         ("train", "`medaction train`", NEEDED),
     ):
-        absent = [name for name in names if _version_of_package(name) is None]
+        absent = [name for name in names if installed_version(name) is None]
         installed = (
             f"not installed: {', '.join(absent)}"
             if absent
-            else ", ".join(f"{name} {_version_of_package(name)}" for name in names)
+            else ", ".join(f"{name} {installed_version(name)}" for name in names)
         )
         yield Inspection(
             f"extra {extra}",
@@ -114,10 +100,7 @@ def machine(out: Path) -> Iterator[Inspection]:
         "a run needs about 2 GB and half a GB for each CPU: give fewer --workers" if tight else "",
     )
     for subject, folder in (("disk of the run", out), ("disk of the caches", default_folder())):
-        # The folder itself may not be there yet.
-        parent_folder = next(
-            parent for parent in (folder.resolve(), *folder.resolve().parents) if parent.exists()
-        )
+        parent_folder = existing_folder(folder)
         free = shutil.disk_usage(parent_folder).free
         writable = os.access(parent_folder, os.W_OK)
         state: CheckState = "wrong" if not writable else "note" if free < 5 * GB else "ok"
@@ -206,29 +189,4 @@ def models(settings: EnvironmentSettings) -> Iterator[Inspection]:
     from medaction.flows.model_checks import check_models, models_of
 
     if any(models_of(settings)):
-        for check in check_models(settings):
-            state: CheckState = "wrong" if not check.good else "note" if check.remedy else "ok"
-            yield Inspection(check.subject, state, check.fact, check.remedy)
-
-
-def _version_of_package(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-STATE_MARKS = {"ok": "[green]ok[/]   ", "note": "[yellow]note[/] ", "wrong": "[red]wrong[/]"}
-
-
-def print_inspections(inspections: Iterable[Inspection]) -> bool:
-    """Each inspection as soon as it is there; False when something is wrong."""
-    console = Console() if sys.stdout.isatty() else Console(width=150)
-    in_order = True
-    for inspection in inspections:
-        head = f"{STATE_MARKS[inspection.state]} [bold]{escape(inspection.subject)}[/]"
-        console.print(f"{head}: {escape(inspection.fact)}", highlight=False)
-        if inspection.remedy:
-            console.print(f"      → {escape(inspection.remedy)}", highlight=False)
-        in_order = in_order and inspection.state != "wrong"
-    return in_order
+        yield from check_models(settings)

@@ -58,7 +58,13 @@ save (docs/rollouts.md has the measurement)."""
 
 def is_small(settings: EnvironmentSettings) -> bool:
     """Whether starting Prefect and Ray would not pay. Reports are read only where neither a limit
-    nor named cases tell: `retry` names its cases, and would read all the others to count them."""
+    nor named cases tell: `retry` names its cases, and would read all the others to count them.
+
+    A run without models only reads reports, by rules. The flow's own part of that (reading, linking,
+    storing) is as long as what workers could take over, and they cost as much CPU again.
+    """
+    if not any(settings.models()):
+        return True
     at_most = [count for count in (len(settings.only), settings.limit) if count]
     if at_most and min(at_most) <= SMALL:
         return True
@@ -165,6 +171,8 @@ def reports_to_build(
         )
     )
     still: set[tuple[str, str, str]] = set()
+    unread = {path for _, path, _ in unreadable}
+    read: set[str] = set()
     again = {failure.case_id for failure in store.open_failures("environment")} - {
         failure.case_id for failure in left_alone(store, "environment", retry)
     }
@@ -175,16 +183,21 @@ def reports_to_build(
             # The same fault of the same file is not put on record at every rerun.
             if fault not in unreadable:
                 yield report
-        elif (
+            continue
+        read |= {report.path} & unread
+        if (
             stored.get(report.case_id) != [report_hash(report), built_with]
             or report.case_id in again
         ):
             yield report
     if not settings.only and not settings.limit:  # these leave files unread
+        cases = Path(settings.cases)
         for fault in sorted(unreadable - still):
             mended = Mended(*fault)
-            if Path(mended.path).is_relative_to(settings.cases):  # not of other reports
-                yield mended
+            # Of 'package.tar.gz!member' the package; what is read by its id has no place at all.
+            places = (mended.path, mended.path.partition("!")[0])
+            if mended.path in read or any(Path(place).is_relative_to(cases) for place in places):
+                yield mended  # and not of other reports
 
 
 def stage_1_hash(settings: EnvironmentSettings) -> str:

@@ -8,7 +8,6 @@ through the same code as in a run, and past the call cache, which would answer f
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import httpx
 
@@ -24,6 +23,7 @@ from medaction.evaluation.dialogue import Examiner
 from medaction.evaluation.free_text import read_decision
 from medaction.evaluation.judges import LlmJudge, documented_text
 from medaction.evaluation.protocol import Protocol, protocol
+from medaction.flows.inspections import Inspection
 from medaction.flows.services import local_models
 from medaction.flows.settings import EnvironmentSettings, EvaluationSettings
 from medaction.llm.calls import CallSettings, ModelError, api_key, configure
@@ -65,17 +65,6 @@ REPORT_ON_TRIAL = CaseReport(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ModelCheck:
-    """What came of asking one model. `remedy` says what to change; without one there is nothing to
-    do. Only a check that is not `good` keeps a run from working."""
-
-    subject: str
-    good: bool
-    fact: str
-    remedy: str = ""
-
-
 def models_of(settings: EnvironmentSettings) -> Iterator[tuple[str, Teacher]]:
     """Every language model of the settings with its role, each of its servers by itself."""
     for role, model in settings.models():
@@ -86,13 +75,13 @@ def models_of(settings: EnvironmentSettings) -> Iterator[tuple[str, Teacher]]:
                 yield role, model.model_copy(update={"api_base": server, "mirrors": ()})
 
 
-def check_models(settings: EnvironmentSettings) -> list[ModelCheck]:
+def check_models(settings: EnvironmentSettings) -> list[Inspection]:
     """Ask every model of the settings at once; local ones are started for it. Never raises for what
     a model or its server does."""
     models = list(models_of(settings))
     with local_models() as reach:
         reachable: list[tuple[str, Teacher]] = []
-        checks: list[ModelCheck] = []
+        checks: list[Inspection] = []
         for role, model in models:
             try:
                 reachable.append((role, reach(model)))
@@ -100,9 +89,9 @@ def check_models(settings: EnvironmentSettings) -> list[ModelCheck]:
             except RuntimeError as error:
                 subject = f"{role} {model.name}"
                 remedy = "give a model file or a folder of weights that is there"
-                checks.append(ModelCheck(subject, False, str(error), remedy))
+                checks.append(Inspection(subject, "wrong", str(error), remedy))
 
-        async def ask_all() -> Sequence[ModelCheck]:
+        async def ask_all() -> Sequence[Inspection]:
             return await asyncio.gather(
                 *(_check_of_role(role, model, settings) for role, model in reachable)
             )
@@ -115,32 +104,32 @@ def check_models(settings: EnvironmentSettings) -> list[ModelCheck]:
 def require_models(settings: EnvironmentSettings) -> None:
     """Ask every model. Raises MedactionError with a line and the remedy for each that cannot do its
     part."""
-    bad = [check for check in check_models(settings) if not check.good]
+    bad = [check for check in check_models(settings) if check.state == "wrong"]
     if bad:
         lines = [f"{check.subject}: {check.fact} → {check.remedy}" for check in bad]
         raise MedactionError("nothing was begun, because " + "\n".join(lines))
 
 
-async def _check_of_role(role: str, model: Teacher, settings: EnvironmentSettings) -> ModelCheck:
+async def _check_of_role(role: str, model: Teacher, settings: EnvironmentSettings) -> Inspection:
     subject = f"{role} {model.name}"
     try:
         usage = await _question_of_role(role, model, settings)
     except ModelError as error:
         fact = f"{' '.join(error.message.split())[:300]} ({_place(model)})"
-        return ModelCheck(subject, False, fact, await _remedy(model, error.status))
+        return Inspection(subject, "wrong", fact, await _remedy(model, error.status))
     except (MalformedReply, BadCase) as error:
         fact = f"its reply cannot be used: {' '.join(error.message.split())[:300]}"
         if isinstance(error, MalformedReply) and (text := " ".join(error.raw.split())[:80]):
             fact += f" (it began {text!r})"
-        return ModelCheck(subject, False, fact, _remedy_of_reply(model, error.message))
+        return Inspection(subject, "wrong", fact, _remedy_of_reply(model, error.message))
     except RuntimeError as error:  # its key is not in the environment
-        return ModelCheck(subject, False, str(error), "export it before the run")
+        return Inspection(subject, "wrong", str(error), "export it before the run")
     fact = f"{_place(model)} answers, and its reply was read ({usage.calls} calls)"
     mended = sorted({fault.message for fault in usage.faults if fault.error_class == MENDED})
     lessons = [fault.message for fault in usage.faults if fault.error_class == PARAMETER_REFUSED]
     if mended:
         fact += f"; in another form: {'; '.join(mended)}"
-    return ModelCheck(subject, True, fact, "; ".join(lessons))
+    return Inspection(subject, "note" if lessons else "ok", fact, "; ".join(lessons))
 
 
 async def _question_of_role(role: str, model: Teacher, settings: EnvironmentSettings) -> Usage:

@@ -13,15 +13,9 @@ TINY = "tiny"
 """Names this model where a base model is asked for."""
 
 PACKAGE = Path(__file__).parent.parent
-# Its words are those of the prompts and of our own tables of tests and diseases, so that a name is
-# a few tokens.
-TOKENIZER_TEXTS = (
-    "clinicians/*.py",
-    "clinicians/prompts/*.md",
-    "kg/data/tests.csv",
-    "kg/data/common_diseases.csv",
-    "envs/data/*.txt",
-)
+# Its words are those of prompts and of our own tables of tests and diseases, so that a name is a
+# few tokens.
+TOKENIZER_TEXTS = ("clinicians/*.py", "kg/data/tests.csv", "kg/data/common_diseases.csv")
 VOCABULARY = 4096
 
 CHATML = (

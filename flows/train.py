@@ -6,8 +6,6 @@ Run as: medaction train --data runs/demo --base SmolLM2/ --out runs/model
 
 import base64
 import json
-import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from medaction.flows.artifacts import publish_artifact
 from medaction.flows.held_out import refuse_contaminated
 from medaction.flows.progress import ProgressArtifact, console
 from medaction.flows.repositories import CheckpointUploads, upload
-from medaction.flows.versions import code_version
+from medaction.flows.versions import versions
 from medaction.hub.grpo import prepare_episodes
 from medaction.training.curves import read_log
 from medaction.training.launch import fit, lock, prepare_run
@@ -166,7 +164,7 @@ def _words_of_line(line: dict[str, Any]) -> str:
 
 @task(name="publish")
 def publishing(settings: TrainSettings, report: dict[str, Any]) -> dict[str, Any]:
-    results = publish(settings, report, training_versions())
+    results = publish(settings, report, versions((*NEEDED, *TRL)))
     if settings.push:
         upload(settings.out / "model", settings.push, "model", f"Model of {results['steps']} steps")
     publish_artifact(
@@ -176,17 +174,6 @@ def publishing(settings: TrainSettings, report: dict[str, Any]) -> dict[str, Any
     picture = base64.b64encode((settings.out / "curves.png").read_bytes()).decode()
     publish_artifact(key="training-curves", markdown=f"![curves](data:image/png;base64,{picture})")
     return results
-
-
-def training_versions() -> dict[str, str]:
-    """Versions of the code, of Python and of the packages that training depends on."""
-    packages = {"medaction": code_version(), "python": platform.python_version()}
-    for name in (*NEEDED, *TRL):
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return packages
 
 
 def print_results(out: Path, results: dict[str, Any]) -> None:

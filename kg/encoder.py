@@ -212,7 +212,8 @@ def _fingerprint(model: object) -> str:
     import hashlib
 
     digest = hashlib.sha256()
-    for weights in list(model.parameters())[:8]:  # type: ignore[attr-defined]  # a torch module
+    # All of them: a fine-tuned encoder may differ from its parent in its last layers alone.
+    for weights in model.parameters():  # type: ignore[attr-defined]  # a torch module
         digest.update(weights.detach().float().cpu().numpy().tobytes())
     return digest.hexdigest()[:8]
 

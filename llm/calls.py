@@ -34,6 +34,7 @@ from medaction.llm.negotiation import PromptOverContext, adapt, learn, learn_pat
 from medaction.llm.replies import MalformedReply, holds_object
 from medaction.llm.teacher import Teacher
 from medaction.llm.transport import Response, Trouble, send
+from medaction.llm.untrusted import plain
 from medaction.llm.usage import MENDED, PARAMETER_REFUSED, Fault, Message, Usage, estimated_tokens
 from medaction.words.errors import MedactionError
 from medaction.words.versions import version_of
@@ -72,6 +73,10 @@ class Completion:
     thinking: str
     finish_reason: str
     usage: Usage
+
+    def all_thinking(self, within_text: str) -> str:
+        """What came in a field of its own, and what stood within the text: servers differ."""
+        return "\n\n".join(filter(None, (plain(self.thinking).strip(), within_text)))
 
 
 @dataclass(frozen=True, slots=True)

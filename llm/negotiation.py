@@ -149,7 +149,8 @@ def learn(
 ) -> tuple[Demands, str] | None:
     """From a refusal of `request`: the demands with one more, and which, in words for the user;
     None when the refusal names nothing that could be changed."""
-    text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", message.casefold())  # 4,096
+    text = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", message).casefold()  # responseFormat
+    text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)  # 4,096
     if status in (500, 501):  # llama.cpp's server answers so to a long prompt, and to a schema
         lesson = _context(request, demands, text) or _structure(request, demands, text)
         # Most 500s are the server's own trouble, which passes: only one that names a parameter
@@ -176,8 +177,9 @@ _PARAMETER = ("argument", "parameter", "field", "not supported", "not implemente
 
 
 def _names_any(phrases: tuple[str, ...], text: str) -> bool:
-    """Whether a server's words name one of these; it may write `json_schema` or 'JSON schema'."""
-    spaced = text.replace("_", " ")
+    """Whether a server's words name one of these; it may write `json_schema`, 'JSON schema' or
+    'JSON-schema'."""
+    spaced = re.sub("[_-]", " ", text)
     return any(phrase in text or phrase in spaced for phrase in phrases)
 
 
@@ -306,7 +308,7 @@ def _parameter(
 
 
 _NO_SYSTEM = re.compile(
-    r"\bsystem\b.*\brole|\brole.*\bsystem\b|roles must alternate"
+    r"\bsystem\b.*\brole|\brole.*\bsystem\b|roles must alternate|\bonly\b.*\broles\b"
     r"|(?:system|developer) (?:messages?|prompts?|instructions?)\b"  # Bedrock, Gemini for Gemma
 )
 

@@ -47,15 +47,8 @@ class Usage:
     faults: tuple[Fault, ...] = ()
 
     def __add__(self, other: "Usage") -> "Usage":
-        return Usage(
-            self.calls + other.calls,
-            self.prompt_tokens + other.prompt_tokens,
-            self.completion_tokens + other.completion_tokens,
-            self.cost_usd + other.cost_usd,
-            self.seconds + other.seconds,
-            self.cached_calls + other.cached_calls,
-            self.faults + other.faults,
-        )
+        names = self.__dataclass_fields__
+        return Usage(*(getattr(self, name) + getattr(other, name) for name in names))
 
 
 def estimated_tokens(messages: Iterable[Mapping[str, str]]) -> int:

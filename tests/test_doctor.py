@@ -184,7 +184,7 @@ def test_every_model_of_a_distillation_is_asked_a_question_of_its_part(tmp_path:
     with openai_server(plays_every_part) as server:
         checks = {check.subject: check for check in check_models(settings(server.url))}
     bad = {"teacher f"}  # this server writes no free-form turn that could be read
-    assert {subject for subject, check in checks.items() if not check.good} == bad, checks
+    assert {subject for subject, check in checks.items() if check.state == "wrong"} == bad, checks
     assert checks.keys() == {
         "extractor extractor", "gold gold", "oracle oracle", "teacher t", "teacher f",
     }  # fmt: skip
@@ -193,7 +193,7 @@ def test_every_model_of_a_distillation_is_asked_a_question_of_its_part(tmp_path:
     }  # fmt: skip
     with openai_server(unreadable) as server:
         checks = {check.subject: check for check in check_models(settings(server.url))}
-    assert not any(check.good for check in checks.values())
+    assert all(check.state == "wrong" for check in checks.values())
     assert all(check.remedy and "\n" not in check.fact for check in checks.values())
     assert "it began 'Please consult" in checks["teacher t"].fact
 
@@ -209,13 +209,13 @@ def test_every_model_of_an_evaluation_is_asked_too(tmp_path: Path) -> None:
                 "oracle": {"name": "o", "model": f"openai/o@{server.url}", "mirrors": [other.url]},
             }
         )
-        checks = [(check.subject, check.good) for check in check_models(settings)]
+        checks = [(check.subject, check.state) for check in check_models(settings)]
     assert checks == [
-        ("oracle o", True),
-        ("oracle o", False),
-        ("model model", True),
-        ("judge good", True),
-        ("judge bad", False),
+        ("oracle o", "ok"),
+        ("oracle o", "wrong"),
+        ("model model", "ok"),
+        ("judge good", "ok"),
+        ("judge bad", "wrong"),
     ]
 
 
@@ -239,7 +239,7 @@ def test_what_a_model_cannot_do_is_a_line_with_its_remedy(
             {"cases": "cases", "out": tmp_path, "teachers": [f"openai/x@{server.url}"]}
         )
         [check] = check_models(settings)
-    assert not check.good
+    assert check.state == "wrong"
     assert remedy in check.remedy
     assert WAYS[way].says in check.fact
 
@@ -250,7 +250,7 @@ def test_a_refused_parameter_is_a_note_that_names_the_setting(tmp_path: Path) ->
             {"cases": "cases", "out": tmp_path, "teachers": [f"openai/x@{server.url}"]}
         )
         [check] = check_models(settings)
-    assert check.good
+    assert check.state != "wrong"
     assert "';seed=none'" in check.remedy
     assert "';structured=json_object'" in check.remedy
 

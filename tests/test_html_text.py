@@ -14,6 +14,8 @@ from medaction.words.html_text import without_html
         ("value &lt;5 mg<br/>next", "value <5 mg\nnext"),
         ("<p>a<script>if (x<y) run()</script>b</p>", "ab"),
         ("<html><body><article>Fever <b>of 39</b></article></body></html>", "Fever of 39"),
+        ("<html><body><summary>More</summary>IgA 3.9 g/L</body></html>", "More\nIgA 3.9 g/L"),
+        ("**Fever**\n\n<!-- vasculitis? -->\nfor <!-- 3 days", "**Fever**\n\n\nfor <!-- 3 days"),
         ("Leucocytes 9 x 10<sup>9</sup>/L", "Leucocytes 9 x 10^9/L"),
     ],
 )

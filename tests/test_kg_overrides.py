@@ -191,7 +191,8 @@ def test_a_pair_of_transformers_is_loaded_from_folders(tmp_path: Path):
             num_attention_heads=2,
             intermediate_size=32,
         )
-        transformers.BertModel(config).save_pretrained(folder)
+        model = transformers.BertModel(config)
+        model.save_pretrained(folder)
     encoder = linking_encoder(f"medcpt:{tmp_path / 'query'},{tmp_path / 'article'}")
     texts, names = encoder.texts(["gout", "", "asthma"]), encoder.names(["gout", "asthma"])
     assert texts.shape == (3, 32)
@@ -199,6 +200,11 @@ def test_a_pair_of_transformers_is_loaded_from_folders(tmp_path: Path):
     assert not np.allclose(texts[0], names[0])  # two encoders, not one
     np.testing.assert_allclose(encoder.texts(["asthma"])[0], texts[2], rtol=1e-4, atol=1e-5)
     assert encoder.threshold is None
+    with torch.no_grad():  # what is fine-tuned in its last layer alone keeps vectors of its own
+        list(model.parameters())[-1][0] += 1
+    model.save_pretrained(tmp_path / "article")
+    tuned = linking_encoder(f"medcpt:{tmp_path / 'query'},{tmp_path / 'article'}")
+    assert tuned.key != encoder.key
 
 
 @pytest.mark.long

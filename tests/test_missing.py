@@ -1,6 +1,7 @@
 """What a run still has to do is told by its store; what a run has to show decides how it ends."""
 
 import asyncio
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from medaction.clinicians.make import make_clinician
 from medaction.envs.build import build_environment
 from medaction.envs.oracle import Oracle
 from medaction.envs.records import BadCase, CaseReport
+from medaction.envs.sources import pmc
 from medaction.flows.finish import finish_at_once
 from medaction.flows.missing import (
     cases_without_truth,
@@ -44,6 +46,10 @@ from medaction.trajectories.store import Store
 from medaction.trajectories.table_rows import BuiltCase
 from medaction.words.errors import MedactionError
 from tests.conftest import SAMPLES
+from tests.ncbi_server import Deposit, ncbi_server
+from tests.test_envs_pmc import XML
+from tests.test_envs_sources import article
+from tests.test_envs_sources_lists import package
 
 
 def settings_of(out: Path, **changes: Any) -> DistillSettings:
@@ -226,6 +232,34 @@ def test_a_file_that_was_mended_or_taken_away_is_no_longer_named_as_unread(
         assert unread() == ["broken.json"]
         (cases / "gone.json").write_text("{")
         assert next(reports_to_build(store, settings, None)).path == str(cases / "gone.json")
+
+
+def test_a_mended_article_is_known_by_its_package_or_its_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither is a path of the file system."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(pmc, "INTERVAL_S", 0.0)
+    bad = {"PMC1": "<article>", "PMC2": "<article>", "PMC3": "<article>"}
+    by_package = settings_of(tmp_path / "run", cases=str(package(tmp_path, bad)), limit=None)
+    by_id = by_package.model_copy(update={"cases": "pmc:PMC8,PMC9"})
+    with Store(tmp_path / "trajectories.duckdb") as store:
+
+        def unread() -> list[str]:
+            rows = store.rows("select path from failures where resolved is null order by path")
+            return [path.rpartition("PMC")[2] for (path,) in rows]
+
+        for licence in (None, "CC BY"):
+            deposits = {"PMC8": Deposit(XML, licence), "PMC9": Deposit(XML, None)}
+            with ncbi_server(deposits) as server:
+                monkeypatch.setenv("MEDACTION_NCBI_URL", server.url)
+                list(reports_of_run(store, by_id))
+            shutil.rmtree(tmp_path / "cache")
+            list(reports_of_run(store, by_package))
+            if licence is None:
+                assert unread() == ["1.xml", "2.xml", "3.xml", "8", "9"]
+                package(tmp_path, {"PMC1": article(), "PMC3": "<article>"})
+        assert unread() == ["3.xml", "9"]
 
 
 def reports_of_run(store: Store, settings: DistillSettings) -> Iterator[CaseReport]:

@@ -399,6 +399,11 @@ NO_SCHEMA = [
     "Invalid schema for response_format 'reply': 'required' is required to be supplied",  # OpenAI
     "failed to parse grammar",  # llama.cpp
     "The specified schema produces a constraint that has too many states",  # Gemini
+    # of gateways, in spellings of their own
+    "not supported by this endpoint: response-format",
+    "JSON-schema mode is off",
+    "The parameter `responseFormat` is not available",
+    "schema response_format is not allowed here",
 ]
 NOTHING_TO_CHANGE = [
     "Your credit balance is too low",
@@ -414,6 +419,7 @@ NO_SYSTEM_ROLE = [
     "Developer instruction is not enabled for models/gemma-3-27b-it",  # Gemini
     "This model doesn't support system messages.",  # Bedrock
     "Conversation roles must alternate user/assistant/user/assistant/...",  # vLLM, by a template
+    "Only user and assistant roles are supported!",  # by Mistral's first template
 ]
 
 

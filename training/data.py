@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate, pairwise
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -317,8 +318,11 @@ def thinned(prepared: "Prepared", settings: TrainSettings) -> "Prepared":
     held_out = _evenly(in_seeded_order(prepared.validation, settings.seed))[
         : settings.validation_records
     ]
+    by_id = attrgetter("id")
     return replace(
-        prepared, train=tuple(sorted(train, key=_id)), validation=tuple(sorted(held_out, key=_id))
+        prepared,
+        train=tuple(sorted(train, key=by_id)),
+        validation=tuple(sorted(held_out, key=by_id)),
     )
 
 
@@ -330,10 +334,6 @@ def _evenly(samples: Sequence["Sample"]) -> list["Sample"]:
         places.append((ranks[sample.dataset], len(places)))
         ranks[sample.dataset] += 1
     return [samples[place] for _, place in sorted(places)]
-
-
-def _id(sample: "Sample") -> str:
-    return sample.id
 
 
 def in_seeded_order(samples: Sequence["Sample"], seed: int) -> list["Sample"]:
@@ -405,14 +405,8 @@ class Prepared:
             "target": _quantiles(sample.targets for sample in train),
             "record": _quantiles(len(sample.tokens) for sample in train),
             "datasets": dict(Counter(sample.dataset for sample in train)),
-            "teachers": {
-                name: sum(sample.teacher == name for sample in train)
-                for name in sorted({s.teacher for s in train})
-            },
-            "styles": {
-                name: sum(sample.style == name for sample in train)
-                for name in sorted({s.style for s in train})
-            },
+            "teachers": dict(sorted(Counter(sample.teacher for sample in train).items())),
+            "styles": dict(sorted(Counter(sample.style for sample in train).items())),
         }
 
 

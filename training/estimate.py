@@ -193,7 +193,7 @@ def check_resources(
     machine_memory: int,
 ) -> None:  # fmt: skip
     """Raises TrainError with the remedy when the disk or the memory cannot hold the run."""
-    free = shutil.disk_usage(_existing(settings.out)).free
+    free = shutil.disk_usage(existing_folder(settings.out)).free
     if estimate.disk > free:
         raise TrainError(
             f"{settings.out}: the run needs about {estimate.disk / GIB:.1f} GiB of disk"
@@ -228,6 +228,7 @@ def check_resources(
         )
 
 
-def _existing(path: Path) -> Path:
+def existing_folder(path: Path) -> Path:
+    """The path, or the nearest of its parents that is there."""
     path = path.resolve()
-    return path if path.exists() else _existing(path.parent)
+    return path if path.exists() else existing_folder(path.parent)

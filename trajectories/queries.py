@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -45,6 +46,12 @@ def read_queries(path: Path) -> dict[str, Query]:
         sql = "\n".join(line for line in lines if not line.startswith("-- "))
         queries[title] = Query(title, note, sql)
     return queries
+
+
+def named_rows(cursor: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    """What a query brought, each row by the names of its columns."""
+    names = [column[0] for column in cursor.description or []]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
 def judge_of_result(out: Path, db: duckdb.DuckDBPyConnection) -> tuple[str, str]:

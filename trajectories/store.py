@@ -19,6 +19,7 @@ from medaction.envs.records import BadCase, ClinicalEnvironment
 from medaction.llm.usage import Usage
 from medaction.trajectories.files import SNAPSHOT, STORE
 from medaction.trajectories.migrations import MIGRATIONS, SCHEMA_VERSION
+from medaction.trajectories.queries import named_rows
 from medaction.trajectories.records import (
     Failure,
     OpenFailure,
@@ -378,13 +379,8 @@ class Store:
     def _environments(
         self, source: str, parameters: Sequence[Any] = ()
     ) -> list[ClinicalEnvironment]:
-        rows = self.db.execute(
-            f"select environments.* exclude (environment_id) from {source}", list(parameters)
-        )
-        names = [column[0] for column in rows.description or []]
-        return _ENVIRONMENTS.validate_python(
-            [dict(zip(names, row, strict=True)) for row in rows.fetchall()]
-        )
+        sql = f"select environments.* exclude (environment_id) from {source}"
+        return _ENVIRONMENTS.validate_python(named_rows(self.db.execute(sql, list(parameters))))
 
     def environment_keys(self) -> list[EnvironmentKey]:
         """The ids of what `environments` gives, in the same order."""
@@ -410,11 +406,9 @@ class Store:
         trajectories: Iterable[Trajectory],
         failures: Sequence[Failure],
         run_id: str,
-        oracle_usage: Usage | None = None,
     ) -> None:
         """`add_played` for one case."""
-        played = Played(case_id, tuple(trajectories), tuple(failures), oracle_usage=oracle_usage)
-        self.add_played(stage, [played], run_id)
+        self.add_played(stage, [Played(case_id, tuple(trajectories), tuple(failures))], run_id)
 
     def add_played(self, stage: str, cases: Sequence[Played], run_id: str) -> None:
         """Store what the rollouts (stage 'rollout') or gold trajectories ('gold') of cases gave, in

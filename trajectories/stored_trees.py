@@ -7,6 +7,7 @@ from pydantic import TypeAdapter
 from medaction.envs.records import ClinicalEnvironment
 from medaction.envs.turns import Turn
 from medaction.llm.usage import Usage
+from medaction.trajectories.queries import named_rows
 from medaction.trajectories.records import RolloutSpec, Trajectory
 from medaction.trajectories.store import IN, Store, StoreError
 from medaction.trajectories.table_rows import TURN_FIELDS
@@ -94,13 +95,12 @@ def _turns_by_trajectory(
         f" (trajectory_id) where {IN}",
         [environment_ids],
     )
-    cursor = store.db.execute(
+    turn_rows = store.db.execute(
         f"select {columns} from turns join trajectories using (trajectory_id) where"
         f" turns.rowid between ? and ? and {IN} order by trajectory_id, number",
         [lowest, highest, environment_ids],
     )
-    names = [column[0] for column in cursor.description or []]
-    rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    rows = named_rows(turn_rows)
     turns = _TURNS.validate_python(
         [
             {name: row[name] for name in TURN_FIELDS}

@@ -43,7 +43,7 @@ class _Text(HTMLParser):
         if tag == self.hidden:
             self.hidden = ""
         # A cell's end adds nothing: the next cell brings its own tab.
-        elif tag in _BLOCK.split("|") and tag not in ("td", "th"):
+        elif tag not in ("td", "th", *_INLINE.split("|")):
             self.parts.append("\n")
 
     def handle_data(self, data: str) -> None:
@@ -62,6 +62,7 @@ def without_html(text: str, keeps_lines: bool = False) -> str:
     >>> without_html("<p>Fever &amp; <b>chills</b></p>WBC 9 x 10<sup>9</sup>/L, TSH <0.01 mU/l")
     'Fever & chills\\nWBC 9 x 10^9/L, TSH <0.01 mU/l'
     """
+    text = _without_comments(text)
     if not _TAG.search(text):
         # JSON that was cut out of pages has entities without any tag.
         return unescape(text).replace("\xa0", " ") if _ENTITY.search(text) else text
@@ -75,3 +76,11 @@ def without_html(text: str, keeps_lines: bool = False) -> str:
     return "\n".join(
         line.rstrip() if keeps_lines else line.strip() for line in lines if line.strip()
     )
+
+
+def _without_comments(text: str) -> str:
+    """`text` without '<!-- ... -->', which no reader of a page or of Markdown sees. In one pass:
+    a pattern would go to the end anew from each beginning that nothing ends."""
+    head, *pieces = text.split("<!--")
+    parted = [(piece, *piece.partition("-->")) for piece in pieces]
+    return head + "".join(after if end else f"<!--{piece}" for piece, _, end, after in parted)

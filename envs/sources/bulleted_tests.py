@@ -36,6 +36,7 @@ HEADING = "Ancillary tests"
 BULLET_LINE = re.compile(r"^(?P<indent>\s*)(?:[-*•]|\d+[.)])\s+(?P<text>.*)$")
 # 'Glucose: 5 g/L; urine dipstick: positive': a second label on the line of the first.
 # Not inside brackets: '(IgM; IgG: ...)' is one result.
+_JOINED_CLAUSE = re.compile(r",\s+(?:and|but|while|whereas)\s+")
 _NEXT_LABEL = re.compile(r";\s+(?=[A-Za-z][\w ()/-]{2,50}:\s)(?![^()]*\))")
 # Labels that gather tests and are none themselves.
 _ATTRIBUTES = (
@@ -58,6 +59,7 @@ _LATER_COURSE = phrase_pattern(
 _OPERATION = phrase_pattern(
     "surg* | excision | resection | *ectomy | graft | implant* | transplant*"
 )
+_BEGUN = re.compile(rf"{_LATER_COURSE.pattern} \w+ed\b", re.IGNORECASE)  # 'therapy initiated'
 _PERSON_AS_SUBJECT = re.compile(
     r"(?:he|she|they|(?:the )?(?:patient|child|infant))\b", re.IGNORECASE
 )
@@ -72,15 +74,17 @@ _MORE = re.compile(
     re.IGNORECASE,
 )
 # Labels that tell when, of the tests below.
-_WORDS_OF_TIME = (
-    "on | at | after | before | during | upon | following | prior | post | pre | follow up"
-    " | followup | initial | initially | first | second | third | recurrent | day | week | month"
-    " | year | hour | time | date | admission | #"
+_BEFORE_A_TIME = "on | at | after | before | during | upon | following | prior | post | pre"
+_TIMES = (
+    "follow up | followup | initial | initially | first | second | third | recurrent | day | week"
+    " | month | year | hour | time | date | admission | #"
 )
 _MONTHS = " | ".join((*calendar.month_name[1:], *calendar.month_abbr[1:]))
 _WHEN = re.compile(
-    rf"(?:{phrase_regex(_WORDS_OF_TIME)}|{phrase_regex(_MONTHS, '')})\b", re.IGNORECASE
+    rf"(?:{phrase_regex(f'{_BEFORE_A_TIME} | {_TIMES}')}|{phrase_regex(_MONTHS, '')})\b",
+    re.IGNORECASE,
 )
+_TIME = phrase_pattern(f"{_TIMES} | {_MONTHS}")
 _LATER = re.compile(r"(?:follow-?up|post)", re.IGNORECASE)
 # The first encounter: what was found then is the plain test's result.
 _FIRST_TIMES = (
@@ -154,7 +158,8 @@ def entries_of_bullet(node: Bullet, container: str = "") -> Iterator[_BulletLine
     below = (text for child in node.children for text in _texts_of_bullet(child))
     more = "\n".join(without_markdown(text) for text in (rest, *below) if text)
     # From the surest to the least: course, time, more of the above, groups, a test with findings.
-    if no_test := why_no_test(label, node.text):
+    no_test = "" if gathers_tests(label) else why_no_test(label, node.text)
+    if no_test:
         yield from (Remark(without_markdown(text), no_test) for text in _texts_of_bullet(node))
     elif tells_when(label):
         lines = (line for child in node.children for line in entries_of_bullet(child, container))
@@ -166,9 +171,12 @@ def entries_of_bullet(node: Bullet, container: str = "") -> Iterator[_BulletLine
     elif label and not knows_label and _MORE.match(label) and not named_tests(more):
         yield Remark(f"{label}: {more}")
     # A group: its bullets are tests, and its own text a further one.
-    elif node.children and (not rest or _CATEGORY.fullmatch(label)) and _are_tests(node):
+    elif node.children and (not rest or gathers_tests(label)) and _are_tests(node):
         heading = label or container
         lines = (line for child in node.children for line in entries_of_bullet(child, heading))
+        # 'Further testing/management': what is no test is the other.
+        if _LATER_COURSE.search(label):
+            lines = (_of_course(line) for line in lines)
         listed = with_remarks((*(_prose(rest, heading) if rest else ()), *lines), label)
         yield from _dated(label, listed)
     # Bullets below a test are its findings: one entry, their lines joined.
@@ -183,13 +191,30 @@ def entries_of_bullet(node: Bullet, container: str = "") -> Iterator[_BulletLine
                     yield replace(line, result=text)
                 else:
                     yield Remark(text)
-    elif label and not _CATEGORY.fullmatch(label):
+    elif label and not gathers_tests(label):
         yield from _tests_of_label(label, rest, container)
     # 'Imaging: CT showed ...': the label is no test, the sentence behind it names one.
     elif label:
         yield from with_remarks(_prose(rest, container or label), label)
     else:
         yield from _prose(node.text, container, node.begins)
+
+
+def gathers_tests(label: str) -> bool:
+    """Whether a label gathers tests and is none itself, alone or joined with the later course.
+
+    >>> [*map(gathers_tests, ("Other findings", "Further testing/Management", "Management"))]
+    [True, True, False]
+    """
+    parts = re.split(r"\s*(?:/|&|,|\band\b)\s*", label)
+    joined = any(map(_CATEGORY.fullmatch, parts)) and any(map(_LATER_COURSE.search, parts))
+    return bool(_CATEGORY.fullmatch(label)) or joined
+
+
+def _of_course(line: _BulletLine) -> _BulletLine:
+    if isinstance(line, DocumentedTest):
+        return line
+    return replace(line, no_test=line.no_test or "tells of treatment or its outcome")
 
 
 def _is_heading(text: str) -> bool:
@@ -279,8 +304,23 @@ def with_remarks(lines: Iterable[_BulletLine], name: str) -> Iterator[_BulletLin
 def _prose(text: str, container: str, begins: bool = True) -> Iterator[_BulletLine]:
     """The tests of running text, sentence by sentence."""
     for sentence in split_outside_brackets(_RESULT_END, text):
-        yield from _sentence(sentence, container, begins)
-        begins = False
+        for clause in _clauses_of_tests(sentence):
+            yield from _sentence(clause, container, begins)
+            begins = False
+
+
+def _clauses_of_tests(sentence: str) -> list[str]:
+    """The clauses of 'ECG showed ST depression, and cardiac enzymes were raised', where each has a
+    test for its subject; else the sentence."""
+    clauses = split_outside_brackets(_JOINED_CLAUSE, sentence)
+    if len(clauses) > 1 and all(
+        FINDING_VERB.search(clause)
+        and (names := named_tests(clause))
+        and names[0] in subject_of(clause, names, begins=True)
+        for clause in clauses
+    ):
+        return clauses
+    return [sentence]
 
 
 def _are_tests(node: Bullet) -> bool:
@@ -296,7 +336,7 @@ def _are_tests(node: Bullet) -> bool:
         for below, child in zip(labels, node.children, strict=True)
     ]
     # Below a group one test is enough: the others may be named by analytes that no table knows.
-    return all(named) if not _CATEGORY.fullmatch(label) else any(named)
+    return all(named) if not gathers_tests(label) else any(named)
 
 
 def _texts_of_bullet(node: Bullet) -> Iterator[str]:
@@ -315,6 +355,9 @@ def _tests_of_label(label: str, result: str, container: str) -> Iterator[Documen
         for line in further:
             yield from _tests_of_label(*label_and_rest(line), container)
     else:
+        if tests := _at_times(name, [result, *further], container):
+            yield from tests
+            return
         result = "; ".join([result, *further])
     if not name or not result:
         return
@@ -333,6 +376,23 @@ def _tests_of_label(label: str, result: str, container: str) -> Iterator[Documen
     done = " ".join(clause for clause in re.split(r"(?<=[.;])\s+", result) if not is_undone(clause))
     others = (*_others(named_tests(f"{name}. {done}"), name), *listed)
     yield DocumentedTest(name, category, result, _once(others, name))
+
+
+def _at_times(name: str, parts: list[str], container: str) -> list[DocumentedTest]:
+    """The tests of 'Calcium: Day 1: 3.6; Day 7: 2.6; Reference: 2.1-2.6', one a time with what is
+    said of all; none where fewer than two labels are times."""
+    labelled = [label_and_rest(part) for part in parts]
+    times = [label for label, _ in labelled if tells_when(label) and _TIME.search(label)]
+    of_all = [part for part, (label, _) in zip(parts, labelled, strict=True) if label not in times]
+    # A reference alone is no result.
+    return [
+        at_time(test, label)
+        for label, rest in labelled
+        if label in times and len(times) > 1
+        for test in _tests_of_label(
+            name, "\n".join([rest, *(of_all if is_documented(rest) else ())]), container
+        )
+    ]
 
 
 def _test_of_analyte(name: str, value: str, container: str) -> DocumentedTest:
@@ -417,7 +477,8 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_BulletLi
     elif text := without_markdown(sentence):
         no_test = why_no_test("", sentence)
         # An operation is treatment, but for what it showed.
-        if _OPERATION.search(text) and not SHOWING_VERB.search(text):
+        is_course = _OPERATION.search(text) or _BEGUN.search(text)
+        if is_course and not SHOWING_VERB.search(text):
             no_test = no_test or "tells of treatment or its outcome"
         if not is_documented(text):
             no_test = no_test or "no result documented"

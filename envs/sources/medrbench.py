@@ -15,6 +15,7 @@ from medaction.envs.sources.bulleted_tests import (
     Bullet,
     Remark,
     entries_of_bullet,
+    gathers_tests,
     tree_of_bullets,
     with_remarks,
 )
@@ -26,6 +27,7 @@ from medaction.envs.sources.files import (
     text_at,
     unread_fields,
 )
+from medaction.envs.sources.finding_sentences import label_and_rest
 from medaction.envs.sources.text import iso_date
 from medaction.words.markdown import tables_as_bullets, without_markdown
 
@@ -187,7 +189,8 @@ def _sections_of_summary(summary: str, place: str) -> tuple[str, list[str], list
     """What stands before the first 'Ancillary Tests' line, the sentences on it, and the lines
     below.
 
-    The section ends at the next line that is not indented: another section, or another patient.
+    The section ends at the next line that is not indented: another section, or another patient; but
+    sections right behind it that gather tests as well ('Further testing/Management') go on with it.
     Below a heading that is no bullet itself ('**Ancillary Tests:**') nothing needs indentation, and
     the next heading of its form ends the section.
     """
@@ -207,7 +210,9 @@ def _sections_of_summary(summary: str, place: str) -> tuple[str, list[str], list
             or (mark and not line.startswith((mark, "---")))
         )
         if line.strip() and not below:
-            break
+            line = f"- {without_markdown(line).lstrip('-*• ')}"
+            if not gathers_tests(label_and_rest(line[2:])[0]):
+                break
         lines.append(line)
     observation = without_markdown(summary[: heading.start()])
     return observation, list(filter(None, sentences)), [line for line in lines if line.strip()]

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +91,14 @@ def pieces(text: str, other: str) -> Iterator[tuple[str, bool]]:
         for step in range(SHARED_WORDS)
     }
     begin = 0
-    for first, last in _stretches(sorted(shared)):
-        start, end = words[first].start(), words[last].end()
-        if begin < start:
-            yield text[begin:start], False
-        yield text[start:end], True
-        begin = end
+    for is_shared, places in groupby(range(len(words)), shared.__contains__):
+        if is_shared:
+            stretch = [words[place] for place in places]
+            start, end = stretch[0].start(), stretch[-1].end()
+            if begin < start:
+                yield text[begin:start], False
+            yield text[start:end], True
+            begin = end
     if begin < len(text):
         yield text[begin:], False
 
@@ -106,17 +109,3 @@ def _comparable(words: Iterable[str]) -> list[str]:
 
 def _runs_of_words(keys: list[str]) -> Iterator[tuple[str, ...]]:
     return (tuple(keys[at : at + SHARED_WORDS]) for at in range(len(keys) - SHARED_WORDS + 1))
-
-
-def _stretches(places: list[int]) -> Iterator[tuple[int, int]]:
-    """First and last of each stretch of following numbers."""
-    first = last = None
-    for place in places:
-        if first is None or last is None:
-            first = place
-        elif place > last + 1:
-            yield first, last
-            first = place
-        last = place
-    if first is not None and last is not None:
-        yield first, last

@@ -13,7 +13,12 @@ from medaction.envs.prompts import PromptTooLong, messages
 from medaction.envs.turns import Turn
 from medaction.llm.calls import Message
 from medaction.llm.usage import Usage
-from medaction.trajectories.queries import SCORES_BY_JUDGE, judge_of_result, read_queries
+from medaction.trajectories.queries import (
+    SCORES_BY_JUDGE,
+    judge_of_result,
+    named_rows,
+    read_queries,
+)
 
 QUERIES = read_queries(Path(__file__).with_name("queries.sql"))
 PAGE = 50
@@ -53,9 +58,7 @@ def rows(db: Database, title: str, parameters: list[Any] | None = None) -> list[
 
 
 def _rows(db: Database, sql: str, parameters: list[Any] | dict[str, Any]) -> list[Row]:
-    cursor = db.execute(sql, parameters)
-    names = [column[0] for column in cursor.description or []]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    return named_rows(db.execute(sql, parameters))
 
 
 def _page(db: Database, source: str, conditions: dict[str, Any], order: str, number: int) -> Page:
