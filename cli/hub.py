@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from medaction.cli.options import PLACE
 from medaction.flows.settings import DistillSettings
 from medaction.words.errors import MedactionError
 
@@ -12,7 +13,7 @@ from medaction.words.errors import MedactionError
 @click.command()
 @click.option(
     "--cases",
-    type=click.Path(path_type=Path),
+    type=PLACE,
     default="examples/cases",
     help="Case reports (docs/sources.md).",
 )
@@ -31,7 +32,7 @@ from medaction.words.errors import MedactionError
     help="Seconds of silence after which a session is ended.",
 )
 def serve_env(
-    cases: Path,
+    cases: str,
     evaluation: bool,
     judge: str,
     t_max: int,
@@ -45,12 +46,19 @@ def serve_env(
         from medaction.hub.openenv_server import application, serve
     except ModuleNotFoundError as error:
         raise MedactionError(f"{error.name} is not installed: pip install -e '.[hub]'") from None
+    from medaction.envs.records import BadCase
     from medaction.flows.processes import require_free
     from medaction.hub.episodes import environments_of, scorer_of
 
     # Before the environments are built, which takes longer than a user waits to hear of it.
     require_free(port, host)
-    worlds = environments_of(cases, training=not evaluation)
+    try:
+        worlds = environments_of(Path(cases), training=not evaluation)
+    except BadCase as error:
+        # Cases were read, and none of them can be served.
+        if error.reason in ("evaluation_only", "no_environment"):
+            raise
+        raise click.UsageError(f"--cases: {error.message}") from error
     app = application(worlds, scorer_of(judge), t_max, sessions, idle_s)
     click.echo(f"{len(worlds)} cases on http://{host}:{port} (OpenEnv; /health, /ws)", err=True)
     with suppress(KeyboardInterrupt):  # Ctrl+C is how it ends

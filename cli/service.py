@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from medaction.cli.options import settings_of
+from medaction.cli.options import FOLDER, settings_of
 from medaction.flows.settings import (
     DistillSettings,
     EnvironmentSettings,
@@ -16,7 +16,7 @@ from medaction.llm.teacher import EMBEDDED, Teacher
 
 HOME = click.option(
     "--home",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     default=Path(".medaction"),
     help="Where the server keeps its database, logs and what `down` has to end.",
 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from medaction.cli.options import language_model
+from medaction.cli.options import FOLDER, PLACE, language_model
 from medaction.trajectories.files import STORE
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ VALIDATOR = click.option(
 
 
 @click.command()
-@click.argument("cases")
-@click.argument("against", nargs=-1)
+@click.argument("cases", type=PLACE)
+@click.argument("against", nargs=-1, type=PLACE)
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     help="Where the report and the pairs are written.  [default: contamination/ of the run, which"
     " `medaction view` shows]",
 )
@@ -178,10 +178,7 @@ def _reached(validator: str, stack: ExitStack) -> Any:
 @click.command("hard-set")
 @click.argument("pool", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 @click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    required=True,
-    help="Where the cases and the manifest are written.",
+    "--out", type=FOLDER, required=True, help="Where the cases and the manifest are written."
 )
 @click.option("--size", type=click.IntRange(1), default=300, help="So many cases.")
 @click.option(
