@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     "--hardest",
     type=click.FloatRange(0, 1, min_open=True),
     default=0.5,
-    show_default=True,
     help="Share of the cases that OUT/hardest.txt lists, for `distill --case @OUT/hardest.txt`.",
 )
 def analyse(

@@ -15,36 +15,20 @@ from medaction.words.errors import MedactionError
     "--cases",
     type=PLACE,
     default="examples/cases",
-    show_default=True,
     help="Case reports (docs/sources.md).",
 )
 @click.option("--evaluation", is_flag=True, help="Serve benchmark cases too; never to train on.")
+@click.option("--judge", default="offline", help="Who judges a diagnosis: offline, or MODEL.")
 @click.option(
-    "--judge",
-    default="offline",
-    show_default=True,
-    help="Who judges a diagnosis: offline, or MODEL.",
+    "--t-max", type=click.IntRange(1), default=DistillSettings.model_fields["t_max"].default
 )
-@click.option(
-    "--t-max",
-    type=click.IntRange(1),
-    default=DistillSettings.model_fields["t_max"].default,
-    show_default=True,
-)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(1, 65535), default=8010, show_default=True)
-@click.option(
-    "--sessions",
-    type=click.IntRange(1),
-    default=128,
-    show_default=True,
-    help="Most clients at a time.",
-)
+@click.option("--host", default="127.0.0.1", help="Address to listen on.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8010)
+@click.option("--sessions", type=click.IntRange(1), default=128, help="Most clients at a time.")
 @click.option(
     "--idle-s",
     type=click.FloatRange(1),
     default=600.0,
-    show_default=True,
     help="Seconds of silence after which a session is ended.",
 )
 def serve_env(

@@ -180,14 +180,11 @@ def _reached(validator: str, stack: ExitStack) -> Any:
 @click.option(
     "--out", type=FOLDER, required=True, help="Where the cases and the manifest are written."
 )
-@click.option(
-    "--size", type=click.IntRange(1), default=300, show_default=True, help="So many cases."
-)
+@click.option("--size", type=click.IntRange(1), default=300, help="So many cases.")
 @click.option(
     "--min-tests",
     type=click.IntRange(1),
     default=4,
-    show_default=True,
     help="Documented tests that a case must have at least.",
 )
 @click.option(
@@ -195,13 +192,7 @@ def _reached(validator: str, stack: ExitStack) -> Any:
     multiple=True,
     help="A set that shares no case with the hard set: a benchmark, a dataset, a run.",
 )
-@click.option(
-    "--seed",
-    type=int,
-    default=0,
-    show_default=True,
-    help="Decides between cases that are equally hard.",
-)
+@click.option("--seed", type=int, default=0, help="Decides between cases that are equally hard.")
 def hard_set(
     pool: tuple[Path, ...],
     out: Path,

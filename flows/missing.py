@@ -60,8 +60,8 @@ def is_small(settings: EnvironmentSettings) -> bool:
     """Whether starting Prefect and Ray would not pay. Reports are read only where neither a limit
     nor named cases tell: `retry` names its cases, and would read all the others to count them.
 
-    A run without models only reads reports, by rules. The flow's own part of that (reading,
-    linking, storing) is as long as what workers could take over, and they cost as much CPU again.
+    A run without models only reads reports, by rules. The flow's own part (reading, linking,
+    storing) is as long as what workers could take over, and they cost as much CPU again.
     """
     if not any(settings.models()):
         return True
