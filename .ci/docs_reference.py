@@ -36,7 +36,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def options(path: str, command: click.Command) -> Iterator[str]:
     """A section a command, with its options as a table."""
-    context = click.Context(command, info_name=path)
+    context = click.Context(command, info_name=path, show_default=True)
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
             below = command.get_command(context, name)

@@ -39,6 +39,10 @@ class Transcript:
     def diagnosis(self) -> str:
         return (self.turns[-1].final_diagnosis or "") if self.turns else ""
 
+    @property
+    def orders(self) -> tuple[str, ...]:
+        return tuple(test for turn in self.turns for test in turn.tests)
+
     def trajectory(self, environment: ClinicalEnvironment) -> Trajectory:
         """As a rollout in `environment`. Its settings are those of the log; its outcome is
         'turn_limit' without a diagnosis."""

@@ -25,16 +25,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import httpx
-import polars as pl
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.faults import teacher_file
-from benchmarks.viewer import viewer
+from benchmarks.viewer import grow, viewer
 from medaction.flows.finish import score, score_and_export
 from medaction.flows.missing import is_finished
 from medaction.flows.settings import DistillSettings
@@ -44,75 +42,7 @@ from medaction.trajectories.store import Store
 from medaction.trajectories.stored_trees import tree_of
 from tests.simulated_teacher import cases_in, simulated_teacher
 
-BY_CASE = ("cases", "checks", "ledger")
 MIB = 1024
-
-
-def grow(run: Path, out: Path, count: int) -> None:
-    """A store in `out` with the cases of the store in `run` over and over, until it has `count`."""
-    with Store(run / STORE) as source:
-        worlds = source.environments()
-        trees = {world.case_id: tree_of(source, world.environment_id) for world in worlds}
-    cases, environments, trajectories = [], [], []
-    for number in range(count):
-        world = worlds[number % len(worlds)]
-        copy = replace(world, case_id=f"case-{number:06}")
-        environment_id, new_ids = copy.environment_id, dict[str | None, str]()
-        cases.append((world.case_id, copy.case_id))
-        environments.append((world.environment_id, environment_id, copy.case_id))
-        for trajectory in trees[world.case_id]:
-            spec = replace(
-                trajectory.spec,
-                environment_id=environment_id,
-                case_id=copy.case_id,
-                parent_id=new_ids.get(trajectory.spec.parent_id),
-            )
-            new_ids[trajectory.trajectory_id] = spec.trajectory_id
-            trajectories.append(
-                (
-                    trajectory.trajectory_id,
-                    spec.trajectory_id,
-                    environment_id,
-                    copy.case_id,
-                    spec.parent_id,
-                )
-            )
-    out.mkdir(parents=True)
-    with Store(out / STORE) as store:
-        store.db.execute(f"attach '{run / STORE}' as small (read_only)")
-        of_case = pl.DataFrame(cases, schema=["old", "case_id"], orient="row")
-        of_world = pl.DataFrame(
-            environments, schema=["old", "environment_id", "case_id"], orient="row"
-        )
-        of_tree = pl.DataFrame(
-            trajectories,
-            schema=["old", "trajectory_id", "environment_id", "case_id", "parent_id"],
-            schema_overrides={"parent_id": pl.String},
-            orient="row",
-        )
-        world_of_case = of_world.select("case_id", "environment_id")
-        store.db.register("of_case", of_case.join(world_of_case, on="case_id", how="left"))
-        store.db.register("of_world", of_world)
-        store.db.register("of_tree", of_tree)
-        for table, ids, key in (
-            *((table, "of_case", "case_id") for table in BY_CASE),
-            ("environments", "of_world", "environment_id"),
-            ("trajectories", "of_tree", "trajectory_id"),
-            ("turns", "of_tree", "trajectory_id"),
-        ):
-            names = [row[0] for row in store.rows(f"describe {table}")]
-            new = {row[0] for row in store.rows(f"describe {ids}")} - {"old"}
-            chosen = ", ".join(f'{ids if name in new else "old"}."{name}"' for name in names)
-            store.db.execute(
-                f"insert into {table} select {chosen} from {ids}"
-                f" join small.{table} as old on old.{key} = {ids}.old order by {ids}.case_id"
-            )
-        for table in ("runs", "links"):
-            store.db.execute(f"insert or ignore into {table} select * from small.{table}")
-        purpose = "select * from small.meta where key = 'purpose'"
-        store.db.execute(f"insert or ignore into meta {purpose}")
-        store.db.execute("detach small")
-        store.publish()
 
 
 def settings_of(store: Store, out: Path) -> DistillSettings:

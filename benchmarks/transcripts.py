@@ -19,14 +19,13 @@ half.
 """
 
 import argparse
-import json
-import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.agentclinic_runs import Transcript, read_transcripts
 from benchmarks.auc import auc, auc_interval
 from medaction.kg.calibration import Change, calibrate, share_within
 from medaction.kg.graph import Graph, hops, hops_from
@@ -35,18 +34,6 @@ from medaction.kg.open_graphs import open_disease_graph, open_test_graph
 from medaction.kg.thresholds import OPEN_THRESHOLD
 
 MEASURES = ("DTC", "nearest test", "mean of tests")
-_REQUEST = re.compile(r"REQUEST TEST:\s*(.+)")
-_FINAL = re.compile(r"DIAGNOSIS READY:\s*(.+)", re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One run. tests: the orders in their order, as written but for the underscores."""
-
-    correct: bool
-    truth: str
-    diagnosis: str
-    tests: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +41,7 @@ class Measured:
     """A run's distances by measure; None where unknown. unlinked: which of truth, diagnosis and
     tests are no node."""
 
-    run: Run
+    run: Transcript
     values: dict[str, float | None]
     unlinked: tuple[str, ...]
 
@@ -64,51 +51,36 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, help="Where the PNG is written; without it none is.")
     given = parser.parse_args()
-    measured = measure(read_runs(given.data / "transcripts" / "agentclinic_gpt5_runs.jsonl"))
+    file = given.data / "transcripts" / "agentclinic_gpt5_runs.jsonl"
+    runs = [run for run in read_transcripts(file) if isinstance(run, Transcript)]
+    measured = measure(runs)
     print_table(measured)
-    print_threshold([row.run for row in measured])
+    print_threshold(runs)
     if given.out:
         given.out.mkdir(parents=True, exist_ok=True)
         print(f"\n{draw(measured, given.out / 'transcripts.png')}")
 
 
-def read_runs(path: Path) -> list[Run]:
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [
-        Run(
-            row["correct"],
-            row["ground_truth"],
-            found[1].strip()
-            if (found := _FINAL.search(row["diagnosis_text"]))
-            else row["diagnosis_text"].strip(),
-            tuple(
-                order.replace("_", " ").strip() for order in _REQUEST.findall(row["doctor_hist"])
-            ),
-        )
-        for row in rows
-    ]
-
-
-def measure(runs: list[Run]) -> list[Measured]:
+def measure(runs: list[Transcript]) -> list[Measured]:
     disease_graph, test_graph = open_disease_graph(), open_test_graph()
     names = sorted({name for run in runs for name in (run.truth, run.diagnosis)})
     diagnoses = {
         link.text: link for link in Linker(disease_graph, ("disease", "phenotype")).link(names)
     }
-    orders = sorted({test for run in runs for test in run.tests})
+    orders = sorted({test for run in runs for test in run.orders})
     tests = {link.text: link for link in Linker(test_graph, ("test",)).link(orders)}
     return [_measured(run, diagnoses, tests, disease_graph, test_graph) for run in runs]
 
 
 def _measured(
-    run: Run,
+    run: Transcript,
     diagnoses: dict[str, Link],
     tests: dict[str, Link],
     disease_graph: Graph,
     test_graph: Graph,
 ) -> Measured:
     truth, final = diagnoses[run.truth].node, diagnoses[run.diagnosis].node
-    nodes = {node for test in run.tests if (node := tests[test].node) is not None}
+    nodes = {node for test in run.orders if (node := tests[test].node) is not None}
     known: list[int] = []
     if truth is not None:
         known = [
@@ -125,7 +97,7 @@ def _measured(
     }
     unlinked = ["truth"] * (truth is None) + ["diagnosis"] * (final is None)
     return Measured(
-        run, values, (*unlinked, *("test" for test in run.tests if tests[test].node is None))
+        run, values, (*unlinked, *("test" for test in run.orders if tests[test].node is None))
     )
 
 
@@ -134,17 +106,17 @@ def of(measured: list[Measured], measure: str, correct: bool) -> list[float]:
     return [
         value
         for row in measured
-        if row.run.correct is correct and (value := row.values[measure]) is not None
+        if row.run.verdict is correct and (value := row.values[measure]) is not None
     ]
 
 
 def print_table(measured: list[Measured]) -> None:
     unlinked = Counter(kind for row in measured for kind in row.unlinked)
-    orders = sum(len(row.run.tests) for row in measured)
-    right = sum(row.run.correct for row in measured)
+    orders = sum(len(row.run.orders) for row in measured)
+    right = sum(row.run.verdict for row in measured)
     print(
         f"{right} right and {len(measured) - right} wrong runs;"
-        f" {sum(not row.run.tests for row in measured)} ordered no test"
+        f" {sum(not row.run.orders for row in measured)} ordered no test"
     )
     print(
         f"unlinked: {unlinked['truth']} truths, {unlinked['diagnosis']} final diagnoses,"
@@ -172,17 +144,17 @@ def print_table(measured: list[Measured]) -> None:
         )
 
 
-def print_threshold(runs: list[Run]) -> None:
+def print_threshold(runs: list[Transcript]) -> None:
     """tau_RAC by one half of the runs, and what it keeps of the other half."""
     graph = open_test_graph()
     diagnoses = Linker(graph, ("disease", "phenotype")).link(run.diagnosis for run in runs)
     tests = Linker(graph, ("test",))
     changes = []
     for number, (run, diagnosis) in enumerate(zip(runs, diagnoses, strict=True)):
-        nodes = {link.node for link in tests.link(run.tests) if link.node is not None}
+        nodes = {link.node for link in tests.link(run.orders) if link.node is not None}
         if diagnosis.node is not None and nodes:
             changed = (diagnosis.node,)
-            changes.append(Change(str(number), run.correct, changed, tuple(sorted(nodes))))
+            changes.append(Change(str(number), run.verdict, changed, tuple(sorted(nodes))))
     found, other = (
         calibrate([row for row in changes if int(row.case_id) % 2 == half], graph)
         for half in (0, 1)

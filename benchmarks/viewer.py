@@ -1,8 +1,8 @@
 """How quick the viewer is on a large store: a finished run, copied over until it has so many
-trajectories. The time is that of the whole answer over HTTP, from a `medaction view` of its own,
+cases. The time is that of the whole answer over HTTP, from a `medaction view` of its own,
 and beside it the CPU seconds of that process, which a busy machine leaves alone.
 
-Run as: python benchmarks/viewer.py runs/demo --trajectories 32000
+Run as: python -m benchmarks.viewer runs/demo --cases 8000
 """
 
 import argparse
@@ -12,55 +12,89 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
+import polars as pl
 import psutil
 
 from medaction.trajectories.files import STORE
 from medaction.trajectories.store import Store
+from medaction.trajectories.stored_trees import tree_of
 
 PAGES = (
     *("/", "/", "/cases", "/cases?q=fever", "/cases?q=night sweats&sort=-turns", "/trajectories"),
     *("/trajectories?status=discarded", "/failures", "/as-of"),
 )
+BY_CASE = ("cases", "checks", "ledger", "failures")
+BY_TRAJECTORY = ("trajectories", "turns", "verdicts", "turn_scores")
 
 
-def grow(run: Path, out: Path, wanted: int) -> int:
-    """A store in `out` with the cases of `run` over and over, under other ids, until it holds
-    `wanted` trajectories; how many it has."""
-    out.mkdir(parents=True, exist_ok=True)
-    with Store(out / STORE) as store:
-        store.db.execute(f"attach '{run / 'snapshot.duckdb'}' as small (read_only)")
-        have = store.rows("select count(*) from small.trajectories")[0][0]
-        copies = -(-wanted // have)
-        other = {
-            "case_id": "case_id || '-' || copy",
-            "environment_id": "environment_id || '-' || copy",
-            "trajectory_id": "trajectory_id || '-' || copy",
-            "parent_id": "parent_id || '-' || copy",
-        }
-        for table in (
-            "cases",
-            "checks",
-            "environments",
-            "trajectories",
-            "turns",
-            "failures",
-            "verdicts",
-            "turn_scores",
-        ):
-            columns = [row[0] for row in store.rows(f"describe {table}")]
-            chosen = ", ".join(other.get(name, f'"{name}"') for name in columns)
-            store.db.execute(
-                f"insert into {table} select {chosen} from small.{table}, range({copies}) as"
-                " copies(copy)"
+def grow(run: Path, out: Path, count: int) -> None:
+    """A store in `out` with the cases of the store in `run` over and over, until it has `count`."""
+    with Store(run / STORE) as source:
+        worlds = source.environments()
+        trees = {world.case_id: tree_of(source, world.environment_id) for world in worlds}
+    cases, environments, trajectories = [], [], []
+    for number in range(count):
+        world = worlds[number % len(worlds)]
+        copy = replace(world, case_id=f"case-{number:06}")
+        environment_id, new_ids = copy.environment_id, dict[str | None, str]()
+        cases.append((world.case_id, copy.case_id))
+        environments.append((world.environment_id, environment_id, copy.case_id))
+        for trajectory in trees[world.case_id]:
+            spec = replace(
+                trajectory.spec,
+                environment_id=environment_id,
+                case_id=copy.case_id,
+                parent_id=new_ids.get(trajectory.spec.parent_id),
             )
-        for table in ("meta", "runs", "links"):
+            new_ids[trajectory.trajectory_id] = spec.trajectory_id
+            trajectories.append(
+                (
+                    trajectory.trajectory_id,
+                    spec.trajectory_id,
+                    environment_id,
+                    copy.case_id,
+                    spec.parent_id,
+                )
+            )
+    out.mkdir(parents=True)
+    with Store(out / STORE) as store:
+        store.db.execute(f"attach '{run / STORE}' as small (read_only)")
+        of_case = pl.DataFrame(cases, schema=["old", "case_id"], orient="row")
+        of_world = pl.DataFrame(
+            environments, schema=["old", "environment_id", "case_id"], orient="row"
+        )
+        of_tree = pl.DataFrame(
+            trajectories,
+            schema=["old", "trajectory_id", "environment_id", "case_id", "parent_id"],
+            schema_overrides={"parent_id": pl.String},
+            orient="row",
+        )
+        world_of_case = of_world.select("case_id", "environment_id")
+        store.db.register("of_case", of_case.join(world_of_case, on="case_id", how="left"))
+        store.db.register("of_world", of_world)
+        store.db.register("of_tree", of_tree)
+        for table, ids, key in (
+            *((table, "of_case", "case_id") for table in BY_CASE),
+            ("environments", "of_world", "environment_id"),
+            *((table, "of_tree", "trajectory_id") for table in BY_TRAJECTORY),
+        ):
+            names = [row[0] for row in store.rows(f"describe {table}")]
+            new = {row[0] for row in store.rows(f"describe {ids}")} - {"old"}
+            chosen = ", ".join(f'{ids if name in new else "old"}."{name}"' for name in names)
+            store.db.execute(
+                f"insert into {table} select {chosen} from {ids}"
+                f" join small.{table} as old on old.{key} = {ids}.old order by {ids}.case_id"
+            )
+        for table in ("runs", "links"):
             store.db.execute(f"insert or ignore into {table} select * from small.{table}")
+        purpose = "select * from small.meta where key = 'purpose'"
+        store.db.execute(f"insert or ignore into meta {purpose}")
         store.db.execute("detach small")
         store.publish()
-        return store.rows("select count(*) from trajectories")[0][0]
 
 
 def main() -> None:
@@ -68,15 +102,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", type=Path, help="the folder of a finished run")
-    parser.add_argument("--trajectories", type=int, default=32_000)
+    parser.add_argument("--cases", type=int, default=8_000)
     parser.add_argument("--out", type=Path, help="keep the large store here")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        out = options.out or Path(temporary)
+        out = options.out or Path(temporary) / "large"
         began = time.perf_counter()
-        count = grow(options.run, out, options.trajectories)
+        grow(options.run, out, options.cases)
         size = (out / STORE).stat().st_size / 1e6
-        print(f"{count} trajectories, {size:.0f} MB, made in {time.perf_counter() - began:.1f} s")
+        print(f"{options.cases} cases, {size:.0f} MB, made in {time.perf_counter() - began:.1f} s")
         began = time.perf_counter()
         with viewer(out) as url:
             print(f"{'ready':40} {time.perf_counter() - began:7.3f} s")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from medaction.cli.options import RUN_FOLDER, language_model
+from medaction.cli.options import FOLDER, RUN_FOLDER, language_model
 from medaction.trajectories.files import STORE
 
 if TYPE_CHECKING:
@@ -19,12 +19,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=RUN_FOLDER)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    required=True,
-    help="Where the plots and tables go.",
-)
+@click.option("--out", type=FOLDER, required=True, help="Where the plots and tables go.")
 @click.option(
     "--rac-threshold",
     type=float,
@@ -39,7 +34,6 @@ if TYPE_CHECKING:
     "--hardest",
     type=click.FloatRange(0, 1, min_open=True),
     default=0.5,
-    show_default=True,
     help="Share of the cases that OUT/hardest.txt lists, for `distill --case @OUT/hardest.txt`.",
 )
 def analyse(

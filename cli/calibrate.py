@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from medaction.cli.options import RUN_FOLDER
+from medaction.cli.options import FOLDER, RUN_FOLDER
 from medaction.trajectories.files import STORE
 from medaction.words.errors import MedactionError
 
@@ -17,11 +17,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run", type=RUN_FOLDER)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Where the plot goes.  [default: plots/ of the run]",
-)
+@click.option("--out", type=FOLDER, help="Where the plot goes.  [default: plots/ of the run]")
 @click.option("--dry-run", is_flag=True, help="Show the threshold, and keep what there is.")
 def calibrate(run: Path, out: Path | None, dry_run: bool) -> None:
     """Measure which RAC threshold the test graph of a run asks for, and keep it beside the cached

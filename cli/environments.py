@@ -11,6 +11,7 @@ from medaction.cli.options import (
     AS_JSON,
     DRY_RUN,
     OUT,
+    PLACE,
     PRESET,
     QUIET,
     case_counts,
@@ -107,7 +108,9 @@ def plot(out: Path) -> None:
 
 
 @click.command()
-@click.option("--cases", required=True, help="The case reports, in any form that is read.")
+@click.option(
+    "--cases", type=PLACE, required=True, help="The case reports, in any form that is read."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a finding, no table.")
 def lint(cases: str, as_json: bool) -> None:
     """Count what may name a person in CASES: names, dates, numbers, addresses. Ends with 1 where

@@ -5,49 +5,31 @@ from pathlib import Path
 
 import click
 
+from medaction.cli.options import PLACE
 from medaction.flows.settings import DistillSettings
 from medaction.words.errors import MedactionError
 
 
 @click.command()
 @click.option(
-    "--cases",
-    type=click.Path(path_type=Path),
-    default="examples/cases",
-    show_default=True,
-    help="Case reports (docs/sources.md).",
+    "--cases", type=PLACE, default="examples/cases", help="Case reports (docs/sources.md)."
 )
 @click.option("--evaluation", is_flag=True, help="Serve benchmark cases too; never to train on.")
+@click.option("--judge", default="offline", help="Who judges a diagnosis: offline, or MODEL.")
 @click.option(
-    "--judge",
-    default="offline",
-    show_default=True,
-    help="Who judges a diagnosis: offline, or MODEL.",
+    "--t-max", type=click.IntRange(1), default=DistillSettings.model_fields["t_max"].default
 )
-@click.option(
-    "--t-max",
-    type=click.IntRange(1),
-    default=DistillSettings.model_fields["t_max"].default,
-    show_default=True,
-)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(1, 65535), default=8010, show_default=True)
-@click.option(
-    "--sessions",
-    type=click.IntRange(1),
-    default=128,
-    show_default=True,
-    help="Most clients at a time.",
-)
+@click.option("--host", default="127.0.0.1", help="Address to listen on.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8010)
+@click.option("--sessions", type=click.IntRange(1), default=128, help="Most clients at a time.")
 @click.option(
     "--idle-s",
     type=click.FloatRange(1),
     default=600.0,
-    show_default=True,
     help="Seconds of silence after which a session is ended.",
 )
 def serve_env(
-    cases: Path,
+    cases: str,
     evaluation: bool,
     judge: str,
     t_max: int,
@@ -61,12 +43,19 @@ def serve_env(
         from medaction.hub.openenv_server import application, serve
     except ModuleNotFoundError as error:
         raise MedactionError(f"{error.name} is not installed: pip install -e '.[hub]'") from None
+    from medaction.envs.records import BadCase
     from medaction.flows.processes import require_free
     from medaction.hub.episodes import environments_of, scorer_of
 
     # Before the environments are built, which takes longer than a user waits to hear of it.
     require_free(port, host)
-    worlds = environments_of(cases, training=not evaluation)
+    try:
+        worlds = environments_of(Path(cases), training=not evaluation)
+    except BadCase as error:
+        # Cases were read, and none of them can be served.
+        if error.reason in ("evaluation_only", "no_environment"):
+            raise
+        raise click.UsageError(f"--cases: {error.message}") from error
     app = application(worlds, scorer_of(judge), t_max, sessions, idle_s)
     click.echo(f"{len(worlds)} cases on http://{host}:{port} (OpenEnv; /health, /ws)", err=True)
     with suppress(KeyboardInterrupt):  # Ctrl+C is how it ends

@@ -14,10 +14,16 @@ import click
 @click.option(
     "--name",
     default="",
+    show_default=False,
     help="What `--disease-graph`, `--test-graph` and `kg info` call it.  [default: the file's"
     " name]",
 )
-@click.option("--licence", default="", help="What is known of the data's licence, for the record.")
+@click.option(
+    "--licence",
+    default="",
+    show_default=False,
+    help="What is known of the data's licence, for the record.",
+)
 def build(path: Path, types: str | None, name: str, licence: str) -> None:
     """Read the graph at PATH (docs/graphs.md says in which forms) and keep it in the cache."""
     from medaction.kg.graph import about_graph, load_graph

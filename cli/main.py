@@ -85,7 +85,7 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in self.table.items()])
 
 
-@click.group(cls=LazyGroup, table=COMMANDS)
+@click.group(cls=LazyGroup, table=COMMANDS, context_settings={"show_default": True})
 @click.version_option(package_name="medaction")
 def medaction() -> None:
     """From case reports to multi-turn diagnostic training data."""
@@ -160,16 +160,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             # os._exit writes out no buffers.
             sys.stdout.flush()
             os._exit(ending.status)
-        _end_within(LAST_WORDS_S, ending.status)
+        _end_in_time(ending.status)
         sys.exit(ending.status)
-    _end_within(LAST_WORDS_S, 0)
+    _end_in_time(0)
 
 
-def _end_within(seconds: float, status: int) -> None:
-    """Once Python ends this process it may take so long, whatever still waits then."""
+def _end_in_time(status: int) -> None:
+    """Once Python ends this process it may take LAST_WORDS_S, whatever still waits then."""
 
     def leave() -> None:
-        time.sleep(seconds)
+        time.sleep(LAST_WORDS_S)
         os._exit(status)
 
     last_thread = threading.Thread(target=leave, daemon=True)

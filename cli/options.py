@@ -42,6 +42,19 @@ ONE_BY_ONE = {
 }
 
 
+class Place(click.ParamType):
+    """Where cases lie, in any form that is read."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        # A path would take a variable of the shell that is not set for the present folder.
+        return str(value) or self.fail("it is empty", param, ctx)
+
+
+PLACE = Place()
+
+
 class NewFolder(click.Path):
     """A folder that is made where it does not exist. A path would take the first part of a web
     address for a folder, and write there."""

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 from pydantic import ValidationError
 
-from medaction.cli.options import prefect, readable
+from medaction.cli.options import FOLDER, prefect, readable
 from medaction.flows.pipeline_settings import PIPELINES, PipelineSettings
 from medaction.flows.settings import load_preset
 from medaction.training.settings import installed
@@ -19,11 +19,7 @@ AnyPipeline = TypeVar("AnyPipeline", bound=PipelineSettings)
 OF_ONE_COMMAND = {"questions", "scales", "seeds", "records"}
 """What a preset may hold beside the stages, for the command that has such a setting."""
 
-PIPELINE_OUT = click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The folder; by default the preset's.",
-)
+PIPELINE_OUT = click.option("--out", type=FOLDER, help="The folder; by default the preset's.")
 CASES = click.option("--cases", help="The reports to distil from, instead of the preset's.")
 
 

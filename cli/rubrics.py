@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from medaction.cli.options import AS_JSON, QUIET, language_model, silence
+from medaction.cli.options import AS_JSON, FOLDER, QUIET, language_model, silence
 from medaction.words.errors import MedactionError
 
 
@@ -17,7 +17,7 @@ from medaction.words.errors import MedactionError
 @click.option("--judge", required=True, help="The language model that decides on each criterion.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     required=True,
     help="Where rubrics.jsonl (a case a line) and rubrics.md are written.",
 )

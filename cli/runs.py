@@ -214,11 +214,7 @@ def export(out: Path, repository: str | None, really: bool) -> None:
 @click.command()
 @OUT
 @click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=4280,
-    show_default=True,
-    help="The port on 127.0.0.1; 0: any.",
+    "--port", type=click.IntRange(0, 65535), default=4280, help="The port on 127.0.0.1; 0: any."
 )
 @click.option(
     "--export",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from medaction.cli.options import settings_of
+from medaction.cli.options import FOLDER, settings_of
 from medaction.flows.settings import (
     DistillSettings,
     EnvironmentSettings,
@@ -16,9 +16,8 @@ from medaction.llm.teacher import EMBEDDED, Teacher
 
 HOME = click.option(
     "--home",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     default=Path(".medaction"),
-    show_default=True,
     help="Where the server keeps its database, logs and what `down` has to end.",
 )
 
@@ -26,18 +25,13 @@ HOME = click.option(
 @click.command()
 @HOME
 @click.option(
-    "--port",
-    type=click.IntRange(1, 65535),
-    default=4200,
-    show_default=True,
-    help="The UI's port on 127.0.0.1.",
+    "--port", type=click.IntRange(1, 65535), default=4200, help="The UI's port on 127.0.0.1."
 )
 @click.option(
     "--at-once",
     "runs",
     type=click.IntRange(2),
     default=2,
-    show_default=True,
     help="Flow runs that go on at the same time; a pipeline and the stage that it waits for are"
     " two.",
 )

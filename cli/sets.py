@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from medaction.cli.options import language_model
+from medaction.cli.options import FOLDER, PLACE, language_model
 from medaction.trajectories.files import STORE
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ VALIDATOR = click.option(
 
 
 @click.command()
-@click.argument("cases")
-@click.argument("against", nargs=-1)
+@click.argument("cases", type=PLACE)
+@click.argument("against", nargs=-1, type=PLACE)
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     help="Where the report and the pairs are written.  [default: contamination/ of the run, which"
     " `medaction view` shows]",
 )
@@ -178,19 +178,13 @@ def _reached(validator: str, stack: ExitStack) -> Any:
 @click.command("hard-set")
 @click.argument("pool", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 @click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    required=True,
-    help="Where the cases and the manifest are written.",
+    "--out", type=FOLDER, required=True, help="Where the cases and the manifest are written."
 )
-@click.option(
-    "--size", type=click.IntRange(1), default=300, show_default=True, help="So many cases."
-)
+@click.option("--size", type=click.IntRange(1), default=300, help="So many cases.")
 @click.option(
     "--min-tests",
     type=click.IntRange(1),
     default=4,
-    show_default=True,
     help="Documented tests that a case must have at least.",
 )
 @click.option(
@@ -198,13 +192,7 @@ def _reached(validator: str, stack: ExitStack) -> Any:
     multiple=True,
     help="A set that shares no case with the hard set: a benchmark, a dataset, a run.",
 )
-@click.option(
-    "--seed",
-    type=int,
-    default=0,
-    show_default=True,
-    help="Decides between cases that are equally hard.",
-)
+@click.option("--seed", type=int, default=0, help="Decides between cases that are equally hard.")
 def hard_set(
     pool: tuple[Path, ...],
     out: Path,

@@ -34,13 +34,7 @@ def train(**options: Any) -> None:
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option(
-    "--port",
-    type=click.IntRange(1, 65535),
-    default=8000,
-    show_default=True,
-    help="Port on 127.0.0.1.",
-)
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, help="Port on 127.0.0.1.")
 def serve(model: Path, port: int) -> None:
     """Serve MODEL (a folder of `medaction train`, or any with safetensors) until interrupted, for
     --teacher and `evaluate`."""

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from medaction.words.errors import MedactionError
 from medaction.words.tests import Category
+from medaction.words.versions import json_hash
 
 UNAVAILABLE = "UNAVAILABLE"
 """What the oracle answers when the report documents no result for the ordered test."""
@@ -204,7 +205,7 @@ class ClinicalEnvironment:
         # Not licence, warnings or classes: they change nothing that a rollout can see.
         menu = [[test.name, test.category, test.result, test.aliases] for test in self.menu]
         content = [self.case_id, self.initial_observation, menu, self.diagnosis]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        return json_hash(content)[:16]
 
 
 @dataclass(frozen=True, slots=True)

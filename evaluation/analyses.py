@@ -9,8 +9,9 @@ from itertools import compress
 import polars as pl
 from matplotlib.figure import Figure
 
-from medaction.evaluation.plots import HUES, MARKS, canvas
+from medaction.evaluation.plots import canvas, hue_of, mark_of
 from medaction.kg.pruning import THRESHOLD
+from medaction.trajectories.queries import SCORES_BY_JUDGE
 from medaction.trajectories.store import Store
 
 BINS = 10
@@ -55,17 +56,17 @@ select teacher as model, avg(turns) as turns_a_case, sum(own_tests) / nullif(sum
 from per_case group by model order by model
 """
 
-CONFIDENCES = """
+CONFIDENCES = f"""
 with last as (
     select trajectory_id, arg_max(differential, number) as differential,
         arg_max(turns.final_diagnosis, number) as said
     from turns group by trajectory_id
 ), stated as (
-    select teacher as model, judge, protocol, (judgement->>'$.correct')::boolean as correct,
+    select teacher as model, judge, protocol, correct,
         list_filter(differential, lambda line: lower(line.diagnosis) = lower(said))[1].confidence
             as confidence
-    from last join current_trajectories using (trajectory_id) join judgements using (trajectory_id)
-        where repeat = 0 and style <> 'gold'
+    from last join current_trajectories using (trajectory_id)
+        join ({SCORES_BY_JUDGE}) using (trajectory_id) where style <> 'gold'
 )
 select * from stated where correct is not null
 """
@@ -139,7 +140,7 @@ def draw_dtc(frame: pl.DataFrame) -> Figure:
     for place, (label, rows) in enumerate(series_of(frame)):
         unknown, scored = int(rows["unknown"].sum()), int(rows["known"].sum())
         axes.plot(
-            rows["turn"], rows["mean_dtc"], color=HUES[place % 6], marker=MARKS[place % 6],
+            rows["turn"], rows["mean_dtc"], color=hue_of(place), marker=mark_of(place),
             label=f"{label} ({unknown / max(1, unknown + scored):.0%} unknown)",
         )  # fmt: skip
     axes.margins(y=0.1)
@@ -155,7 +156,7 @@ def draw_rac(frame: pl.DataFrame) -> Figure:
     bars = axes.bar(
         range(len(models)),
         frame["pass_rate"].fill_null(0.0),  # no RAC is known: its label says 'of 0'
-        color=[HUES[at % 6] for at in range(len(models))],
+        color=[hue_of(at) for at in range(len(models))],
         width=0.6,
     )
     axes.bar_label(
@@ -181,7 +182,7 @@ def draw_calibration(frame: pl.DataFrame) -> Figure:
     for place, (label, rows) in enumerate(series_of(frame)):
         error = calibration_error(rows)
         axes.plot(
-            rows["stated"], rows["right"], color=HUES[place % 6], marker=MARKS[place % 6],
+            rows["stated"], rows["right"], color=hue_of(place), marker=mark_of(place),
             label=f"{label} (ECE {error:.2f}, {rows['cases'].sum()} rollouts)",
         )  # fmt: skip
     axes.set_xlim(0, 1)

@@ -12,7 +12,8 @@ import polars as pl
 from matplotlib.figure import Figure
 from scipy.stats import permutation_test
 
-from medaction.evaluation.plots import HUES, MARKS, canvas
+from medaction.evaluation.costs import usd_a_case
+from medaction.evaluation.plots import canvas, hue_of, mark_of
 from medaction.evaluation.results import number, unreadable_of
 from medaction.evaluation.scores import Score, measures
 from medaction.kg.bootstrap import interval
@@ -256,10 +257,10 @@ def draw_costs(results: Sequence[Mapping[str, Any]]) -> Figure:
             continue
         # In the order of cost: the running sum of right ones is the curve.
         dollars, right = np.array(judged, dtype=float).T
-        hue, mark = HUES[place % 6], MARKS[place % 6]
-        label = f"{name} ({dollars.mean():,.0f} $ a case)"
+        hue = hue_of(place)
+        label = f"{name} ({usd_a_case(result['rows']) or 0:,.0f} $ a case)"
         axes.step(dollars, right.cumsum() / len(right), where="post", color=hue, label=label)
-        axes.plot(dollars[-1], right.mean(), mark, color=hue)
+        axes.plot(dollars[-1], right.mean(), mark_of(place), color=hue)
     # A work-up without tests costs 0, which a logarithm has no place for.
     axes.set_xscale("symlog", linthresh=10)
     axes.xaxis.set_major_formatter("{x:,.0f}")

@@ -8,10 +8,11 @@ it: compare models with it, do not bill.
 """
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from medaction.envs.naming import profile
 from medaction.envs.orders import single_tests
@@ -52,6 +53,13 @@ def cost_of(orders: Iterable[str]) -> float:
     """Dollars of the tests that orders name, each once: a repeated one costs once only where it is
     written alike."""
     return sum(price_of(test).usd for test in single_tests(orders))
+
+
+def usd_a_case(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """Mean dollars of a result's rows; None where nothing was played."""
+    # Of what was played: a rollout that failed cost nothing, and would look cheap.
+    played = [row["usd"] for row in rows if row["trajectory_id"]]
+    return sum(played) / len(played) if played else None
 
 
 def accuracy_by_cost(rollouts: Sequence[tuple[float, bool]]) -> list[tuple[float, float]]:

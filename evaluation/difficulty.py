@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from medaction.evaluation.analyses import series_of
 from medaction.evaluation.played import endings
-from medaction.evaluation.plots import HUES, canvas
+from medaction.evaluation.plots import canvas, hue_of
 from medaction.trajectories.store import Store
 
 
@@ -54,7 +54,7 @@ def draw_difficulty(frame: pl.DataFrame) -> Figure:
         for (label, rows), value in zip(series, values, strict=True)
     ]
     axes.hist(
-        values, bins=edges, label=labels, color=[HUES[place % 6] for place in range(len(series))]
+        values, bins=edges, label=labels, color=[hue_of(place) for place in range(len(series))]
     )
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     if series:

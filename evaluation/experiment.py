@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
-from medaction.evaluation.plots import HUES, canvas
+from medaction.evaluation.plots import canvas, hue_of
 from medaction.evaluation.power import POWER, detectable, sd_of_difference
 from medaction.kg.bootstrap import interval
 from medaction.words.errors import MedactionError
@@ -213,14 +213,14 @@ def draw_experiment(measures: Mapping[str, Mapping[str, Scores]]) -> Figure:
     names = list(measures)
     arms = list(next(iter(measures.values())))
     for place, arm in enumerate(arms):
-        at = np.arange(len(names)) + (place - (len(arms) - 1) / 2) * 0.18
+        at = np.arange(len(names)) + (place - (len(arms) - 1) / 2) * min(0.18, 0.9 / len(arms))
         for x, measure in zip(at, names, strict=True):
             scores = measures[measure][arm]
             mean, low, high = mean_score(scores)
             if low is not None and high is not None:
-                axes.plot([x, x], [low, high], color=HUES[place], linewidth=2)
+                axes.plot([x, x], [low, high], color=hue_of(place), linewidth=2)
             label = arm if x == at[0] else None
-            axes.plot([x], [mean], "o", color=HUES[place], markersize=7, label=label)
+            axes.plot([x], [mean], "o", color=hue_of(place), markersize=7, label=label)
             for of_seed in scores.values():
                 axes.plot([x + 0.05], [np.mean([*of_seed.values()])], ".", color="#555555", ms=4)
     axes.set_xticks(range(len(names)), names)

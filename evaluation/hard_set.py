@@ -8,7 +8,6 @@ them. Drawn by strata of body system and disease type, so that a set is made up 
 of its pool.
 """
 
-import hashlib
 import json
 import random
 from collections import Counter, defaultdict
@@ -37,6 +36,7 @@ from medaction.trajectories.scoring import disease_linker
 from medaction.trajectories.store import Store
 from medaction.words.errors import WrongUse
 from medaction.words.names import normalise
+from medaction.words.versions import checksum
 
 HARD_SET_FORMAT = "medaction-hard-set/1"
 RARE_SOURCES = ("ORPHA:", "OMIM:")
@@ -323,7 +323,7 @@ def write_hard_set(hard_set: HardSet, folder: Path, versions: Mapping[str, str])
                 "diagnosis": world.diagnosis,
                 **criteria_of_case,
                 "file": f"cases/{file.name}",
-                "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+                "sha256": checksum(file),
             }
         )
     manifest = {

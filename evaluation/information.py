@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from medaction.envs.records import UNAVAILABLE
 from medaction.envs.rewards import standing
 from medaction.evaluation.played import Linked, paths
-from medaction.evaluation.plots import GREY, HUES, MARKS, dress
+from medaction.evaluation.plots import GREY, dress, hue_of, mark_of
 from medaction.trajectories.store import Store
 
 FLOOR = 0.01
@@ -98,8 +98,8 @@ def draw_gain(gains_of_turns: pl.DataFrame, most: int = 10, least: int = 3) -> F
         turn_axes.plot(
             of_model["turn"],
             of_model["probability"],
-            color=HUES[place % 6],
-            marker=MARKS[place % 6],
+            color=hue_of(place),
+            marker=mark_of(place),
             label=f"{model} ({unknown / max(1, unknown + measured):.0%} unknown)",
         )
     turn_axes.axhline(0, color="#B8B8B8", linewidth=0.8)
@@ -111,7 +111,7 @@ def draw_gain(gains_of_turns: pl.DataFrame, most: int = 10, least: int = 3) -> F
     # Always shown: what a turn without any result does is the measure for the others.
     rows = pl.concat([rows, by_result.filter(pl.col("result") == UNAVAILABLE)])
     dress(result_axes, f"By result (at least {least} turns)", "mean gain in stated probability", "")
-    hues = [GREY if name == UNAVAILABLE else HUES[0] for name in rows["result"]]
+    hues = [GREY if name == UNAVAILABLE else hue_of(0) for name in rows["result"]]
     bars = result_axes.barh(range(len(rows)), rows["probability"], color=hues, height=0.65)
     result_axes.bar_label(
         bars,

@@ -10,21 +10,19 @@ from medaction.envs.rewards import Nodes, true_name, turn_nodes
 from medaction.envs.turns import Turn
 from medaction.kg.graph import Graph
 from medaction.kg.metrics import Course
-from medaction.trajectories.queries import judge_of_result
+from medaction.trajectories.queries import SCORES_BY_JUDGE, judge_of_result
 from medaction.trajectories.records import Trajectory, path_of
 from medaction.trajectories.scoring import OPEN, Aids, linkers
 from medaction.trajectories.store import Store
 from medaction.trajectories.stored_trees import tree_of
 
-# Where the result's judge has judged, its verdict says whether a rollout missed (the majority of
-# its repeats, a tie is no, as in `medaction.evaluation.judging.score_of`); elsewhere the DTC of
-# the last turn, where it is known. Who commits to nothing has missed.
-ENDINGS = """
+# Where the result's judge has judged, its verdict says whether a rollout missed; elsewhere the DTC
+# of the last turn, where it is known. Who commits to nothing has missed.
+ENDINGS = f"""
 with last as (select trajectory_id, arg_max_null(dtc, number) as dtc from turn_scores group by all),
 judged as (
-    select trajectory_id, avg((judgement->>'$.correct')::boolean::integer) > 0.5 as correct
-    from judgements
-    where protocol = ? and judge = ? and judgement->>'$.correct' is not null group by all
+    select trajectory_id, correct from ({SCORES_BY_JUDGE})
+    where protocol = ? and judge = ? and correct is not null
 )
 select trajectory_id, case_id, teacher as model, branch_turn, outcome,
     case when (select count(*) from judged) > 0 then not correct

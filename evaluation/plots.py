@@ -13,6 +13,15 @@ MARKS = ("o", "s", "^", "D", "v", "P")
 GREY = "#8A8A8A"
 
 
+def hue_of(place: int) -> str:
+    """The colour of the place-th series: they come round again, as a figure may have any number."""
+    return HUES[place % len(HUES)]
+
+
+def mark_of(place: int) -> str:
+    return MARKS[place % len(MARKS)]
+
+
 def canvas(
     title: str, x: str, y: str, size: tuple[float, float] = (6.4, 4.4)
 ) -> tuple[Figure, Axes]:

@@ -6,18 +6,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 from medaction.envs.orders import single_tests
 from medaction.envs.records import ClinicalEnvironment
 from medaction.evaluation.agreement import agreement
 from medaction.evaluation.correction import corrected_accuracy, measured_judge
-from medaction.evaluation.costs import accuracy_by_cost, cost_of, price_of
+from medaction.evaluation.costs import accuracy_by_cost, cost_of, price_of, usd_a_case
 from medaction.evaluation.criteria import criteria_of, criteria_table
 from medaction.evaluation.floor import Floor
 from medaction.evaluation.judging import Judgement
 from medaction.evaluation.scores import MEASURES, Score, measures, score_table
 from medaction.trajectories.files import RESULT
+from medaction.trajectories.queries import SCORES_BY_JUDGE
 from medaction.trajectories.records import Trajectory
 from medaction.words.markdown import markdown_table
 
@@ -31,34 +33,19 @@ HEADINGS = {
     "accuracy": "Diagnosis accuracy",
 }
 
-QUERY = """\
+QUERY = f"""\
 with judged as (
-    select trajectory_id, sample as run, judgement
-    from judgements join current_trajectories using (trajectory_id)
-    where teacher = '{model}' and settings_hash = '{settings_hash}' and protocol = '{protocol}' and
-        judge = '{judge}' and sample < {runs}{cases}
-), shares as (
-    select trajectory_id, run,
-        from_json(judgement->'$.tests.requested', '[["JSON"]]') as requested,
-        from_json(judgement->'$.tests.documented', '[["JSON"]]') as documented,
-        (judgement->>'$.correct')::boolean as correct
-    from judged
-), rollouts as (
-    select run,
-        avg(case when len(requested) = 0 then 0 else len(list_filter(requested, lambda t:
-            t[2]::boolean)) / len(requested) end) as precision,
-        avg(case when len(documented) = 0 then 0 else len(list_filter(documented, lambda t:
-            t[2]::boolean)) / len(documented) end) as recall,
-        avg(correct::integer) > 0.5 as correct
-    from shares group by trajectory_id, run
+{indent(SCORES_BY_JUDGE, "    ")}
 )
-select run, avg(precision) as precision, avg(recall) as recall, avg(correct::integer) as accuracy,
-    count(*) as judged
-from rollouts group by run order by run"""
-"""Per run over the judged trajectories, each by all its repeats
-(`medaction.evaluation.judging.score_of`); `cases` is a condition where the result is of some cases
-alone. Rollouts that failed by the model's fault count as 0 in the
-result besides."""
+select sample as run, avg(precision) as precision, avg(recall) as recall,
+    avg(correct::integer) as accuracy, count(*) as judged
+from judged join current_trajectories using (trajectory_id)
+where teacher = '{{model}}' and settings_hash = '{{settings_hash}}' and protocol = '{{protocol}}'
+    and judge = '{{judge}}' and sample < {{runs}}{{cases}}
+group by run order by run"""
+"""Per run over the judged trajectories, each by all its repeats; `cases` is a condition where the
+result is of some cases alone. Rollouts that failed by the model's fault count as 0 in the result
+besides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +123,7 @@ def result_of(
         "play": {"turns_a_case": _mean(turns), "tests_an_ordering_turn": _mean(tests)},
         "agreement": _agreements(judgements),
         "subsets": list(_subsets(groups, scores, runs)),
-        "cost": {
-            # Of what was played: a rollout that failed cost nothing, and would look cheap.
-            "usd_a_case": _mean([row["usd"] for row in rows if row["trajectory_id"]]),
-            "accuracy_by_usd": accuracy_by_cost(judged),
-        },
+        "cost": {"usd_a_case": usd_a_case(rows), "accuracy_by_usd": accuracy_by_cost(judged)},
         "criteria": criteria_table(rows),
         "rows": rows,
     }

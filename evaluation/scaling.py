@@ -8,7 +8,7 @@ import polars as pl
 from matplotlib.figure import Figure
 from scipy.optimize import curve_fit
 
-from medaction.evaluation.plots import HUES, MARKS, canvas
+from medaction.evaluation.plots import canvas, hue_of, mark_of
 
 LEAST = 4
 """Distinct sizes below which no law is fitted: three points lie on every law of three parameters,
@@ -103,7 +103,7 @@ def draw_scaling(points: pl.DataFrame, measure: str) -> Figure:
     for place, ((series,), of_series) in enumerate(
         points.group_by(["series"], maintain_order=True)
     ):
-        hue, mark = HUES[place % 6], MARKS[place % 6]
+        hue, mark = hue_of(place), mark_of(place)
         sizes = of_series["records"].to_numpy()
         law = fit_law(sizes, of_series["value"].to_numpy())
         label = f"{series}: too few points for a law ({len(set(sizes.tolist()))} of {LEAST})"

@@ -241,19 +241,18 @@ def judge_runs(
         results = fan_out(engine, unit_of, list(cases), settings.in_flight)
         for case_id, result in chain.from_iterable(results):
             if isinstance(result, list):
-                judgings = cases[case_id][1]
-                failures = _store_judgements(store, rules, judgings, result)
+                rows, failures = _judgement_rows(rules, cases[case_id][1], result)
             else:
-                failures = [failure_of("judge", case_id, result)]
-            # Also without failures: it resolves a judging that was lost with its worker.
-            store.add_rollouts("judge", case_id, [], failures, run_id)
+                lost = failure_of("judge", case_id, result)
+                rows, failures = [], [replace(lost, protocol=rules.name)]
+            store.add_judgements(rows, failures, run_id)
             progress.advance(failed=bool(failures))
 
 
-def _store_judgements(
-    store: Store, rules: Protocol, judgings: Sequence[Judging], judgements: Sequence[Judgement]
-) -> list[Failure]:
-    """Store what the judges gave; returns a failure for each that gave no verdict."""
+def _judgement_rows(
+    rules: Protocol, judgings: Sequence[Judging], judgements: Sequence[Judgement]
+) -> tuple[list[dict[str, Any]], list[Failure]]:
+    """What the judges gave, as rows of the store, and a failure for each that gave no verdict."""
     rows, failures = [], []
     for (judge, trajectory), judgement in zip(judgings, judgements, strict=True):
         id_, key, repeat = judge.place(trajectory.trajectory_id)
@@ -261,9 +260,9 @@ def _store_judgements(
         rows.append(row | {"judgement": judgement_json(judgement)})
         if not is_complete(judgement):
             notes, case_id = "; ".join(judgement.notes)[:2000], trajectory.spec.case_id
-            failures.append(Failure("judge", case_id, "NoVerdict", notes, now(), key, id_))
-    store.add_judgements(rows)
-    return failures
+            failed = Failure("judge", case_id, "NoVerdict", notes, now(), key, id_)
+            failures.append(replace(failed, protocol=rules.name, repeat=repeat))
+    return rows, failures
 
 
 def _judgements(
@@ -291,6 +290,10 @@ def collect(
     """The result, from the store alone."""
     rules, plan, passes = protocol_of(settings), plan_of(settings), passes_of(settings)
     judgements = _judgements(store, settings, complete=False)
+    # All that the store has, as in QUERY: also where these settings ask for fewer repeats.
+    repeats: dict[tuple[str, str], list[Judgement]] = {}
+    for (id_, key, _), judgement in judgements.items():
+        repeats.setdefault((id_, key), []).append(judgement)
     errors = {
         failure.trajectory_id: failure.error_class
         for failure in store.open_failures("rollout")
@@ -309,12 +312,10 @@ def collect(
                 score = failed_score(*place, errors.get(id_, "not played"), rules)
                 rows.append(ResultRow(score, None))
                 continue
-            scored = []
             for judge in passes:
-                if (judgement := judgements.get(judge.place(id_))) is not None:
-                    by_rater[judge.rater][place] = judgement
-                    if judge.key == passes[0].key:  # the first judge's scores make the table
-                        scored.append(judgement)
+                if judge.place(id_) in judgements:
+                    by_rater[judge.rater][place] = judgements[judge.place(id_)]
+            scored = repeats.get((id_, passes[0].key), [])  # the first judge's make the table
             rows.append(ResultRow(score_of(scored, *place), tree[id_]))
     about = _facts_about(store, settings, plan, passes, chosen, len(environments))
     # What the same orders for every case would score: a model has to be better than that.

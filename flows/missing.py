@@ -58,7 +58,13 @@ save (docs/rollouts.md has the measurement)."""
 
 def is_small(settings: EnvironmentSettings) -> bool:
     """Whether starting Prefect and Ray would not pay. Reports are read only where neither a limit
-    nor named cases tell: `retry` names its cases, and would read all the others to count them."""
+    nor named cases tell: `retry` names its cases, and would read all the others to count them.
+
+    A run without models only reads reports, by rules. The flow's own part (reading, linking,
+    storing) is as long as what workers could take over, and they cost as much CPU again.
+    """
+    if not any(settings.models()):
+        return True
     at_most = [count for count in (len(settings.only), settings.limit) if count]
     if at_most and min(at_most) <= SMALL:
         return True

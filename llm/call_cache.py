@@ -9,7 +9,6 @@ What is stored is what came back, never the prompt (only its hash) and no key. T
 readable by its owner alone.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medaction.words.errors import MedactionError
+from medaction.words.versions import json_hash
 
 log = logging.getLogger("medaction")
 
@@ -45,8 +45,7 @@ def default_folder() -> Path:
 def reply_key(server: str, request: dict[str, Any]) -> str:
     """The hash of everything that a reply depends on: where it comes from, and the whole request
     with messages, sampling, seed and response format."""
-    text = json.dumps([_VERSION, server, request], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return json_hash([_VERSION, server, request])
 
 
 class CallCache:

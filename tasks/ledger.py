@@ -85,7 +85,14 @@ class RayLedger:
         future: asyncio.Future[Permission] = loop.create_future()
         self._asks.append((ask, future))
         self._send()
-        answer = await future
+        try:
+            answer = await future
+        except asyncio.CancelledError:
+            # It may have been answered already, when nobody had gone on with the answer yet.
+            if not future.cancelled() and not future.exception():
+                self._give_back(ask, future.result())
+                self._send()
+            raise
         if answer.server is not None:
             self._open += 1
             if self._reporter is None or self._reporter.done():
@@ -113,6 +120,11 @@ class RayLedger:
             return {}
         return spent
 
+    def _give_back(self, ask: Ask, answer: Permission) -> None:
+        """Whoever asked was cancelled: the place is free again."""
+        if answer.server is not None:
+            self._ended.append(Ended(ask.call, ask.bounds, answer.server, "other"))
+
     def _send(self) -> "asyncio.Task[None]":
         if self._sender is None or self._sender.done():
             self._sender = asyncio.get_running_loop().create_task(self._exchange())
@@ -136,8 +148,8 @@ class RayLedger:
             for (ask, future), answer in zip(asks, answers, strict=True):
                 if not future.done():
                     future.set_result(answer)
-                elif answer.server is not None:  # whoever asked was cancelled
-                    self._ended.append(Ended(ask.call, ask.bounds, answer.server, "other"))
+                else:
+                    self._give_back(ask, answer)
             if not (self._asks or self._ended):
                 return
 

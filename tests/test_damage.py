@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from medaction.cli.main import medaction
 from medaction.flows.dataset import write_dataset
 from medaction.flows.settings import DistillSettings
+from medaction.trajectories import damage
 from medaction.trajectories.damage import damage_of_run
 from medaction.trajectories.store import Store, StoreError
 
@@ -135,6 +136,20 @@ def test_a_damaged_log_is_left_out_or_named(run: Path, begin: int) -> None:
     assert turns or "snapshot.duckdb" in fault
     doctor("--out", run, "--repair")
     assert doctor("--out", run)[0] == 0
+
+
+@pytest.mark.parametrize("name", ["snapshot.duckdb", "trajectories.duckdb"])
+def test_store_and_copy_are_read_once_each(
+    run: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    for reader in (damage._fault_of_store, damage._fault_of_snapshot):
+        monkeypatch.setattr(
+            damage, reader.__name__, lambda path, reader=reader: read.append(reader) or reader(path)
+        )
+    garble(run / name)
+    assert [item.mended for item in damage_of_run(run, repair=True)] == [True]
+    assert len(read) == 2
 
 
 def test_repair_needs_a_run() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from medaction.flows.missing import SMALL, is_small
-from medaction.flows.settings import EnvironmentSettings
+from medaction.flows.settings import DistillSettings, EnvironmentSettings
 from medaction.tasks.engine import Unit
 from medaction.tasks.local import THREADS, LocalEngine
 from tests.conftest import SAMPLES
@@ -62,9 +62,14 @@ def test_a_run_is_small_up_to_a_number_of_cases(tmp_path: Path) -> None:
         (reports / f"{number}.txt").write_text(
             f"A {20 + number}-year-old woman came with fever and a cough for three days."
         )
-    everything = EnvironmentSettings(cases=str(reports), out=tmp_path)
+    everything = DistillSettings(cases=str(reports), out=tmp_path, teachers=["kg-screening"])
     assert not is_small(everything)
     assert is_small(everything.model_copy(update={"limit": SMALL}))
+
+
+def test_a_run_without_models_is_small_whatever_it_reads(tmp_path: Path) -> None:
+    unread = EnvironmentSettings(cases=str(tmp_path / "none"), out=tmp_path)
+    assert is_small(unread)
 
 
 def test_cases_that_are_named_are_counted_without_reading_the_others(tmp_path: Path) -> None:

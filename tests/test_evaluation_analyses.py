@@ -1,7 +1,9 @@
 """The analyses over a hand-written store, against numbers worked out by hand."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -20,13 +22,18 @@ from medaction.evaluation.analyses import (
 )
 from medaction.evaluation.hard_set import WORK_UPS
 from medaction.evaluation.judges import ComparedTests
-from medaction.evaluation.judging import Judgement, judgement_json, score_of
+from medaction.evaluation.judging import FAULT, Judgement, judgement_json, score_of
 from medaction.evaluation.played import endings
 from medaction.evaluation.plots import save
+from medaction.evaluation.protocol import protocol
 from medaction.evaluation.results import FORMAT, QUERY
-from medaction.flows.evaluation import _condition_of
+from medaction.flows.evaluation import _condition_of, _judgement_rows
+from medaction.tasks.evaluation import JudgePass
 from medaction.trajectories.records import Failure, RolloutSpec, now
 from medaction.trajectories.store import Store
+from medaction.trajectories.stored_trees import tree_of
+from medaction.trajectories.viewer import queries
+from medaction.trajectories.viewer.pages import ShownRun
 from tests.records import add_environment, environment, put_derived, report, trajectory, turn
 from tests.runs import rows
 
@@ -201,8 +208,27 @@ def test_the_query_of_a_result_recomputes_it_over_repeats_and_for_its_cases(stor
         about = {"model": "model", "settings_hash": "hash", "cases": _condition_of(cases)}
         expected = [(0, score.precision, score.recall, float(score.correct or 0), 1)]
         assert store.rows(QUERY.format(**about, **keys)) == expected[:runs]
-    (store.path.parent / "result.json").write_text(json.dumps(keys | {"format": FORMAT}))
+    out = store.path.parent
+    (out / "result.json").write_text(json.dumps(keys | {"format": FORMAT}))
     assert [wrong for wrong in endings(store)["wrong"] if wrong is not None] == [True]
+    [of_judge] = calibration(store).filter(pl.col("judge") == "a@2").iter_rows(named=True)
+    assert (of_judge["right"], of_judge["cases"]) == (0.0, 1)
+    # The viewer counts as the result does.
+    store.publish()
+    run = ShownRun(out)
+    assert run.db.sql("select count(*) from judged where judge_key = 'a@2'").fetchall() == [(3,)]
+    [shown] = queries.verdicts_of(run.db, out).values()
+    [row] = [row for row in queries.rows(run.db, "evaluation") if row["judge"] == "a"]
+    for figures in (shown, row):
+        assert (figures["precision"], figures["recall"]) == (score.precision, score.recall)
+    assert (shown["correct"], row["judged"], row["correct"]) == (score.correct, 1, 0)
+    # Of three repeats, and of the other judge's two verdicts.
+    [case] = queries.cases(run.db, {}, 1).rows
+    assert (case["right"], case["verdicts"]) == (1, 3)
+    store.db.execute("delete from judgements where judge <> 'a@2'")
+    store.publish()
+    run.refresh()
+    assert not any(leaf["judged_right"] for leaf in (queries.case(run.db, case_id) or {})["tree"])
 
 
 def test_each_judge_and_each_run_is_a_line_of_its_own(store: Store, tmp_path: Path) -> None:
@@ -249,11 +275,29 @@ def test_a_distillation_is_analysed_and_left_as_it_was(
     assert dict(told.select("model", "trajectories").iter_rows()) == played
 
 
-def test_a_verdict_resolves_that_there_was_none(store: Store) -> None:
-    ids, case_id = sorted(store.trajectory_ids()), environment().case_id
-    none = [Failure("judge", case_id, "NoVerdict", "", now(), "judge@1", id_) for id_ in ids]
-    store.add_rollouts("judge", case_id, [], none, "run-1")
-    row = {"trajectory_id": ids[0], "protocol": "paper", "judge": "judge@1", "repeat": 0}
-    judgement = judgement_json(Judgement(ComparedTests((), ()), True))
-    store.add_judgements([row | {"judgement": judgement}])
-    assert [failure.trajectory_id for failure in store.open_failures("judge")] == ids[1:]
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        ({}, ["judge: 1"]),
+        ({"repeat": 1}, ["judge: 0"]),
+        ({"judge": "judge@2"}, ["judge: 0", "judge: 1"]),
+        ({"protocol": "medaction"}, ["judge: 0", "judge: 1", "lost"]),
+    ],
+)
+def test_a_verdict_resolves_the_failure_of_its_own_judging_and_a_lost_worker(
+    store: Store, change: dict[str, Any], left: list[str]
+) -> None:
+    world, rules = environment(evaluation_only=True), protocol("paper")
+    [played, _] = tree_of(store, world.environment_id)
+    judgings = [(JudgePass("judge@1", None, repeat), played) for repeat in (0, 1)]
+    silent = [Judgement(None, None, (f"{FAULT}{repeat}",)) for repeat in (0, 1)]
+    rows, failures = _judgement_rows(rules, judgings, silent)
+    lost = Failure("judge", world.case_id, "WorkerLost", "lost", now(), protocol=rules.name)
+    # As an earlier version stored it: without a protocol, so that any verdict of the judge counts.
+    earlier = replace(failures[0], protocol=None, repeat=None, message="earlier")
+    store.add_judgements(rows, [*failures, lost, earlier], "run-1")
+    verdict = {"judgement": judgement_json(Judgement(ComparedTests((), ()), True))}
+    store.add_judgements([rows[0] | verdict | change])
+    unresolved = store.rows("select message from failures where resolved is null order by message")
+    assert [message for (message,) in unresolved if message != "earlier"] == left
+    assert (("earlier",) in unresolved) is ("judge" in change)

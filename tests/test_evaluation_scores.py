@@ -13,6 +13,7 @@ from medaction.evaluation.agreement import agreement
 from medaction.evaluation.compare import (
     by_case,
     comparison,
+    draw_costs,
     paired_difference,
     published_rows,
     table_2,
@@ -20,7 +21,14 @@ from medaction.evaluation.compare import (
 from medaction.evaluation.correction import MeasuredJudge, corrected_accuracy
 from medaction.evaluation.costs import UNKNOWN_TEST, accuracy_by_cost, cost_of, price_of
 from medaction.evaluation.judges import ComparedTests, judge_key
-from medaction.evaluation.judging import Judgement, judgement_json, judgement_of, score_of
+from medaction.evaluation.judging import (
+    Judgement,
+    failed_score,
+    judgement_json,
+    judgement_of,
+    score_of,
+)
+from medaction.evaluation.protocol import protocol
 from medaction.evaluation.results import (
     ResultRow,
     read_result,
@@ -171,12 +179,14 @@ def test_paired_differences() -> None:
     assert paired_difference(first, {"x": 1.0}) == paired_difference({}, {})
 
 
-def result(model: str, correct: list[bool], **change: Any) -> dict[str, Any]:
-    """A result of one run over hand-written cases."""
+def result(model: str, correct: list[bool] | list[bool | None], **change: Any) -> dict[str, Any]:
+    """A result of one run over hand-written cases; None: the model gave no reply to read."""
     _, root, _ = small_tree()
     worlds = [environment(f"case-{number}") for number in range(len(correct))]
     played = [
-        ResultRow(Score(world.case_id, 0, 0.5, 1.0, right), root)
+        ResultRow(failed_score(world.case_id, 0, "MalformedReply", protocol("medaction")), None)
+        if right is None
+        else ResultRow(Score(world.case_id, 0, 0.5, 1.0, right), root)
         for world, right in zip(worlds, correct, strict=True)
     ]
     about = {
@@ -298,7 +308,13 @@ def test_tests_cost_by_name_by_modality_or_as_a_tube_of_blood() -> None:
     assert cost_of(["serum oddity level"]) == UNKNOWN_TEST.usd
     assert accuracy_by_cost([(10.0, True), (20.0, False), (30.0, True)])[-1] == (30.0, 2 / 3)
     assert accuracy_by_cost([]) == []
-    assert "$ a case" in result_table(result("a", [True]))
+    whole, part = result("a", [True, False]), result("b", [True, None])
+    assert part["cost"]["usd_a_case"] == whole["cost"]["usd_a_case"] > 0
+    shown = f"{part['cost']['usd_a_case']:,.0f} $ a case"
+    assert shown in result_table(part)
+    legend = draw_costs([whole, part]).axes[0].get_legend()
+    assert legend
+    assert [shown in text.get_text() for text in legend.get_texts()] == [True, True]
 
 
 def test_results_are_compared_pair_by_pair_and_warned_about() -> None:

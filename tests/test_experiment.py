@@ -12,6 +12,7 @@ import yaml
 from medaction.evaluation.experiment import (
     choose_pool,
     disagreement,
+    draw_experiment,
     effect,
     experiment_report,
     mean_score,
@@ -118,6 +119,14 @@ def test_arms_that_differ_are_told_apart_and_equal_ones_are_not() -> None:
     assert low is not None
     assert high is not None
     assert low < mean < high
+
+
+def test_a_figure_has_room_for_more_arms_than_colours() -> None:
+    arms = {f"arm {number}": scores(0.4, 2, 0, number) for number in range(9)}
+    [axes] = draw_experiment({"accuracy": arms, "F1": arms}).axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == list(arms)
+    dots = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"]
+    assert max(dots[::2]) < min(dots[1::2]), "the columns of two measures stand apart"
 
 
 @pytest.mark.slow

@@ -203,6 +203,12 @@ def test_benchmark_cases_are_refused_for_training(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert "may be trained on" in done.stderr
+    (tmp_path / "empty").mkdir()
+    done = subprocess.run(
+        [*command[:-1], str(tmp_path / "empty")], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "--cases: " in done.stderr
 
 
 def test_policies_that_play_for_the_reward_score_little_over_the_wire(

@@ -57,7 +57,9 @@ def test_a_label_is_given_while_a_run_holds_the_store(runs: Path) -> None:
     assert labels(out)[0].comment == "<b>no</b>"
     page = client.get(f"/case/{row['case_id']}?open={row['trajectory_id']}").text
     assert "rejected</span> &lt;b&gt;no&lt;/b&gt;" in page
-    assert "Dr. A" in client.get("/labels").text
+    listed = client.get("/labels").text
+    assert "Dr. A" in listed
+    assert f">{row['trajectory_id']}<" in listed
     # From elsewhere, on what is not there, or no opinion: nothing is stored.
     assert client.post("/label", data=form).status_code == 403
     elsewhere = {"origin": "http://evil.example"}

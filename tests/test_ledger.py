@@ -103,7 +103,8 @@ def test_a_copy_is_the_same_ledger() -> None:
     assert CallSettings(ledger=copy) == CallSettings(ledger=ledger)
 
 
-def test_who_asks_and_is_cancelled_keeps_no_place() -> None:
+@pytest.mark.parametrize("answered", [False, True])
+def test_who_asks_and_is_cancelled_keeps_no_place(answered: bool) -> None:
     ledger = RayLedger.start()
 
     async def scene() -> int:
@@ -111,6 +112,10 @@ def test_who_asks_and_is_cancelled_keeps_no_place() -> None:
         await ledger.end(Ended("reply", BOUNDS, "a", "good"))
         waiting = asyncio.create_task(ledger.ask(Ask("cancelled", BOUNDS, 1)))
         await asyncio.sleep(0)
+        [(_, answer)] = ledger._asks
+        # The answer is there, and who waits for it has not gone on yet.
+        while answered and not answer.done():
+            await asyncio.sleep(0)
         waiting.cancel()
         answers = [await ledger.ask(Ask(str(number), BOUNDS, 1)) for number in range(5)]
         free = sum(answer.server is not None for answer in answers)

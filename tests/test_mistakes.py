@@ -127,6 +127,7 @@ MISTAKES = [
     Mistake("export --out run --really", 2, "--really sends what --push names"),
     Mistake("view --out run --case medaction-01", 2, "give --export too"),
     Mistake("view --out run --export x.html --against run", 2, "leave out --against"),
+    Mistake("view --out run --against run", 2, "run is no evaluation"),
 ]
 
 
@@ -197,6 +198,26 @@ def test_a_variable_that_is_not_set_does_not_mean_this_folder(
         main(["distill", "--dry-run", *(word for pair in values.items() for word in pair)])
     assert ending.value.code == 2
     assert empty in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["envs lint --cases=", "serve-env --cases=", "contamination @ --out o",
+     "contamination {samples} @ --out o", "contamination {samples} --out=", "analyse run --out=",
+     "kg calibrate run --out=", "down --home="],
+)  # fmt: skip
+def test_no_command_takes_an_empty_path_for_this_folder(
+    arguments: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(folder)
+    words = arguments.format(samples=SAMPLES).split()
+    with pytest.raises(SystemExit) as ending:
+        main([word.replace("@", "") for word in words])
+    assert ending.value.code == 2
+    assert "it is empty" in capsys.readouterr().err
 
 
 def test_a_shell_that_has_closed_the_output_gets_no_traceback(folder: Path) -> None:

@@ -9,7 +9,10 @@ import pytest
 
 from medaction.envs import build, extraction
 from medaction.kg import linking, open_graphs
+from medaction.llm.call_cache import reply_key
+from medaction.trajectories.table_rows import report_hash
 from medaction.words.versions import code_of, constants_of, version_of
+from tests.records import report, small_tree
 
 MODULE = '''"""A rule."""
 import re
@@ -133,3 +136,11 @@ def test_the_lists_of_modules_hold_all_that_their_roots_import(listed, roots, pr
     neutral = {"medaction.envs.records", "medaction.envs.ledger", "medaction.kg.cache"}
     neutral |= {"medaction.words.versions", "medaction.words.errors"}
     assert imported - {*listed} - neutral == set()
+
+
+def test_the_names_of_stored_things_stay_as_they_are() -> None:
+    """Stores, datasets and caches of earlier versions are read by them."""
+    world, root, branch = small_tree()
+    assert (world.environment_id, report_hash(report())) == ("63fccb07ac21e426", "c0c83ab0bf1bd70f")
+    assert (root.trajectory_id, branch.trajectory_id) == ("2afb68a92e85e15a", "74899347329bd129")
+    assert reply_key("s", {"ä": 1, "a": [2]}).startswith("1918553b54f7acd8")

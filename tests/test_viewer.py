@@ -353,7 +353,7 @@ def test_ctrl_c_is_how_the_viewer_ends(run: Path):
 
 
 def test_in_a_browser_and_over_http(run: Path, tmp_path: Path):
-    grow(run, tmp_path / "large", 400)
+    grow(run, tmp_path / "large", 100)
     with viewer(tmp_path / "large") as url:
         overview = page(url, tmp_path / "one")
         assert "From cases to training turns" in overview

@@ -1,9 +1,9 @@
 """Whether the files of a run are what was written: a damaged, missing or edited one is named, and
 made again from the store or from its copy where that is possible."""
 
-import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from medaction.trajectories.files import RESULT, SNAPSHOT, STORE
 from medaction.trajectories.snapshot import open_snapshot
 from medaction.trajectories.store import Store, StoreError
 from medaction.words.errors import MedactionError
+from medaction.words.versions import checksum
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +30,8 @@ class Damage:
 
 def checksums(folder: Path) -> dict[str, str]:
     """Path below `folder` -> SHA-256, of every file in it."""
-    hashes = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            with path.open("rb") as file:
-                hashes[str(path.relative_to(folder))] = hashlib.file_digest(
-                    file, "sha256"
-                ).hexdigest()
-    return hashes
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): checksum(path) for path in files}
 
 
 def damage_of_version(folder: Path) -> list[tuple[Path, str]]:
@@ -63,8 +58,7 @@ def damage_of_run(out: Path, repair: bool = False) -> Iterator[Damage]:
     """Look at the store, the copy that others read, the dataset's versions and the result of the
     run in `out`. Nothing is changed without `repair`; with it, what is damaged is moved aside,
     never deleted. Raises StoreError when another process has the store."""
-    yield from _store(out, repair)
-    yield from _snapshot(out, repair)
+    yield from _store_and_copy(out, repair)
     yield from _versions(out, repair)
     yield from _result(out)
 
@@ -78,28 +72,38 @@ def _aside(file: Path) -> Path:
     return target
 
 
-def _store(out: Path, repair: bool) -> Iterator[Damage]:
-    file = out / STORE
-    if not file.exists() and not (out / SNAPSHOT).exists():
+def _store_and_copy(out: Path, repair: bool) -> Iterator[Damage]:
+    store, copy = out / STORE, out / SNAPSHOT
+    if not store.exists() and not copy.exists():
         return
-    fact = _fault_of_store(file) if file.exists() else "is missing"
-    if not fact:
-        return
-    remedy = f"put {SNAPSHOT}, its last whole copy, in its place"
-    if _fault_of_snapshot(out):
-        yield Damage(file, fact, "no copy of it can be read: start the run anew in another folder")
-        return
-    if repair:
-        # The log, too: DuckDB would play it into the copy, to which it does not belong.
-        for damaged in (file, file.with_name(f"{STORE}.wal")):
-            if damaged.exists():
-                _aside(damaged)
-        # By a rename, so that a kill leaves no half copy under the store's name.
-        draft = file.with_name(f".{STORE}.building")
-        draft.write_bytes((out / SNAPSHOT).read_bytes())
-        os.replace(draft, file)
-        remedy += "; a rerun plays what came after it"
-    yield Damage(file, fact, remedy, repair)
+    # Each is read to its end once: a store may hold many gigabytes.
+    fault = _fault_of_store(store) if store.exists() else "is missing"
+    fault_of_copy = _fault_of_snapshot(out)
+    if fault and fault_of_copy:
+        yield Damage(
+            store, fault, "no copy of it can be read: start the run anew in another folder"
+        )
+    elif fault:
+        remedy = f"put {SNAPSHOT}, its last whole copy, in its place"
+        if repair:
+            # The log, too: DuckDB would play it into the copy, to which it does not belong.
+            for damaged in (store, store.with_name(f"{STORE}.wal")):
+                if damaged.exists():
+                    _aside(damaged)
+            # By a rename, so that a kill leaves no half copy under the store's name.
+            draft = store.with_name(f".{STORE}.building")
+            shutil.copyfile(copy, draft)
+            os.replace(draft, store)
+            remedy += "; a rerun plays what came after it"
+        yield Damage(store, fault, remedy, repair)
+    if fault_of_copy and copy.exists():
+        # Where the store is gone, or can't be opened, an empty one must not take the copy's place.
+        mends = repair and not fault
+        if mends:
+            _aside(copy)
+            with Store(store) as whole:
+                whole.publish()
+        yield Damage(copy, fault_of_copy, "write it anew from the store", mends)
 
 
 def _fault_of_store(file: Path) -> str:
@@ -138,20 +142,6 @@ def _fault_of_snapshot(out: Path) -> str:
         return _unreadable(db)
     finally:
         db.close()
-
-
-def _snapshot(out: Path, repair: bool) -> Iterator[Damage]:
-    file = out / SNAPSHOT
-    if not file.exists() or not (fact := _fault_of_snapshot(out)):
-        return
-    # Where the store is gone, or can't be opened, an empty one must not take the copy's place.
-    store = out / STORE
-    repair = repair and store.exists() and not _fault_of_store(store)
-    if repair:
-        _aside(file)
-        with Store(store) as whole:
-            whole.publish()
-    yield Damage(file, fact, "write it anew from the store", repair)
 
 
 def _versions(out: Path, repair: bool) -> Iterator[Damage]:

@@ -1,4 +1,4 @@
-"""Queries that stand in SQL files, by their titles; and whose verdicts of a store count."""
+"""Queries that stand in SQL files, by their titles; which verdicts of a store count, and how."""
 
 import json
 from dataclasses import dataclass
@@ -8,6 +8,25 @@ from typing import Any
 import duckdb
 
 from medaction.trajectories.files import RESULT
+
+SCORES_BY_JUDGE = """\
+select trajectory_id, protocol, judge,
+    avg(case when len(requested) = 0 then 0 else len(list_filter(requested, lambda t:
+        t[2]::boolean)) / len(requested) end) as precision,
+    avg(case when len(documented) = 0 then 0 else len(list_filter(documented, lambda t:
+        t[2]::boolean)) / len(documented) end) as recall,
+    avg(correct::integer) > 0.5 as correct
+from (
+    select trajectory_id, protocol, judge,
+        from_json(judgement->'$.tests.requested', '[["JSON"]]') as requested,
+        from_json(judgement->'$.tests.documented', '[["JSON"]]') as documented,
+        (judgement->>'$.correct')::boolean as correct
+    from judgements
+)
+group by trajectory_id, protocol, judge"""
+"""A row a trajectory, protocol and judge, over all repeats that the store has: the mean of the
+shares, and the majority of the verdicts (a tie is no), as `medaction.evaluation.judging.score_of`
+has it. Whatever shows or uses a judge's verdict reads it here."""
 
 
 @dataclass(frozen=True, slots=True)

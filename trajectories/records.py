@@ -1,14 +1,13 @@
 """What was played: turns, trajectories, and the failures among them. Frozen, plain, and safe to
 send between processes."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from medaction.envs.turns import Outcome, Style, Turn
 from medaction.llm.usage import Usage
+from medaction.words.versions import json_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class RolloutSpec:
             self.settings_hash,
         ]
         # 64 bits: a million rollouts collide with a chance of one in 40 million.
-        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+        return json_hash(identity)[:16]
 
     @property
     def seed(self) -> int:
@@ -75,7 +74,7 @@ class Failure:
     malformed reply.
 
     `usage` is what was spent on it and is in no stored turn: a failed rollout's own turns are not
-      kept, their cost is.
+      kept, their cost is. `protocol` and `repeat` are of a judging; its judge is the `teacher`.
     """
 
     stage: str
@@ -90,6 +89,8 @@ class Failure:
     raw: str | None = None
     path: str = ""
     usage: Usage = field(default_factory=Usage)
+    protocol: str | None = None
+    repeat: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

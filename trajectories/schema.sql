@@ -155,6 +155,10 @@ create table if not exists failures (
     faults struct(error_class varchar, message varchar, raw varchar)[] not null
 );
 
+-- Of a judge, whose name stands in `teacher`: which of its judgings failed; null: any of them.
+alter table failures add column if not exists protocol varchar;
+alter table failures add column if not exists repeat integer;
+
 create table if not exists links (
     graph varchar not null,              -- name and version of the graph
     kind varchar not null,               -- diagnosis, test

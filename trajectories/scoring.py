@@ -1,8 +1,6 @@
 """Stage 3 over a store: link every diagnosis and test to graph nodes, measure DTC and RAC, prune
 (paper, section 3.3, stage 3)."""
 
-import hashlib
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -35,6 +33,7 @@ from medaction.trajectories.records import RolloutSpec, Trajectory, path_of
 from medaction.trajectories.store import Store
 from medaction.trajectories.stored_trees import trees_without_texts
 from medaction.trajectories.tree import Distance, TreePlan
+from medaction.words.versions import version_of
 
 log = logging.getLogger("medaction")
 
@@ -210,9 +209,7 @@ def _state(store: Store, rules: Rules, linked_with: list[str]) -> str:
     """A hash of all that the scores depend on, and of which there are."""
     ids = store.rows("select trajectory_id from current_trajectories order by all")
     truths = sorted(_truths(store))
-    return hashlib.sha256(
-        json.dumps([asdict(rules), SCORES, linked_with, ids, truths]).encode()
-    ).hexdigest()[:16]
+    return version_of([rules, SCORES, linked_with, ids, truths])
 
 
 def verdict_of(course: Course, measured: Measured, rules: Rules) -> Verdict:

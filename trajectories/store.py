@@ -517,22 +517,32 @@ class Store:
 
     # --- evaluation ---------------------------------------------------------------------
 
-    def add_judgements(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Rows of `judgements`, whose `judgement` is JSON text; a judge's earlier one of the same
-        trajectory is replaced, and that it gave no verdict then is resolved."""
+    def add_judgements(
+        self, rows: Sequence[Mapping[str, Any]], failures: Sequence[Failure] = (), run_id: str = ""
+    ) -> None:
+        """Rows of `judgements`, whose `judgement` is JSON text, and what failed besides. A judge's
+        earlier judgement of the same trajectory is replaced, and its failures are resolved: of the
+        same judging, and of the case as a whole under the same protocol."""
+        keys = ("trajectory_id", "protocol", "judge", "repeat")
         with self.transaction():
             for row in rows:
-                keys = [row[name] for name in ("trajectory_id", "protocol", "judge", "repeat")]
                 self.db.execute(
                     "insert or replace into judgements values (?, ?, ?, ?, ?)",
-                    [*keys, row["judgement"]],
+                    [*(row[name] for name in keys), row["judgement"]],
                 )
-            judged = {(row["trajectory_id"], row["judge"]) for row in rows}
-            # Most evaluations have none: one question, and not an update a verdict.
-            sql = "select distinct trajectory_id, teacher from failures where stage = 'judge' and"
-            without = set(self.rows(f"{sql} resolved is null and trajectory_id is not null"))
-            for place in without & judged:
-                self._mark_resolved("stage = 'judge' and trajectory_id = ? and teacher = ?", place)
+            if rows:
+                # What is null in a failure holds for all.
+                same = " and ".join(
+                    f"coalesce(failures.{column}, judged.{name}) = judged.{name}"
+                    for name, column in zip(keys, (*keys[:2], "teacher", "repeat"), strict=True)
+                )
+                self._mark_resolved(
+                    "stage = 'judge' and exists (select 1 from trajectories"
+                    " join (select unnest(?, recursive := true)) as judged using (trajectory_id)"
+                    f" where trajectories.case_id = failures.case_id and {same})",
+                    [[{name: row[name] for name in keys} for row in rows]],
+                )
+            self._put_failures(failures, run_id)
 
     # --- stage 3 ------------------------------------------------------------------------
 

@@ -1,7 +1,5 @@
 """Records as rows of the store's tables (schema.sql), column by column."""
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -9,6 +7,7 @@ from medaction.envs.records import BadCase, Built, CaseReport
 from medaction.envs.turns import Turn
 from medaction.llm.usage import Usage
 from medaction.trajectories.records import Failure, Trajectory, now
+from medaction.words.versions import json_hash
 
 TURN_FIELDS = (
     "number",
@@ -37,7 +36,7 @@ def report_hash(report: CaseReport) -> str:
     """A hash of all that an environment is built from, so that a changed report is seen."""
     # Neither title nor licence: they change nothing of what is played.
     content = [report.text, asdict(report.structured) if report.structured else None]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    return json_hash(content)[:16]
 
 
 def refused(stage: str, case_id: str, path: str, refusal: BadCase) -> Failure:

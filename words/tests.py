@@ -35,6 +35,8 @@ NAMES_IN_PROSE: dict[str, tuple[str, ...]] = {
     name: _names_in_line(prose)
     for name, line in zip(NAMES, _lines_of_table("tests.txt"), strict=True)
     for prose, mark, _ in [line.partition("||")]
+    # A first name alone before '||' stands for its test, and means one in orders only: 'zinc',
+    # 'progesterone' and 'c3' are drugs, doses and vertebrae in running text.
     if not mark or " | " in prose
 }
 """The names that mean a test in running text too."""

@@ -26,8 +26,12 @@ def version_of(inputs: Any) -> str:
     name). The order of a dict's keys and of a set does not matter. Raises TypeError for anything
     else, and OSError for a file that cannot be read.
     """
-    text = json.dumps(_as_json(inputs), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return json_hash(_as_json(inputs))[:12]
+
+
+def json_hash(content: Any) -> str:
+    """SHA-256 of JSON. Stored things are named by its beginning, so it can never change."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _as_json(value: Any) -> Any:
@@ -110,5 +114,10 @@ def file_hash(path: Path) -> str:
 
 @cache
 def _file_hash(path: Path, _modified: int) -> str:
+    return checksum(path)
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file's content as it is now: of a damaged disk the time tells nothing."""
     with path.open("rb") as data:
         return hashlib.file_digest(data, "sha256").hexdigest()

@@ -14,12 +14,13 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from medaction.trajectories.viewer import pages
+from medaction.trajectories.viewer import pages, queries
+from medaction.words.errors import WrongUse
 
 
 def app_of(out: Path, against: Path | None = None) -> Starlette:
     """The application that shows the run in `out`, beside the one in `against`. Raises
-    FileNotFoundError when one has no snapshot."""
+    FileNotFoundError when one has no snapshot, and WrongUse where one of two is no evaluation."""
     viewer = _Viewer(out, against)
     routes = [
         viewer.page("/", lambda run, _: pages.overview(run)),
@@ -85,6 +86,12 @@ class _Viewer:
     def __init__(self, out: Path, against: Path | None):
         self.other = pages.ShownRun(against) if against else None
         self.run = pages.ShownRun(out, self.other)
+        for run in [self.run, self.other] if self.other else []:
+            if not queries.rows(run.db, "any evaluation"):
+                raise WrongUse(
+                    f"{run.out} is no evaluation: --against puts two runs of `medaction evaluate`"
+                    " beside each other"
+                )
         self._lock = threading.Lock()
 
     @contextmanager

@@ -221,7 +221,8 @@ def label(run: ShownRun, values: dict[str, str]) -> str:
 def labels_page(run: ShownRun) -> str:
     """Every label of the run, the newest first."""
     rows = sorted(labels(run.out), key=lambda label: label.time, reverse=True)
-    return run.render("labels", "/labels", labels=rows)
+    players = {row["trajectory_id"]: row for row in queries.rows(run.db, "players")}
+    return run.render("labels", "/labels", labels=rows, players=players)
 
 
 def prompt(run: ShownRun, trajectory_id: str, number: int) -> str | None:

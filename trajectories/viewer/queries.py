@@ -13,7 +13,12 @@ from medaction.envs.prompts import PromptTooLong, messages
 from medaction.envs.turns import Turn
 from medaction.llm.calls import Message
 from medaction.llm.usage import Usage
-from medaction.trajectories.queries import judge_of_result, named_rows, read_queries
+from medaction.trajectories.queries import (
+    SCORES_BY_JUDGE,
+    judge_of_result,
+    named_rows,
+    read_queries,
+)
 
 QUERIES = read_queries(Path(__file__).with_name("queries.sql"))
 PAGE = 50
@@ -41,7 +46,9 @@ class Page:
 
 def prepare(db: Database) -> None:
     """Make the tables that the other queries read."""
-    for title in ("open_failures", "fates", "leaves", "judged", "judged_cases"):
+    sql = f"select * rename (judge as judge_key) from ({SCORES_BY_JUDGE})"
+    db.execute(f"create temp view scores as {sql}")
+    for title in ("open_failures", "fates", "leaves", "judged", "judged_rollouts", "judged_cases"):
         db.execute(QUERIES[f"prepare {title}"].sql)
 
 
@@ -156,8 +163,7 @@ def verdicts_of(db: Database, out: Path) -> dict[tuple[str, int], Row]:
     """What the judge of the run's result says by case and run (sample), for a comparison of two
     runs. out: the run's folder."""
     sql = (
-        "select * from judged where repeat = 0 and protocol = ? and judge_key = ?"
-        " order by trajectory_id"
+        "select * from judged_rollouts where protocol = ? and judge_key = ? order by trajectory_id"
     )
     judged_rows = _rows(db, sql, [*judge_of_result(out, db)])
     return {(row["case_id"], row["sample"]): row for row in judged_rows}
@@ -231,7 +237,9 @@ def case(db: Database, case_id: str) -> Row | None:
     judged_of: dict[str, list[Row]] = {}
     for row in rows(db, "judged of a case", [case_id]):
         judged_of.setdefault(row["trajectory_id"], []).append(row)
+    right = {row["trajectory_id"] for row in rows(db, "right of a case", [case_id])}
     for leaf in tree:
+        leaf["judged_right"] = leaf["trajectory_id"] in right
         leaf["own"] = turns_of[leaf["trajectory_id"]]
         leaf["judged"] = judged_of.get(leaf["trajectory_id"], [])
     return details[0] | {

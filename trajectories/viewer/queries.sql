@@ -58,19 +58,26 @@ select trajectory_id, case_id, teacher, sample, outcome, final_diagnosis,
     notes, turns, tokens, leaves.cost_usd, judge_usd
 from lists join leaves using (trajectory_id) join environments using (environment_id, case_id);
 
+-- title: prepare judged_rollouts
+-- Of every rollout what each judge says over all its repeats, as the result has it.
+create temp table judged_rollouts as
+select case_id, sample, teacher, trajectory_id, outcome, final_diagnosis, truth, judge, judge_key,
+    protocol, scores.correct, precision, recall, cost_usd, sum(judge_usd) as judge_usd
+from judged join scores using (trajectory_id, protocol, judge_key)
+group by all;
+
 -- title: prepare judged_cases
 create temp table judged_cases as
 select case_id, count(*) filter (where correct) as "right", count(correct) as verdicts
-from judged where repeat = 0 group by all;
+from judged_rollouts group by all;
 
 -- title: evaluation
 -- Each judge's verdicts of a teacher: how many trajectories it judged, and how many it calls right.
 select teacher, judge, protocol, count(*) as judged, count(correct) as scored,
     count(*) filter (where correct) as correct, count(distinct case_id) as cases,
-    avg(case when len(requested) = 0 then 0 else matched / len(requested) end) as precision,
-    avg(case when len(documented) = 0 then 0 else found / len(documented) end) as recall,
+    avg(precision) as precision, avg(recall) as recall,
     sum(cost_usd) as cost_usd, sum(judge_usd) as judge_usd
-from judged where repeat = 0 group by all order by all;
+from judged_rollouts group by all order by all;
 
 -- title: right runs
 -- How many cases have so many right verdicts of so many.
@@ -85,8 +92,14 @@ select 1 from cases
 where case_id = $1 and ($2 = '' or exists (
     select 1 from trajectories where trajectory_id = $2 and case_id = $1));
 
+-- title: any evaluation
+select 1 from runs where flow = 'evaluate' limit 1;
+
 -- title: any judged
 select 1 from judged limit 1;
+
+-- title: players
+select trajectory_id, teacher, style, sample from trajectories;
 
 -- title: passages of reports
 -- What stands around words (in small letters) in the reports of some cases.
@@ -103,6 +116,10 @@ select case_id from cases order by case_id;
 
 -- title: judged of a case
 select * from judged where case_id = ? order by trajectory_id, judge, repeat;
+
+-- title: right of a case
+-- The trajectories that a judge calls right.
+select distinct trajectory_id from judged_rollouts where case_id = ? and correct;
 
 -- title: names of a truth
 -- Every wording that the disease graph takes for the case's true diagnosis.
