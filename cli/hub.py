@@ -12,10 +12,7 @@ from medaction.words.errors import MedactionError
 
 @click.command()
 @click.option(
-    "--cases",
-    type=PLACE,
-    default="examples/cases",
-    help="Case reports (docs/sources.md).",
+    "--cases", type=PLACE, default="examples/cases", help="Case reports (docs/sources.md)."
 )
 @click.option("--evaluation", is_flag=True, help="Serve benchmark cases too; never to train on.")
 @click.option("--judge", default="offline", help="Who judges a diagnosis: offline, or MODEL.")
