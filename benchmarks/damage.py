@@ -174,7 +174,7 @@ FAULTS = {
     "SIGTERM": Fault(_send(signal.SIGTERM)),
     "SIGKILL": Fault(_send(signal.SIGKILL)),
     "two runs on one folder": Fault(_second_flow, goes_on=True),
-    # It may be starting anew: the run waits for it for a minute (`llm.calls.LOST_S`).
+    # It may be starting anew: the run waits for it for a minute (`llm.limits.LOST_S`).
     "the teacher's server killed": Fault(
         lambda scene: scene.teacher.kill(), within_s=90, by_retry=True
     ),

@@ -107,7 +107,7 @@ _MUTATION = re.compile(
 )
 # 'GLA sequencing', 'a splice variant of TAZX1': the gene that a test has looked at.
 _GENE_OF_TEST = re.compile(
-    r"\b([A-Z][A-Z0-9]{2,7}) (?:gene|sequencing|mutation|variant)"
+    r"\b([A-Z][A-Z0-9]{1,7}) (?:gene|sequencing|mutation|variant)"
     r"|\b(?:mutation|variant|deletion|[a-z]+zygous)\b[^.;]*? (?:in|of) (?:the )?"
     r"([A-Z][A-Z0-9]{2,7})\b"
 )

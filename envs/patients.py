@@ -5,9 +5,10 @@ import re
 from medaction.words.phrases import phrase_pattern, phrase_regex
 
 _NUMBER_WORDS = "two | three | four | five | six | seven | eight | nine | ten | several | both"
+_PEOPLE = "boy | girl | infant | neonate | newborn | patient | adolescent | student"
 _PATIENTS = (
-    "case | patient | sibling | sister | brother | twin | individual | relative | family member"
-    " | male | female | boy | girl"
+    "case | sibling | sister | brother | twin | individual | relative | family member"
+    f" | male | female | {_PEOPLE}"
 )
 _SEVERAL = re.compile(
     rf"\b(?:{phrase_regex(_NUMBER_WORDS, '')}|[2-9]|(?:case )?series of)(?: [\w-]+){{0,2}}"
@@ -19,8 +20,9 @@ _SEVERAL = re.compile(
 _YEARS_OLD = r"\d+[- ]years?[- ]old\b"
 _AT_AGE = r"(?:aged|of) \d+\b(?! ?(?:hour|day|week|month))(?: years?\b)?"
 _PAIR = re.compile(
-    rf"(?:an? )?(?:(?:[\w-]+ )?couple\b|{_YEARS_OLD} [\w -]{{1,40}}? and (?:[\w-]+ ){{1,3}}?"
-    rf"{_YEARS_OLD}|[\w -]{{3,40}}? {_AT_AGE} and (?:[\w-]+ ){{1,3}}?{_AT_AGE}"
+    rf"(?:an? )?(?:(?:[\w-]+ )?couple\b"
+    rf"|{_YEARS_OLD} [\w -]{{1,40}}? and (?:(?:[\w-]+ ){{1,3}}?{_YEARS_OLD}|(?:his|her) \w+, \d+,)"
+    rf"|[\w -]{{3,40}}? {_AT_AGE} and (?:[\w-]+ ){{1,3}}?{_AT_AGE}"
     rf"|[^.]{{3,60}}?\baged \d+ and \d+\b)",
     re.IGNORECASE,
 )
@@ -56,6 +58,7 @@ _AGED = re.compile(
     r"|aged (?P<behind>\d+)(?:[- ](?P<units>year|month|week|day)s?)?)\b",
     re.IGNORECASE,
 )
+_SHORT_AGE = re.compile(r"\W*\d{1,3} ?(?:y/?o ?)?[MF]\b")  # '67F'
 _NEWBORN = r"\b(?:newborn|neonates?|infant|baby|twins)\b"
 _CHILD_AS_SUBJECT = re.compile(
     r"(?:^|[,;:.] )(?:and |but |while )?(?:(?:the|her|their|an?|both) )?(?:[\w-]+ ){0,2}?"
@@ -90,10 +93,7 @@ _NEUTER = re.compile(r"(?<=\. )It (?:was|is|had|has|ate|weighed) [^.]*")
 _END_OF_PHRASE = re.compile(r"[.,;]| (?:with|who|was|is|has|had|presented|coughs?)\b")
 # 'Farmer', 'dentist', 'housewife': a person by the ending of the word.
 _PERSON = re.compile(
-    phrase_pattern(
-        "man | men | woman | women | boy | girl | child | infant | neonate | newborn | baby"
-        " | patient | person | lady | adolescent | student"
-    ).pattern
+    phrase_pattern(f"man | men | woman | women | child | baby | person | lady | {_PEOPLE}").pattern
     + r"|\b\w{3,}(?:er|or|ist|ian|wife|man)\b",
     re.IGNORECASE,
 )
@@ -198,6 +198,8 @@ def is_grown(observation: str) -> bool:
     """Whether the patient is 12 years old or more, as the first line with an age says."""
     # A later age is a relative's, or the age at an earlier event.
     beginning = observation[:300]
+    if short := _SHORT_AGE.match(beginning):
+        return int(re.search(r"\d+", short[0])[0]) >= 12  # type: ignore[index]
     aged = _AGED.search(beginning)
     is_newborn = aged and re.search(_NEWBORN, beginning[: aged.start()], re.IGNORECASE)
     if not aged or is_newborn or (aged["unit"] or aged["units"] or "year").casefold() != "year":
@@ -237,8 +239,9 @@ def animal_in(text: str) -> str:
     # 'Hanoverian mare': what ends like a person is the name of a breed.
     if animal and person and person[0][0].isupper() and person.end() + 1 == animal.start():
         return animal[0]
-    # 'It' is said of a child too, and of a lesion: only where nobody is a he or she.
-    is_human = _PERSON.search(text) or _HE_OR_SHE.search(text)
+    # 'It' is said of a child too, and of a lesion: only where nobody is a person, a he or a she.
+    is_noun = aged and not re.search("[A-Z]", phrase)  # 'a 67-year-old widow'
+    is_human = is_noun or _SHORT_AGE.match(text) or _PERSON.search(text) or _HE_OR_SHE.search(text)
     if not is_human and (neuter := _NEUTER.search(text)):
         return neuter[0].strip(" .")
     # Without an age it may be a title: 'Lymphoma in a dog'.

@@ -86,7 +86,7 @@ _LABS = r"(?:blood|laboratory|lab) ?(?:tests?|works?|findings|results?|studies)"
 # operation found.
 _GENERAL_TEST = re.compile(
     rf"(?P<imaging>\b\w+ (?:\w+ )?(?:on|by|via|in) (?:\w+ )?imaging\b"
-    rf"|\bimaging (?:\w+ )?(?:{FINDING.pattern}))"
+    rf"|\b(?:imaging|scans?) (?:\w+ ){{0,4}}?(?:{FINDING.pattern}))"
     r"|(?P<cell_count>\d ?%[^.;,]{0,40}\b(?:bone marrow|peripheral blood|smear|fluid)\b)"
     r"|(?P<laboratory_tests>\b\w+-(?:positive|negative) (?:sputum|blood|urine|stool|swab|csf)\b"
     rf"|\b{_LABS} (?:\w+ )?(?:{FINDING.pattern})"

@@ -21,6 +21,7 @@ from weakref import WeakKeyDictionary
 from medaction.llm.call_cache import CacheMode, CallCache, default_folder, reply_key
 from medaction.llm.limits import (
     EQUAL_REFUSALS,
+    LOST_S,
     Ask,
     Bounds,
     CallOutcome,
@@ -45,10 +46,6 @@ CALL_RETRIES = 4
 """How often a call is made again after trouble that may pass, before the error is ours. A server
 that says that it has too much to do costs none of them: it is asked until the teacher's `timeout_s`
 is over."""
-
-LOST_S = 60.0
-"""How long a server that has answered in this run, and then cannot be reached, is waited for: it
-may be starting anew. Once it was gone for so long, further calls fail at their first attempt."""
 
 # A server that starts anew is noticed soon: a doubling pause would sleep past it.
 LONGEST_PAUSE_LOST_S = 4.0
@@ -383,6 +380,7 @@ async def _attempt(
             retry_after_s=trouble.retry_after_s,
             learnt=learnt,
             refusal=refusal,
+            unreached=not trouble.reached,
         )
         return _Failure(trouble, server, permission.down_s, words, time.monotonic() - began)
     # Raised by `adapt`: nothing was sent.
@@ -465,7 +463,8 @@ def _waiting_here() -> dict[Bounds, _WaitingCalls]:
 
 
 async def _allowed(ledger: Ledger, ask: Ask) -> Permission:
-    """Leave to begin at a server, as soon as there is. Raises BudgetSpent, TeacherStopped."""
+    """Leave to begin at a server, as soon as there is. Raises BudgetSpent, TeacherStopped,
+    ModelUnavailable."""
     line, teacher = _waiting_here().setdefault(ask.bounds, _WaitingCalls()), ask.bounds.teacher
     # asyncio.Lock wakes in the order of coming: no call is passed over.
     async with line.head:
@@ -479,6 +478,10 @@ async def _allowed(ledger: Ledger, ask: Ask) -> Permission:
                 spent = f"${usd:.2f}" if math.isfinite(usd) else "an unknown part"
                 budget = f"a budget of ${ask.bounds.budget_usd:.2f}; raise budget_usd to go on"
                 raise BudgetSpent(f"{teacher}: {spent} spent of {budget}", 402)
+            if answer.down_s is not None:
+                servers = ", ".join(ask.bounds.servers)
+                words = f"{servers} could not be reached for {answer.down_s:.0f} s: not called"
+                raise ModelUnavailable(f"{teacher}: {words}", 503)
             # By chance, so that the worker processes do not ask the ledger in step.
             await line.wait(answer.wait_s * random.uniform(1, 1.5))
         return answer

@@ -36,6 +36,11 @@ any more."""
 LONGEST_CLOSED_S = 300.0
 SHORTEST_WAIT_S = 0.02
 
+LOST_S = 60.0
+"""How long a server that has answered in this run, and then cannot be reached, is waited for: it
+may be starting anew. When none of a teacher's servers could be reached for so long, one call at a
+time tries, and the others fail unsent: each would pay its own tries to learn the same."""
+
 HELD_S = 0.5
 """The place of a refused call stays taken for as long as calls take, and at most this long.
 Refusals come quickly: else one place too many, taken by one waiting call after the other, would
@@ -99,9 +104,9 @@ class Permission:
     reached the budget.
 
     `down_s` is for how long that server, which has answered before, could not be reached (0: it
-      can); None: it has never answered. `demands` is what the run learnt of that server. `stopped`:
-      never, because the teacher met this refusal EQUAL_REFUSALS times in a row; `declined`: in
-      replies of its model.
+      can); None: it has never answered. Without a server: never, because none could be reached.
+      `demands` is what the run learnt of that server. `stopped`: never, because the teacher met
+      this refusal EQUAL_REFUSALS times in a row; `declined`: in replies of its model.
     """
 
     server: str | None = None
@@ -140,6 +145,8 @@ class Ended:
     retry_after_s: float | None = None
     learnt: Demands | None = None
     refusal: Refusal | None = None
+    unreached: bool = False
+    """There was no connection at all; a server that answers with an error is 'down' as well."""
 
 
 class Ledger(Protocol):
@@ -225,6 +232,7 @@ class _ServerLoad:
 
         self.failures_in_a_row = 0  # to reach it
         self.down_since = self.down_until = 0.0
+        self.unreached_since = math.inf
 
     def wait(self, in_flight: int, now: float) -> float:
         """Seconds until a call of a teacher with so many places may begin, or ask again; 0: now."""
@@ -244,6 +252,11 @@ class _ServerLoad:
     def _places(self) -> int:
         return self.under_way + len(self.refused_places_until)
 
+    def is_lost(self, now: float) -> bool:
+        """Whether it could not be reached for LOST_S, and is not to be tried now."""
+        is_tried = self.under_way > 0 or now < self.down_until
+        return is_tried and now - self.unreached_since > LOST_S
+
     def down_s(self, now: float) -> float | None:
         if not self.answered:
             return None
@@ -261,7 +274,9 @@ class _ServerLoad:
             self.down_since = self.down_since if self.failures_in_a_row else now
             self.failures_in_a_row += 1
             # Other servers come first until then; where there is none, it is still asked.
-            self.down_until = now + min(30.0, 2.0**self.failures_in_a_row)
+            # Bounded before it is a power: after a thousand failures that would be too large a
+            # number.
+            self.down_until = now + min(30.0, 2.0 ** min(self.failures_in_a_row, 5))
             return
         # A refusal is an answer too: the server can be reached.
         self.failures_in_a_row, self.down_until, self.answered = 0, 0.0, True
@@ -371,6 +386,9 @@ class Book:
             if any(permit.teacher == bounds.teacher for permit in self._permits.values()):
                 return Permission(wait_s=UNDECIDED_S)
             return Permission(stopped=refusals[-1].message, declined=refusals[-1].is_reply)
+        states = {url: self._server(bounds.model, url, bounds.in_flight) for url in bounds.servers}
+        if all(server.is_lost(now) for server in states.values()):
+            return Permission(down_s=now - max(s.unreached_since for s in states.values()))
         # Few replies use all of max_tokens: what calls took so far tells more than what they may
         # take.
         tokens = self._tokens_a_call.get(bounds.model, ask.tokens)
@@ -386,7 +404,6 @@ class Book:
         wait = max((bucket.wait(amount, now) for bucket, amount in minutes), default=0.0)
         if wait:
             return Permission(wait_s=max(SHORTEST_WAIT_S, wait))
-        states = {url: self._server(bounds.model, url, bounds.in_flight) for url in bounds.servers}
         waits = {url: server.wait(bounds.in_flight, now) for url, server in states.items()}
         if free := [url for url, seconds in waits.items() if not seconds]:
             # Not where this call has just failed; where somebody answers; where least goes on.
@@ -418,6 +435,7 @@ class Book:
         server = self._servers[permit.at]
         server.under_way -= 1
         server.replied |= ended.outcome == "good"
+        server.unreached_since = min(server.unreached_since, now) if ended.unreached else math.inf
         if ended.learnt:
             server.demands |= ended.learnt
         self._count_refusal(ended)

@@ -34,6 +34,8 @@ from medaction.words.processes import spare_loopback
 
 COMPATIBLE = ("openai", "hosted_vllm")
 _PATH = "/chat/completions"
+CONNECT_S = 30.0
+"""aiohttp's own: a host that swallows connections is not there, however long a reply may take."""
 _PRICE_LIST = "model_prices_and_context_window_backup.json"
 
 
@@ -90,7 +92,7 @@ async def _send_directly(
             url,
             data=json.dumps({"model": model, **request}).encode(),
             headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
-            timeout=aiohttp.ClientTimeout(total=timeout_s),
+            timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_S),
             allow_redirects=False,  # a redirect would take the key along
             proxy=_proxy(url),
         ) as answer:
@@ -100,6 +102,9 @@ async def _send_directly(
                 # UTF-8.
                 with suppress(LookupError, UnicodeDecodeError):
                     body = body.decode(charset).encode()
+    except aiohttp.ConnectionTimeoutError:
+        message = f"Connection error: no connection within {CONNECT_S:g} s"
+        raise Trouble(503, message, reached=False) from None
     except TimeoutError:
         raise Trouble(
             408,

@@ -6,10 +6,12 @@ import logging
 import math
 import os
 import pickle
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -23,6 +25,7 @@ from medaction.envs.prompts import PROMPT_VERSIONS, messages
 from medaction.envs.reply import reply_schema
 from medaction.envs.turns import Observation, Turn
 from medaction.llm import calls as llm
+from medaction.llm import transport
 from medaction.llm.calls import (
     BudgetSpent,
     CallSettings,
@@ -35,10 +38,10 @@ from medaction.llm.calls import (
     configure,
     on_trial,
 )
-from medaction.llm.limits import LocalLedger
+from medaction.llm.limits import LOST_S, Ask, Book, Bounds, Ended, LocalLedger
 from medaction.llm.replies import MalformedReply
 from medaction.llm.teacher import Teacher
-from medaction.llm.transport import retry_after_s
+from medaction.llm.transport import Trouble, retry_after_s, send
 from medaction.llm.usage import Usage
 from tests.openai_server import Asked, OpenAIServer, Reply, Script, openai_server
 
@@ -343,6 +346,42 @@ def test_a_server_that_is_not_there() -> None:
     with pytest.raises(ModelError, match="Connection error") as failed:
         asyncio.run(LlmClinician(gone).decide(Observation("o1", (), 8), seed=1))
     assert isinstance(failed.value, ModelUnavailable)
+
+
+def test_a_server_that_was_not_there_for_long_is_not_called_for_each_case() -> None:
+    with openai_server(lambda _, n: GOOD) as server:
+        gone = teacher(server)
+    now = [0.0]
+    ledger, bounds = LocalLedger(), Bounds.of(gone)
+    ledger.book = Book(clock=lambda: now[0], alone_s=0)
+    for number, now[0] in enumerate((0.0, LOST_S + 1)):
+        ledger.book.exchange("w", [Ask(str(number), bounds, 10)], [])
+        down = Ended(str(number), bounds, server.url, "down", unreached=True)
+        ledger.book.exchange("w", [], [down])
+    configure(CallSettings(ledger=ledger))
+    with pytest.raises(ModelUnavailable, match="could not be reached for 61 s") as failed:
+        asyncio.run(complete(gone, COUNT))
+    assert not failed.value.usage.faults, "no call was made"
+    now[0] += 60
+    with pytest.raises(ModelUnavailable) as failed:
+        asyncio.run(complete(gone, COUNT))
+    [fault] = failed.value.usage.faults
+    assert "Connection error" in fault.message
+
+
+def test_a_host_that_swallows_connections_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "CONNECT_S", 0.2)
+    with ExitStack() as stack:
+        listening, *waiting = [stack.enter_context(socket.socket()) for _ in range(5)]
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for connection in waiting:  # which nobody accepts: Linux answers no further one
+            connection.setblocking(False)
+            connection.connect_ex(listening.getsockname())
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(Trouble, match="no connection within") as trouble:
+            asyncio.run(send("openai/m", address, None, {"messages": COUNT}, timeout_s=20))
+    assert not trouble.value.reached
 
 
 def test_a_server_away_for_a_while_is_waited_for_and_one_that_stays_away_fails_the_next_call(

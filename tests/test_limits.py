@@ -12,6 +12,7 @@ from medaction.llm.calls import _pause
 from medaction.llm.limits import (
     ALONE_S,
     EQUAL_REFUSALS,
+    LOST_S,
     SILENT_S,
     Ask,
     Book,
@@ -179,6 +180,29 @@ def test_mirrors_share_the_calls_and_one_that_is_down_is_left_alone() -> None:
     assert {answer.server for answer in book.exchange("w", again, [])} == {"a", "c"}
     [last] = book.exchange("w", [Ask("last", bounds, 10)], [])
     assert last.server == "b"  # where there is no other, it is tried
+
+
+@pytest.mark.parametrize("unreached", [True, False])
+def test_a_server_that_cannot_be_reached_is_tried_by_one_call_at_a_time(unreached: bool) -> None:
+    """One that answers with errors is not: the next prompt may be to its liking."""
+    clock = Clock()
+    book, bounds, unsent = Book(clock=clock, alone_s=0), replace(BOUNDS, in_flight=4), 0
+    for number in range(1100):
+        clock.now = 0.06 * number
+        ask = Ask(str(number), bounds, 10)
+        [answer] = book.exchange("w", [ask], [])
+        down = Ended(ask.call, bounds, "a", "down", unreached=unreached)
+        book.exchange("w", [], [down] if answer.server else [])
+        unsent += answer.server is None
+        assert (answer.server is None) <= (answer.down_s is not None and answer.down_s > LOST_S)
+    assert unsent == (sum(0.06 * number > LOST_S for number in range(1100)) if unreached else 0)
+    clock.now += 31
+    asks = [Ask("one", bounds, 10), Ask("other", bounds, 10)]
+    servers = [answer.server for answer in book.exchange("w", asks, [])]
+    assert servers == ["a", None if unreached else "a"]
+    asks = [Ask("again", bounds, 10), Ask("and again", bounds, 10)]
+    answers = book.exchange("w", asks, [Ended("one", bounds, "a", "good")])
+    assert [answer.server for answer in answers] == ["a", "a"]
 
 
 def test_a_retry_goes_elsewhere() -> None:

@@ -28,6 +28,9 @@ _ROW = re.compile(r"\s*\|(?P<cells>.*)\|\s*")
 _RULE = re.compile(r"[\s|:-]*-[\s|:-]*")
 
 
+_REFERENCE = re.compile(r"(?:normal|ref|range|unit)", re.IGNORECASE)
+
+
 def tables_as_bullets(markdown: str) -> str:
     """Markdown whose tables are bullets below the line before: the first cell of a row, and
     behind it the others with their headings; a column of plain results needs none.
@@ -60,8 +63,11 @@ def tables_as_bullets(markdown: str) -> str:
                 # '-' in a cell: not measured.
                 if value.strip(" -–")
             ]
+            # A row of its reference alone was not measured.
+            if all(_REFERENCE.match(heading) for heading, _ in results):
+                result = "-"
             # 'K: 6.1', not 'K: Result: 6.1': such a heading tells nothing.
-            if results and re.fullmatch(r"(?i)results?|values?|findings?|levels?", results[0][0]):
+            elif re.fullmatch(r"(?i)results?|values?|findings?|levels?", results[0][0]):
                 result = " ".join(
                     [results[0][1], *(f"({head}: {value})" for head, value in results[1:])]
                 )

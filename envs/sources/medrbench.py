@@ -213,6 +213,8 @@ def _sections_of_summary(summary: str, place: str) -> tuple[str, list[str], list
             line = f"- {without_markdown(line).lstrip('-*• ')}"
             if not gathers_tests(label_and_rest(line[2:])[0]):
                 break
-        lines.append(line)
+        # A paragraph below a list or a table is no more of its last item.
+        is_paragraph = lines[-1:] == [""] and not BULLET_LINE.match(line)
+        lines.append(re.sub(r"(?=\S)", "- ", line, count=1) if is_paragraph else line.rstrip())
     observation = without_markdown(summary[: heading.start()])
     return observation, list(filter(None, sentences)), [line for line in lines if line.strip()]
