@@ -85,7 +85,7 @@ def _tests(runs: list[Transcript], cases: Path) -> None:
             missing += 1
             continue
         trajectory = run.trajectory(world)
-        asked = Requested("", "", orders_of(trajectory.turns, trajectory))
+        asked = Requested("", "", orders_of(trajectory))
         judging = OfflineJudge(disease_linker(), encoder.encode)
         verdicts = asyncio.run(
             judging.tests(asked, world, documented_text(world), protocol("medaction"))

@@ -23,7 +23,7 @@ from rich.table import Table
 
 from benchmarks.damage import environment_of
 from benchmarks.faults import teacher_file
-from medaction.flows.processes import free_port
+from medaction.words.processes import free_port
 from tests.simulated_teacher import cases_in, simulated_teacher
 
 LOOK_S = 45.0

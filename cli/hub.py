@@ -44,8 +44,8 @@ def serve_env(
     except ModuleNotFoundError as error:
         raise MedactionError(f"{error.name} is not installed: pip install -e '.[hub]'") from None
     from medaction.envs.records import BadCase
-    from medaction.flows.processes import require_free
     from medaction.hub.episodes import environments_of, scorer_of
+    from medaction.words.processes import require_free
 
     # Before the environments are built, which takes longer than a user waits to hear of it.
     require_free(port, host)

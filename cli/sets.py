@@ -169,10 +169,10 @@ def _print_pairs(report: dict[str, Any], benchmark: str | None) -> None:
 
 
 def _reached(validator: str, stack: ExitStack) -> Any:
-    from medaction.llm.local_server import start_local
+    from medaction.flows.services import local_models
 
     model = language_model("--validator", validator).model_copy(update={"temperature": 0.0})
-    return stack.enter_context(start_local(model)) if model.local else model
+    return stack.enter_context(local_models())(model)
 
 
 @click.command("hard-set")

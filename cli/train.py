@@ -39,9 +39,9 @@ def serve(model: Path, port: int) -> None:
     """Serve MODEL (a folder of `medaction train`, or any with safetensors) until interrupted, for
     --teacher and `evaluate`."""
     installed()
-    from medaction.flows.processes import require_free
     from medaction.training.serving import command
     from medaction.training.serving import serve_checkpoint as run
+    from medaction.words.processes import require_free
 
     _, name = command(model, port)
     require_free(port)

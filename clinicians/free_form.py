@@ -237,9 +237,10 @@ def names_stand_in(name: str, text: str) -> bool:
     sentences = [set(re.findall(r"\w+", sentence)) for sentence in statements(text)]
     # Three initials and more: 'CT' would stand for too many names.
     initials = "".join(word[0] for word in _words_of_name(_BRACKETED.sub(" ", name))).upper()
+    forms = list(_forms(name))
     return any(
         (len(initials) > 2 and initials in words)
-        or any(_all_in(form, words) for form in _forms(name))
+        or any(all(any(_same(word, other) for other in words) for word in form) for form in forms)
         for words in sentences
     )
 
@@ -255,10 +256,6 @@ def _forms(name: str) -> Iterator[list[str]]:
     for part in (name, _BRACKETED.sub(" ", name), *_BRACKETED.findall(name)):
         if words := _words_of_name(part):
             yield words
-
-
-def _all_in(name_words: list[str], words: set[str]) -> bool:
-    return all(any(_same(word, another) for another in words) for word in name_words)
 
 
 def _same(word: str, another: str) -> bool:

@@ -143,7 +143,9 @@ def draw_ablation(rows: Sequence[CellRow], judge: str) -> Figure:
                     va="center",
                     size=8,
                 )
-        scores.set_yticks(range(len(group)), [_label_of_cell(row) for row in group])
+        counts = ["" if row.records is None else f"  [{row.records:,}]" for row in group]
+        labels = [row.cell + count for row, count in zip(group, counts, strict=True)]
+        scores.set_yticks(range(len(group)), labels)
         losses.set_yticks([])
         for axes in (scores, losses):
             axes.set_ylim(len(group) - 0.4, -0.6)  # the first cell on top
@@ -155,17 +157,13 @@ def draw_ablation(rows: Sequence[CellRow], judge: str) -> Figure:
     panels[-1][0].set_xlim(0, min(1.0, max(0.1, 1.15 * top)) if top else 1.0)
     panels[-1][0].set_xlabel(f"score; lines: 95 % intervals over cases; judge: {judge}")
     panels[-1][1].set_xlabel("held-out loss")
-    labels = [
+    entries = [
         panels[0][0].barh([0], [0], **F1, label="F1 of tests"),  # an empty bar, for the legend
         panels[0][0].barh([0], [0], **ACCURACY, label="accuracy of diagnoses"),
     ]
     figure.suptitle("Ablation  [training records]", x=0.01, ha="left", size=11)
-    figure.legend(handles=labels, loc="outside upper right", ncols=2, frameon=False)
+    figure.legend(handles=entries, loc="outside upper right", ncols=2, frameon=False)
     return figure
-
-
-def _label_of_cell(row: CellRow) -> str:
-    return row.cell if row.records is None else f"{row.cell}  [{row.records:,}]"
 
 
 def _bar(

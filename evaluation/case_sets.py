@@ -79,13 +79,11 @@ def ids_of(case_id: str, publication: dict[str, str]) -> frozenset[str]:
         publication.get("doi", "").strip().casefold(),
     )
     return frozenset(
-        [*([f"pmcid:{_with_prefix(pmcid)}"] if pmcid else []), *([f"doi:{doi}"] if doi else [])]
-    )  # fmt: skip
-
-
-def _with_prefix(pmcid: str) -> str:
-    digits = pmcid.upper().removeprefix("PMC")
-    return f"PMC{digits}"
+        [
+            *([f"pmcid:PMC{pmcid.upper().removeprefix('PMC')}"] if pmcid else []),
+            *([f"doi:{doi}"] if doi else []),
+        ]
+    )
 
 
 def _from_files(path: str | Path) -> Iterator[SetCase]:

@@ -10,7 +10,6 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from medaction.envs.records import ClinicalEnvironment
-from medaction.envs.turns import Turn
 from medaction.evaluation.dialogue import DIALOGUE_VERSION
 from medaction.evaluation.judges import ComparedTests, Judge, documented_text
 from medaction.evaluation.protocol import Protocol, judged_answer, message_of, requested, split_case
@@ -71,7 +70,7 @@ async def judge(
     FAULT.
     """
     messages = messages_of(trajectory, rules)
-    asked = requested(messages, rules, orders_of(trajectory.turns, trajectory))
+    asked = requested(messages, rules, orders_of(trajectory))
     # As released the examiner's text is the summary's end; our own menu otherwise.
     hidden = split_case(summary) if rules.raw_summary and summary else None
     documented = hidden[1] if hidden else documented_text(environment)
@@ -108,12 +107,12 @@ def messages_of(trajectory: Trajectory, rules: Protocol) -> list[str]:
     return [message_of(turn, rules.mode, turn.number, in_sections) for turn in trajectory.turns]
 
 
-def orders_of(turns: Sequence[Turn], trajectory: Trajectory) -> tuple[str, ...]:
+def orders_of(trajectory: Trajectory) -> tuple[str, ...]:
     """The single tests ordered; () where they are known as free text only."""
     # An order of the dialogue is a line of prose, which a judge has to take apart.
     if trajectory.prompt_version.startswith(_IN_SECTIONS):
         return ()
-    return tuple(dict.fromkeys(test for turn in turns for test in turn.tests))
+    return tuple(dict.fromkeys(test for turn in trajectory.turns for test in turn.tests))
 
 
 def score_of(judgements: Sequence[Judgement], case_id: str, run: int) -> Score:

@@ -2,6 +2,7 @@
 row a trajectory; and its table."""
 
 import json
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -56,25 +57,19 @@ class ResultRow:
     trajectory: Trajectory | None
 
 
+SIZES = ("1 to 3", "4 to 6", "7 to 10", "11 and more")
+"""Of a menu, in documented tests."""
+
+
 def subsets_of(environment: ClinicalEnvironment) -> dict[str, str]:
     """The subsets that a case belongs to: rarity, body system, disease type, number of documented
     tests."""
-    tests = len(environment.menu)
     labels = {True: "rare", False: "not rare", None: "not told"}
-    size = (
-        "1 to 3"
-        if tests <= 3
-        else "4 to 6"
-        if tests <= 6
-        else "7 to 10"
-        if tests <= 10
-        else "11 and more"
-    )
     return {
         "rarity": labels[environment.rare],
         "body system": environment.body_system or "not told",
         "disease type": environment.disease_type or "not told",
-        "documented tests": size,
+        "documented tests": SIZES[bisect_left((3, 6, 10), len(environment.menu))],
     }
 
 

@@ -46,20 +46,15 @@ def pipeline(settings: PipelineSettings) -> dict[str, Any]:
     installed()
     distilling, training, evaluating = settings.stages()
     # Prefect sets it in runs that were started from a deployment only.
-    run = _downstream if deployment.id else _in_process
+    run = _downstream if deployment.id else lambda stage, chosen: STAGES[stage](chosen)
     links = [run("distill", distilling)]
     links += [run("train", with_base(training, settings))]
     links += [run("evaluate", evaluating)]
     results = summary(settings)
     publish_artifact(
-        key="pipeline", markdown=_markdown(settings, results, [link for link in links if link])
+        key="pipeline", markdown=_markdown(settings, results, links if deployment.id else [])
     )
     return results
-
-
-def _in_process(stage: str, settings: BaseModel) -> str:
-    STAGES[stage](settings)
-    return ""
 
 
 def _downstream(stage: str, settings: BaseModel) -> str:

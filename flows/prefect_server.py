@@ -29,10 +29,9 @@ from prefect.settings import (
 )
 from prefect.states import Crashed
 
-from medaction.flows.processes import free_port, stop, wait_ready
 from medaction.llm.call_cache import default_folder
 from medaction.words.errors import MedactionError
-from medaction.words.processes import spare_loopback
+from medaction.words.processes import free_port, spare_loopback, stop, wait_ready
 
 log = logging.getLogger("medaction")
 
@@ -143,7 +142,8 @@ def spawn_server(
             command, env=environment, stdout=output, stderr=output, start_new_session=True
         )
     try:
-        wait_ready(server, url, log_file, "the Prefect server")
+        trouble = "the Prefect server did not start; its last words:"
+        wait_ready(server, url, log_file, trouble)
     # Ctrl-C too: nobody else knows of the server yet.
     except BaseException:
         stop(server)

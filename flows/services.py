@@ -18,7 +18,6 @@ from pathlib import Path
 import psutil
 
 from medaction.flows.artifacts import flow_run_id
-from medaction.flows.processes import free_port, stop, wait_ready
 from medaction.flows.settings import EnvironmentSettings
 from medaction.llm.calls import CallSettings
 from medaction.llm.local_server import start_local
@@ -28,6 +27,7 @@ from medaction.tasks.local import LocalEngine
 from medaction.training.serving import SERVER_ENVIRONMENT, command
 from medaction.trajectories.store import Store
 from medaction.words.errors import EngineLost
+from medaction.words.processes import free_port, stop, wait_ready
 
 log = logging.getLogger("medaction")
 
@@ -207,7 +207,8 @@ def serve_folder(teacher: Teacher) -> Iterator[Teacher]:
             start_new_session=True,
         )
         try:
-            wait_ready(server, url, Path(words.name), f"the server of {teacher.folder}")
+            trouble = f"the server of {teacher.folder} did not start; its last words:"
+            wait_ready(server, url, Path(words.name), trouble)
             yield teacher.model_copy(update={"model": f"openai/{name}", "api_base": f"{url}/v1"})
         finally:
             stop(server)

@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 
 from medaction.flows.prefect_server import spawn_server
-from medaction.flows.processes import require_free
 from medaction.words.errors import MedactionError
+from medaction.words.processes import require_free
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 POOL = "medaction"

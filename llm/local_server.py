@@ -16,17 +16,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO
 
 from medaction.llm.teacher import Teacher
 from medaction.words.errors import MedactionError
-from medaction.words.processes import end_process
+from medaction.words.processes import end_process, free_port, wait_ready
 
 log = logging.getLogger("medaction")
 
 SLOTS = 2
 CONTEXT_PER_SLOT = 8192
-MODEL_READY_WITHIN_S = 300
 LOCAL_TIMEOUT_S = 3600.0
 """Patience with one reply where none is set. On two cores that other work kept busy a 1.5B model's
 calls took 60 to 420 s, two at a time (2026-11-28); a larger one or a longer reply takes several
@@ -51,15 +49,19 @@ def start_local(teacher: Teacher) -> Iterator[Teacher]:
         log.warning(
             "%s is worthless as a clinician: it exercises the machinery, nothing else", gguf.stem
         )
-    module = [sys.executable, "-m", "medaction.llm.local_server"]
-    command = [*module, "--gguf", str(gguf), "--parent-pid", str(os.getpid())]
-    with tempfile.TemporaryFile() as words:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "medaction.llm.local_server", "--gguf", str(gguf)]
+    command += ["--port", str(port), "--parent-pid", str(os.getpid())]
+    with tempfile.NamedTemporaryFile(suffix=".log") as words:
         # Into a file, not a pipe: llama.cpp writes much, and a full pipe would stop it.
-        server = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=words, text=True
-        )
+        server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=words, stderr=words)
         try:
-            url = _address(server, words, gguf)
+            trouble = (
+                f"the local model server did not come up with {gguf}: is it a GGUF file, and is"
+                " there memory for it?"
+            )
+            wait_ready(server, url, Path(words.name), trouble)
             yield teacher.model_copy(
                 update={
                     "model": f"openai/{gguf.stem}",
@@ -75,33 +77,6 @@ def start_local(teacher: Teacher) -> Iterator[Teacher]:
             )
         finally:
             end_process(server, 10)
-            if server.stdout:
-                server.stdout.close()
-
-
-def _address(server: subprocess.Popen[str], words: IO[bytes], gguf: Path) -> str:
-    """The URL that the server prints once its model is loaded. Raises MedactionError with its last
-    words."""
-    started = time.monotonic()
-    first_lines: list[str] = []
-    # readline has no time limit of its own; a thread that may wait for ever has none to need.
-    reader = threading.Thread(
-        target=lambda: first_lines.append(server.stdout.readline() if server.stdout else ""),
-        daemon=True,
-    )
-    reader.start()
-    while reader.is_alive() and time.monotonic() - started < MODEL_READY_WITHIN_S:
-        reader.join(timeout=5)
-        if reader.is_alive():
-            log.info("loading %s: %.0f s", gguf.name, time.monotonic() - started)
-    if first_lines and first_lines[0].startswith("http://"):
-        return first_lines[0].strip()
-    words.seek(0)
-    last = words.read().decode(errors="replace")[-1500:].strip()
-    raise MedactionError(
-        f"the local model server did not come up with {gguf}: is it a GGUF file, and is there "
-        f"memory for it?\n{last}"
-    )
 
 
 def threads() -> int:
@@ -133,7 +108,6 @@ def serve_model(gguf: Path, port: int, parent_pid: int | None) -> None:
     # Prompts that may come again are held in memory beside the model; llama.cpp's default is 8 GiB.
     settings.cache_ram_mib = 512
     server = xllamacpp.Server(settings)
-    # Only now is the model loaded: the parent reads this line as 'ready' (`_address`).
     print(server.listening_address, flush=True)
     threading.Event().wait()
 

@@ -9,8 +9,8 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from medaction.flows import artifacts
-from medaction.flows.processes import free_port
 from medaction.flows.progress import ProgressArtifact
+from medaction.words.processes import free_port
 from tests.conftest import REPOSITORY
 
 

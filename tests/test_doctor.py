@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from medaction.cli.main import medaction
 from medaction.flows.doctor import examine
 from medaction.flows.model_checks import check_models
-from medaction.flows.processes import free_port
 from medaction.flows.settings import DistillSettings, EvaluationSettings
+from medaction.words.processes import free_port
 from tests.openai_server import Asked, Reply, openai_server
 from tests.other_servers import WAYS
 

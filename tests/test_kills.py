@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.kills import KINDS, compare
-from medaction.flows.processes import free_port
+from medaction.words.processes import free_port
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from medaction.flows.processes import wait_ready
+from medaction.words.processes import wait_ready
 
 
 class Healthy(BaseHTTPRequestHandler):
@@ -24,14 +24,14 @@ def test_a_proxy_is_not_asked_for_a_server_of_this_machine(
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "")
-    monkeypatch.setattr("medaction.flows.processes.READY_WITHIN_S", 3)
+    monkeypatch.setattr("medaction.words.processes.READY_WITHIN_S", 3)
     (tmp_path / "log").write_text("")
     with HTTPServer(("127.0.0.1", 0), Healthy) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
         try:
             url = f"http://127.0.0.1:{server.server_port}"
-            wait_ready(process, url, tmp_path / "log", "the server")
+            wait_ready(process, url, tmp_path / "log", "the server did not start")
         finally:
             process.kill()
             process.wait()

@@ -18,10 +18,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from medaction.cli.main import main, medaction
-from medaction.flows.processes import free_port
 from medaction.kg.cache import cache_folder
 from medaction.trajectories.store import publish_if_missing
 from medaction.trajectories.viewer.app import app_of
+from medaction.words.processes import free_port
 from tests.conftest import REPOSITORY, SAMPLES
 from tests.ncbi_server import Deposit, ncbi_server
 from tests.openai_server import openai_server

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from prefect.client.base import PrefectHttpxSyncClient
 
-from medaction.flows.processes import free_port
+from medaction.words.processes import free_port
 from tests.conftest import SAMPLES
 from tests.openai_server import Reply, openai_server
 from tests.runs import hashes, medaction, rows, sample_cases

@@ -26,7 +26,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from medaction.cli.train import train
 from medaction.envs.reply import reply_schema
-from medaction.flows.processes import free_port
 from medaction.llm.calls import call
 from medaction.llm.teacher import Teacher
 from medaction.training.base import resolve
@@ -37,6 +36,7 @@ from medaction.training.launch import fit, prepare_run
 from medaction.training.serving import command
 from medaction.training.settings import TrainError, TrainSettings
 from medaction.training.trainer_arguments import deepspeed_config
+from medaction.words.processes import free_port
 from tests.runs import medaction
 from tests.tiny_model import dataset, tiny_model, trained
 

@@ -22,12 +22,12 @@ import pytest
 from medaction.clinicians.make import make_clinician
 from medaction.envs.episode import Episode
 from medaction.envs.oracle import Oracle
-from medaction.flows.processes import free_port
 from medaction.llm.calls import CallSettings, configure
 from medaction.llm.limits import LocalLedger
 from medaction.llm.teacher import Teacher
 from medaction.trajectories.records import RolloutSpec, Trajectory
 from medaction.trajectories.rollout import RolloutFailed, play
+from medaction.words.processes import free_port
 from tests.records import environment
 from tests.tiny_model import tiny_tokenizer
 

@@ -82,7 +82,9 @@ def _complete(
     for pickle in building.glob("*.bin"):  # the trainer's arguments
         pickle.unlink()
     saved = resolve(str(building), out / "unused")
-    sizes = (report["parameters"], _untied(report, saved.vocabulary, saved.hidden))
+    # A tied head may be written out as a tensor of its own, or left out.
+    untied = int(report["parameters"] or 0) + saved.vocabulary * saved.hidden
+    sizes = (report["parameters"], untied)
     # A soft prompt may have widened the vocabulary.
     if sizes[0] is not None and saved.parameters not in sizes and settings.method != "prompt":
         raise TrainError(
@@ -115,11 +117,6 @@ def _complete(
         measures=TRL_MEASURES.get(settings.objective, ()),
     )
     (building / "README.md").write_text(card, encoding="utf-8")
-
-
-def _untied(report: dict[str, Any], vocabulary: int, hidden: int) -> int:
-    """A tied head may be written out as a tensor of its own, or left out."""
-    return int(report["parameters"] or 0) + vocabulary * hidden
 
 
 def _merged(adapter: Path, base: str, building: Path, settings: TrainSettings) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from medaction.training.settings import TrainError
 
@@ -32,11 +33,7 @@ def has_diverged(losses: Sequence[float]) -> bool:
 
 def smoothed(losses: Sequence[float]) -> np.ndarray:
     """The running mean, without the bias to its start (Adam's correction)."""
-    mean, means = 0.0, []
-    for number, loss in enumerate(losses, 1):
-        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
-        means.append(mean / (1 - SMOOTHING**number))
-    return np.array(means)
+    return pl.Series(losses, dtype=pl.Float64).ewm_mean(alpha=1 - SMOOTHING).to_numpy()
 
 
 def best_rate(log: Sequence[dict[str, Any]]) -> float:

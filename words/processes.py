@@ -1,8 +1,18 @@
-"""Processes of ours, and the way to them."""
+"""Processes of ours, and the way to them: a port for a server, its first answer, its end."""
 
 import os
+import signal
+import socket
 import subprocess
+import time
+from pathlib import Path
 from typing import Any
+
+from medaction.words.errors import MedactionError
+
+READY_WITHIN_S = 300
+"""How long a server may take to start. Prefect's took 12 s on a quiet machine and over 60 s on a
+busy one."""
 
 
 def end_process(process: "subprocess.Popen[Any]", within_s: float) -> None:
@@ -27,3 +37,60 @@ def spare_loopback() -> None:
         os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(
             filter(None, [spared, "127.0.0.1", "localhost"])
         )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        # Port 0: the system chooses one that is free. Another process may take it before the server
+        # does.
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def require_free(port: int, host: str = "127.0.0.1") -> None:
+    """Whoever starts a server asks first: its own words come after seconds. Raises MedactionError
+    for a port that is taken and an address that is not this machine's."""
+    with socket.socket() as probe:
+        # As servers do: connections of an ended one, which still linger, keep no port.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            reason = error.strerror or error
+            line = f"port {port} of {host} cannot be had ({reason}): give another with --port"
+            raise MedactionError(line) from error
+
+
+def wait_ready(server: subprocess.Popen[bytes], url: str, log_file: Path, trouble: str) -> None:
+    """Until the server answers. Raises MedactionError with the `trouble` and the log's last words
+    where it does not start."""
+    import httpx  # takes longer to import than most who are here need
+
+    spare_loopback()
+    deadline = time.monotonic() + READY_WITHIN_S
+    while time.monotonic() < deadline:
+        # It has ended: its log says why.
+        if server.poll() is not None:
+            break
+        try:
+            if httpx.get(f"{url}/health", timeout=2).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass  # it does not listen yet
+        time.sleep(0.3)
+    last_words = log_file.read_text(errors="replace")[-1500:].strip()
+    raise MedactionError(f"{trouble}\n{last_words}")
+
+
+def stop(server: subprocess.Popen[bytes]) -> None:
+    """End the server and its children, which share its session."""
+    for way, patience in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
+        try:
+            # The number of a session's first process is the number of its group.
+            os.killpg(server.pid, way)
+            server.wait(patience)
+            return
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue

@@ -24,21 +24,14 @@ def app_of(out: Path, against: Path | None = None) -> Starlette:
     viewer = _Viewer(out, against)
     routes = [
         viewer.page("/", lambda run, _: pages.overview(run)),
-        viewer.page("/cases", lambda run, query: pages.cases(run, *_filters_and_page(query))),
-        viewer.page(
-            "/trajectories", lambda run, query: pages.trajectories(run, *_filters_and_page(query))
-        ),
-        viewer.page(
-            "/evaluation", lambda run, query: pages.evaluation(run, *_filters_and_page(query))
-        ),
+        viewer.table("/cases", pages.cases),
+        viewer.table("/trajectories", pages.trajectories),
+        viewer.table("/evaluation", pages.evaluation),
         viewer.page(
             "/failures", lambda run, query: pages.failures(run, _filters_and_page(query)[1])
         ),
         viewer.page("/labels", lambda run, _: pages.labels_page(run)),
-        viewer.page(
-            "/contamination",
-            lambda run, query: pages.contaminated_pairs(run, *_filters_and_page(query)),
-        ),
+        viewer.table("/contamination", pages.contaminated_pairs),
         viewer.page(
             "/contamination/{place:int}",
             lambda run, query: pages.pair(run, query.path_params["place"]),
@@ -114,6 +107,10 @@ class _Viewer:
             )
 
         return Route(path, answer)
+
+    def table(self, path: str, render: Callable[..., str]) -> Route:
+        """A page whose address says which rows are shown."""
+        return self.page(path, lambda run, request: render(run, *_filters_and_page(request)))
 
     def file(self, request: Request) -> Response:
         """A case as one HTML file, to be kept or sent."""
