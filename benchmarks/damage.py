@@ -250,8 +250,8 @@ def play(name: str, fault: Fault, home: Path) -> Outcome:
         subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", home / "out"], check=True)
     with simulated_teacher(home / "log", "--after-s", CALL_S) as (teacher, api_base):
         preset = teacher_file(home, api_base, timeout_s=5.0, in_flight=IN_FLIGHT)
-        words = distilling(cases, home / "out", preset, ROLLOUTS, "--engine", fault.engine)
-        command = [sys.executable, "-m", "medaction", *words]
+        command = [sys.executable, "-m", "medaction"]
+        command += distilling(cases, home / "out", preset, ROLLOUTS, "--engine", fault.engine)
         if fault.within:
             command = ["unshare", "-m", "sh", "-c", f'{fault.within} && exec "$@"', "sh", *command]
         environment = environment_of(home) | {"HERE": str(home)}
@@ -339,8 +339,8 @@ def play_moments(engine: str, count: int, seed: int, home: Path) -> bool:
     table = Table("moment", "signal", "status", "s", "lines", "left", "rollouts stored", "line")
     with simulated_teacher(home / "log", "--after-s", 1.0) as (_, api_base):
         preset = teacher_file(home, api_base, in_flight=IN_FLIGHT)
-        words = distilling(cases, home / "out", preset, ROLLOUTS, "--engine", engine)
-        command = [sys.executable, "-m", "medaction", *words]
+        command = [sys.executable, "-m", "medaction"]
+        command += distilling(cases, home / "out", preset, ROLLOUTS, "--engine", engine)
         for number in range(count):
             moment = math.exp(drawn.uniform(math.log(0.2), last))
             chosen = (signal.SIGINT, signal.SIGTERM)[number % 2]

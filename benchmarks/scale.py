@@ -102,8 +102,8 @@ def played(home: Path, counts: list[int]) -> None:
         with simulated_teacher(folder / "log", "--turns", 2) as (_, api_base):
             preset = teacher_file(folder, api_base)
             more = ("--engine", "local", "--in-flight", 64, "--call-cache", "off", "--quiet")
-            words = distilling(cases, folder / "out", preset, 1, *more)
-            command = [sys.executable, "-m", "medaction", *words]
+            command = [sys.executable, "-m", "medaction"]
+            command += distilling(cases, folder / "out", preset, 1, *more)
             print(count, "cases, played:", cost_of_command(command), flush=True)
             size = (folder / "out" / STORE).stat().st_size
             print(count, "cases, store:", f"{size / 2**20:.0f} MiB", flush=True)
