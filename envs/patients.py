@@ -70,7 +70,7 @@ _BIRTH = phrase_pattern("born | birth | apgar | neonatal | delivered")
 # breeder', 'a cat owner'.
 _ANIMALS = (
     "dog | bitch | puppy | puppies | cat | kitten | horse | mare | stallion | foal | pony | ponies"
-    " | donkey | cow | bull | calf | calves | heifer | cattle | sheep | ewe | lamb | goat | pig"
+    " | donkey | cow | bull | heifer | cattle | sheep | ewe | lamb | goat | pig"
     " | piglet | sow | rabbit | ferret | hamster | rat | mouse | mice | parrot | camel | alpaca"
     " | llama | monkey"
 )
@@ -86,8 +86,12 @@ ANIMAL = re.compile(
     re.IGNORECASE,
 )
 _IN_AN_ANIMAL = re.compile(
-    rf"\b(?:in|of) (?:an?|the|two|three) (?:[\w-]+ ){{0,3}}?{ANIMAL.pattern}", re.IGNORECASE
+    rf"\b(?:in|of) (?:an?|the|two|three) (?:[\w-]+ ){{0,3}}?{ANIMAL.pattern}(?!['’-]|(?: \w+)?"
+    r" (?:syndrome|disease|fever|sign)\b)",
+    re.IGNORECASE,
 )
+# Of the leg, but where it is the patient: 'a 3-week-old Holstein calf'.
+_CALF = re.compile(r"\s*(?:[\w-]+ ){0,2}cal(?:f|ves)\s*", re.IGNORECASE)
 # A patient who is no person and no he or she, but it: 'It was lethargic.'
 _NEUTER = re.compile(r"(?<=\. )It (?:was|is|had|has|ate|weighed) [^.]*")
 _END_OF_PHRASE = re.compile(r"[.,;]| (?:with|who|was|is|has|had|presented|coughs?)\b")
@@ -234,6 +238,11 @@ def animal_in(text: str) -> str:
     if aged and aged["behind"]:
         phrase = _END_OF_PHRASE.split(beginning[: aged.start()])[-1]
     animal, person = ANIMAL.search(phrase), _PERSON.search(phrase)
+    # Of a title only the noun that ends it: 'Cat eye syndrome', 'Cow's milk allergy'.
+    if not aged and animal and not re.fullmatch(r"(?:neut|spay|cast|geld)\w+", animal[0], re.I):
+        animal = re.search(rf"\b{phrase_regex(_ANIMALS)}\s*$", phrase, re.IGNORECASE)
+    elif aged and not animal:
+        animal = _CALF.fullmatch(phrase)
     if animal and not (person and person.start() < animal.start()):
         return animal[0]
     # 'Hanoverian mare': what ends like a person is the name of a breed.

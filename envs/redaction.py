@@ -86,7 +86,8 @@ _OF_PATIENT = re.compile(
 _PATIENT_AS_SUBJECT = re.compile(r"\b(?:he|she|they|(?:the )?patient)\b", re.IGNORECASE)
 # Who the patient is, and where what follows about the disease begins: 'a woman of 19 years | with'.
 _DEMOGRAPHICS = re.compile(
-    r"\b(?:\w+[- ]?(?:year|yr|month|week|day)s?[- ]old|aged \d+|\d+ years of age)\b"
+    r"\b(?:\w+[- ]?(?:year|yr|month|week|day)s?[- ]old|aged \d+|\d+ years of age"
+    r"|\d{1,2}(?-i:[MF]))\b"
     r".*?(?=,| (?:with|who|whose|diagnosed|presenting|came|comes|presented|presents|was|is|has"
     r"|had)\b)",
     re.IGNORECASE,
@@ -166,7 +167,10 @@ class _Cutter:
         # Sentence by sentence, since what hangs on a cut sentence must go with it.
         for place, sentence in enumerate(split_outside_brackets(SENTENCE_END, body)):
             # Age, sex and the complaint are what an observation is for: they are never cut whole.
-            keeps = is_complaint or (is_first and place == 0)
+            # What a label sets before them ('Referral: ?GCA. 74F ...') is not.
+            before = bool(label.strip()) and self._is_before_patient(sentence)
+            opens = is_first and place == 0 and not before
+            keeps = is_complaint or opens
             if not any(map(str.isalnum, sentence)):
                 remainder = sentence
             elif not keeps and labelled_test(label + sentence) and not _PATIENT.match(sentence):
@@ -190,6 +194,11 @@ class _Cutter:
         # Chinese and Japanese join sentences without a space.
         text = re.sub(r"(?<=[。！？；]) ", "", " ".join(sentences))
         return label + text if text else ""
+
+    def _is_before_patient(self, sentence: str) -> bool:
+        """Whether another sentence tells age and sex, and this one neither."""
+        observation = self.case.initial_observation
+        return not _DEMOGRAPHICS.search(sentence) and bool(_DEMOGRAPHICS.search(observation))
 
     def _without_asides(self, label: str, sentence: str, is_complaint: bool) -> str:
         """The sentence without brackets that leak, where the rest of it does not."""

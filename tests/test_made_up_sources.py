@@ -10,7 +10,7 @@ import pytest
 from medaction.envs.build import build_environment
 from medaction.envs.diagnosis_names import parts_of
 from medaction.envs.documented import is_documented
-from medaction.envs.patients import parts_by_patient
+from medaction.envs.patients import animal_in, parts_by_patient
 from medaction.envs.phenotype_tests import FINDINGS_TABLE, shown_by
 from medaction.envs.records import BadCase, CaseReport, ClinicalEnvironment
 from medaction.envs.sources import read_cases
@@ -226,6 +226,26 @@ def test_an_animal_s_article_is_refused_before_a_model_reads_it() -> None:
     refusal = build_environment(CaseReport("a", "jats", "Tamponade", text, licence="CC0")).refusal
     assert refusal
     assert refusal.reason == "not_human"
+
+
+@pytest.mark.parametrize(
+    ("text", "animal"),
+    [
+        ("A swollen calf", ""),
+        ("Cow's milk allergy in an infant", ""),
+        ("Avian influenza in a woman", ""),
+        ("Cat eye syndrome", ""),
+        ("Impacted canine", ""),
+        ("67F with a lump of the breast. It is 5 cm.", ""),
+        ("A 67-year-old widow has a lump of the breast. It is 5 cm.", ""),
+        ("A mare aged 8 has colic.", "mare"),
+        ("A 3-week-old Holstein calf has a cough.", "Holstein calf"),
+        ("Pyometra in a 6-year-old dog", "dog"),
+        ("Colic in two horses", "horses"),
+    ],
+)
+def test_an_animal_is_the_patient_and_no_part_of_a_name(text: str, animal: str) -> None:
+    assert animal_in(text).strip() == animal
 
 
 ADULT = """**Patient Information:** 57-year-old man.

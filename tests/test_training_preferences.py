@@ -156,12 +156,18 @@ def test_deepspeed_and_adapters_raise_the_margin_too(
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
-    "change",
-    # Adapters in fp32 over frozen weights in bf16, as on a GPU.
-    [{}, {"method": "lora", "lora_rank": 8, "learning_rate": 2e-2, "precision": "bf16"}],
+    ("change", "tolerance"),
+    [
+        ({}, 1e-4),
+        # Adapters in fp32 over frozen weights in bf16, as on a GPU. A product in bf16 has 8 bits,
+        # and which sums it rounds depends on the CPU and its threads: 0.008 where it has
+        # instructions for bf16.
+        ({"method": "lora", "lora_rank": 8, "learning_rate": 2e-2, "precision": "bf16"}, 0.03),
+    ],
+    ids=["fp32", "adapters over bf16"],
 )
 def test_pairs_shared_out_by_fsdp_have_the_losses_of_one_process_after_a_stop_too(
-    base: Path, data: Path, tmp_path: Path, change: dict[str, Any]
+    base: Path, data: Path, tmp_path: Path, change: dict[str, Any], tolerance: float
 ) -> None:
     def curve(log: list[dict[str, Any]]) -> dict[tuple[int, str], float]:
         names = ("loss", "margin", "eval_loss", "eval_margin")
@@ -174,7 +180,9 @@ def test_pairs_shared_out_by_fsdp_have_the_losses_of_one_process_after_a_stop_to
     trained(shared)
     log = trained(shared.model_copy(update={"max_steps": None, "processes": 1}))
     assert curve(log).keys() == alone.keys() | {(5, "eval_loss"), (5, "eval_margin")}
-    assert max(abs(curve(log)[key] - alone[key]) for key in alone) < 1e-4
+    assert max(abs(curve(log)[key] - alone[key]) for key in alone) < tolerance
+    # Far more than the tolerance is learnt.
+    assert max(alone.values()) - min(alone.values()) > 10 * tolerance
     assert {path.name for path in (shared.out / "checkpoints").glob("*/state")} == {"state"}
 
 

@@ -30,25 +30,37 @@ from tests.test_training_estimate import SHARED, SMALL
 from tests.test_training_run import FIT, losses, settings
 from tests.tiny_model import dataset, tiny_model, tiny_tokenizer, trained
 
+# In every process of a run: the weights' file of a checkpoint is a pipe that nobody reads, so that
+# its writing does not end.
+PIPE = """
+import os, sys
 
-def killed_while_it_writes(asked: TrainSettings, second: int) -> int:
-    """Kill a run while its second checkpoint is being written, into a pipe that nobody reads;
-    returns the last step that it took."""
+def pipe(event, arguments):
+    if event == "open" and str(arguments[0]).endswith("checkpoint-{step}/state/__0_0.distcp"):
+        if not os.path.exists(arguments[0]):
+            os.mkfifo(arguments[0])
+
+sys.addaudithook(pipe)
+"""
+
+
+def killed_while_it_writes(asked: TrainSettings, step: int) -> int:
+    """Kill a run while its checkpoint of `step` is being written; returns the last step that it
+    took."""
     asked.out.mkdir(parents=True)
     prepare_run(asked)
-    with subprocess.Popen([sys.executable, "-c", FIT, asked.model_dump_json()]) as run:
-        state = asked.out / f"checkpoints/checkpoint-{second}/state"
+    site = asked.out.parent / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(PIPE.format(step=step))
+    paths = os.pathsep.join(filter(None, (str(site), os.environ.get("PYTHONPATH"))))
+    command = [sys.executable, "-c", FIT, asked.model_dump_json()]
+    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths}) as run:
         deadline = time.monotonic() + 500
         last = 0
-        while last < second + 2:
+        while last < step + 2:
             assert run.poll() is None
             assert time.monotonic() < deadline
-            if newest_checkpoint(asked.out) and not state.exists():
-                time.sleep(0.3)  # until what the first checkpoint replaces has gone
-                state.mkdir(parents=True)
-                os.mkfifo(state / "__0_0.distcp")
-            log = read_log(asked.out / "log.jsonl")
-            last = max((line["step"] for line in log), default=0)
+            last = max((line["step"] for line in read_log(asked.out / "log.jsonl")), default=0)
             time.sleep(0.02)
         run.send_signal(signal.SIGKILL)
     return last
@@ -65,7 +77,6 @@ def test_any_number_of_processes_goes_on_after_a_kill_in_the_middle_of_a_checkpo
     before: int, after: int, change: dict[str, Any], tmp_path: Path
 ) -> None:
     base, data = tiny_model(tmp_path / "base"), dataset(tmp_path / "data")
-    # So many steps between two checkpoints that the pipe is there before the second.
     usual = {"epochs": 8, "save_every": 8, "evaluate_every": 24, "keep": 1} | change
     alone = losses(trained(settings(base, data, tmp_path / "alone", **usual)))
     asked = settings(

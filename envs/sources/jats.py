@@ -41,6 +41,9 @@ MAX_ROW_SPAN = 20
 MAX_SPANNING = 200
 """Characters of a cell that is repeated: the name of a group of rows, never a paragraph."""
 
+MOST_PATIENTS = 50
+"""Run-in headings of patients that an article may have: a bound, as each makes a section."""
+
 ARTICLE_NAME = re.compile(r"(?P<pmcid>PMC[0-9]{1,12})(?:\.[0-9]+)?")
 """PMC's cloud service names an article's folder, and each file in it, by id and version."""
 
@@ -56,6 +59,7 @@ _NESTED = set(
     table-wrap fig fig-group list boxed-text disp-quote def-list supplementary-material
     """.split()  # noqa: SIM905
 )
+_EMPHASIS = ("bold", "italic", "underline")
 _UNREAD_TAGS = {"ref-list", "ack", "fn-group", "object-id", "graphic", "media", "tex-math"}
 
 
@@ -109,6 +113,7 @@ def reports_of_article(
             "empty_body",
             f"{name}: the body has {length} characters; only full-text articles can be used",
         )
+    _set_run_in_headings_apart(article)
     # A structured part names one patient already.
     patients = _patients(article) if structured is None else {}
     if patients:
@@ -171,6 +176,31 @@ def _floats(article: etree._Element) -> Iterator[etree._Element]:
     for place in _OUTSIDE_BODY:
         for part in article.iterfind(place):
             yield from part.iter("table-wrap", "fig")
+
+
+def _set_run_in_headings_apart(article: etree._Element) -> None:
+    """Make sections of the paragraphs that several patients' names open in bold or italics side by
+    side: '<p><bold>Case 1.</bold> A man ...</p>', with what follows each up to the next one."""
+    openings: dict[etree._Element, set[etree._Element]] = {}
+    for paragraph in article.iterfind("body//p"):
+        first, parent = next(iter(paragraph), None), paragraph.getparent()
+        if first is None or parent is None or (paragraph.text or "").strip():
+            continue
+        if first.tag in _EMPHASIS and patient_of_heading(_inline(first)):
+            openings.setdefault(parent, set()).add(paragraph)
+        if sum(map(len, openings.values())) > MOST_PATIENTS:
+            return
+    for parent, paragraphs in openings.items():
+        section = None
+        for child in list(parent) if len(paragraphs) > 1 else ():
+            if child in paragraphs:
+                section, heading = etree.Element("sec"), child[0]
+                child.addprevious(section)
+                etree.SubElement(section, "title").text = _inline(heading).strip(" .:")
+                child.text = (heading.tail or "").lstrip(" .:")
+                child.remove(heading)
+            if section is not None:
+                section.append(child)
 
 
 def _patients(article: etree._Element) -> dict[str, etree._Element]:
