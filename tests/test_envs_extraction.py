@@ -420,6 +420,12 @@ def test_a_fenced_reply_with_thinking_is_read_and_any_other_form_refused() -> No
         (["hemoglobin level"], "anemia with a hemoglobin level of 9.6", True),
         (["Cerebral angiogram", "DSA"], "A digital subtraction angiography: (1) a mass.", True),
         (["Histopathology"], "The pathological report revealed thick walls.", True),
+        (["Platelet count"], "Platelets were 88 x 10^9/L.", True),
+        (["White cell count"], "White cells were 17.2 x 10^9/L.", True),
+        (["Complete blood count"], "A complete heart block was seen.", False),
+        (["Hemoglobin"], "Hb 9 g/dL", True),
+        (["Prothrombin time"], "The pt was well.", False),
+        (["Urine creatinine"], "Creatinine was 9 mg/dL.", False),
     ],
 )
 def test_a_passage_names_a_test_only_when_all_that_its_name_says_fits(
