@@ -65,8 +65,11 @@ _TREATED = re.compile(
     r"|mg/day)\b",
     re.IGNORECASE,
 )
+# 'Ventriculogram', 'sialography': a test by the ending of its name.
 _TESTS = re.compile(
-    r"\b(?:tests?|testing|scans?|labs?|laboratory|blood ?works?|assays?|titers?|antibod\w+)\b", re.I
+    r"\b(?:tests?|testing|scans?|labs?|laboratory|blood ?works?|assays?|titers?|antibod\w+"
+    r"|\w{4,}(?:gra(?:ms?|phy|phies)|scop(?:y|ies)|metr(?:y|ies)))\b",
+    re.I,
 )
 _DIAGNOSIS_HEADING = re.compile(
     r"(?:#+ *)?(?:\d[\d.]* *)?(?:(?:final|main|principal|primary|discharge|definitive) )?"
@@ -75,7 +78,9 @@ _DIAGNOSIS_HEADING = re.compile(
 )
 _SAYS_DIAGNOSIS = re.compile(
     r"\bdiagnosed\b|\b(?:final|definitive|discharge|main|principal) diagnos[ei]s\b"
-    r"|^diagnos[ei]s:",
+    r"|^diagnos[ei]s:|\b(?:the|our) diagnos[ei]s (?:was|is|were)\b|\bwas the diagnosis\b"
+    r"|\bdiagnosis of\b[^.;]{3,120}? (?:was|were) (?:\w+ )?(?:made|established|confirmed|reached)\b"
+    r"|\b(?:made|established|confirmed|reached) (?:the|a) diagnosis of\b",
     re.I,
 )
 # Words of a test's name that do not tell which test it is.
@@ -466,7 +471,8 @@ def _is_same(name: str, second: str, context: str) -> bool:
     # 'Transthoracic and transesophageal echocardiography': two tests of one passage.
     plain = normalise(context)
     are_two = a - b and b - a and _in_all_words(name, plain) and _in_all_words(second, plain)
-    if not one_name.kinds & two.kinds or are_two:
+    of_two = {one_name.specimen, two.specimen} - {None}  # 'urine and blood cultures'
+    if not one_name.kinds & two.kinds or are_two or len(of_two) > 1:
         return False
     elsewhere = one_name.regions and two.regions and not one_name.regions & two.regions
     # 'MRI' in the passage of 'thoracic MRI' says no more than that.
