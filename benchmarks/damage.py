@@ -35,7 +35,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.faults import teacher_file
+from benchmarks.faults import distilling, teacher_file
 from medaction.trajectories.files import STORE
 from medaction.trajectories.store import Store
 from tests.simulated_teacher import cases_in, requests_of, simulated_teacher
@@ -250,9 +250,8 @@ def play(name: str, fault: Fault, home: Path) -> Outcome:
         subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", home / "out"], check=True)
     with simulated_teacher(home / "log", "--after-s", CALL_S) as (teacher, api_base):
         preset = teacher_file(home, api_base, timeout_s=5.0, in_flight=IN_FLIGHT)
-        arguments = ["--cases", cases, "--out", home / "out", "--preset", preset]
-        arguments += ["--rollouts", ROLLOUTS, "--launch-points", 0, "--engine", fault.engine]
-        command = [sys.executable, "-m", "medaction", "distill", *map(str, arguments)]
+        command = [sys.executable, "-m", "medaction"]
+        command += distilling(cases, home / "out", preset, ROLLOUTS, "--engine", fault.engine)
         if fault.within:
             command = ["unshare", "-m", "sh", "-c", f'{fault.within} && exec "$@"', "sh", *command]
         environment = environment_of(home) | {"HERE": str(home)}
@@ -276,7 +275,7 @@ def play(name: str, fault: Fault, home: Path) -> Outcome:
                 time.sleep(0.2)
             seconds = time.monotonic() - began
             _, alive = psutil.wait_procs(strays, timeout=WITHIN_S)
-            left = tuple(sorted(_command_of(member) for member in alive))
+            left = tuple(sorted(command_of(member) for member in alive))
     text = (home / "words").read_bytes()[shown if process.returncode >= 0 else 0 :]
     files = tuple(sorted(path.name for path in (home / "temporary").iterdir()))
     if fault.disk_mib:
@@ -301,7 +300,7 @@ LONGEST_S = 400.0
 PROGRESS = ("  environments", "      rollouts", "Prefect UI while")
 
 
-def _command_of(process: psutil.Process) -> str:
+def command_of(process: psutil.Process) -> str:
     try:
         return " ".join(process.cmdline())[:60]
     except psutil.Error:
@@ -340,9 +339,8 @@ def play_moments(engine: str, count: int, seed: int, home: Path) -> bool:
     table = Table("moment", "signal", "status", "s", "lines", "left", "rollouts stored", "line")
     with simulated_teacher(home / "log", "--after-s", 1.0) as (_, api_base):
         preset = teacher_file(home, api_base, in_flight=IN_FLIGHT)
-        arguments = ["--cases", cases, "--out", home / "out", "--preset", preset]
-        arguments += ["--rollouts", ROLLOUTS, "--launch-points", 0, "--engine", engine]
-        command = [sys.executable, "-m", "medaction", "distill", *map(str, arguments)]
+        command = [sys.executable, "-m", "medaction"]
+        command += distilling(cases, home / "out", preset, ROLLOUTS, "--engine", engine)
         for number in range(count):
             moment = math.exp(drawn.uniform(math.log(0.2), last))
             chosen = (signal.SIGINT, signal.SIGTERM)[number % 2]
@@ -360,7 +358,7 @@ def play_moments(engine: str, count: int, seed: int, home: Path) -> bool:
                 process.wait(timeout=LONGEST_S)
                 seconds = time.monotonic() - began
                 _, alive = psutil.wait_procs(strays, timeout=WITHIN_S)
-                left = [_command_of(member) for member in alive]
+                left = [command_of(member) for member in alive]
             left += [path.name for path in (home / "temporary").iterdir()]
             lines = _words_in((home / "words").read_bytes())
             stored = count_in(home / "out", "select count(*) from trajectories")

@@ -63,6 +63,12 @@ def teacher_file(folder: Path, api_base: str, **fields: object) -> Path:
     return preset
 
 
+def distilling(cases: Path, out: Path, preset: Path, rollouts: int, *more: object) -> list[str]:
+    """The words of a distillation without branches."""
+    words = ["distill", "--cases", cases, "--out", out, "--preset", preset, *more]
+    return [*map(str, words), "--rollouts", str(rollouts), "--launch-points", "0"]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -80,17 +86,8 @@ def main() -> int:
         started = time.monotonic()
         with simulated_teacher(log, "--faults", given.seed) as (_, api_base):
             preset = teacher_file(folder, api_base, timeout_s=given.timeout_s)
-            arguments = (
-                "--cases",
-                cases,
-                "--out",
-                out,
-                "--preset",
-                preset,
-                "--rollouts",
-                given.rollouts,
-            )
-            with medaction_process(folder, "distill", *arguments, "--launch-points", 0) as run:
+            arguments = distilling(cases, out, preset, given.rollouts)
+            with medaction_process(folder, *arguments) as run:
                 assert run.wait() == 0, (folder / "medaction.log").read_text()[-3000:]
         wall = time.monotonic() - started
         asked = requests_of(log)

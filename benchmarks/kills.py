@@ -24,9 +24,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.damage import command_of
 from benchmarks.faults import teacher_file
 from medaction.flows.prefect_server import prefect_api
 from medaction.trajectories.files import STORE
@@ -133,23 +135,9 @@ def run(
 
 def _ray_processes(flow: int) -> list[tuple[int, str]]:
     """(pid, name) of the flow's Ray workers that play, and of the keeper of limits and budgets."""
-    parents, names = {}, {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(folder.name)] = int(
-                (folder / "stat").read_text().rsplit(")", 1)[1].split()[1]
-            )
-            names[int(folder.name)] = (folder / "cmdline").read_bytes().split(b"\0")[0].decode()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    found = []
-    for pid, name in names.items():
-        ancestor: int | None = pid
-        while ancestor and ancestor != flow:
-            ancestor = parents.get(ancestor)
-        if ancestor and name.startswith(("ray::Player", "ray::_Keeper")):
-            found.append((pid, name))
-    return found
+    members = psutil.Process(flow).children(recursive=True)
+    names = [(member.pid, command_of(member)) for member in members]
+    return [named for named in names if named[1].startswith(("ray::Player", "ray::_Keeper"))]
 
 
 def kill_points(kills: int, requests: int, seed: int) -> list[tuple[str, int]]:

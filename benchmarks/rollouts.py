@@ -266,32 +266,6 @@ def medians(rows: list[Row]) -> list[Row]:
     return middle
 
 
-def draw(results: Row, file: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    rows = [row for row in [*results["flat"], *results["tree"]] if "missing" not in row]
-    names = [f"{row['client']}\n{row['calls']} calls" for row in rows]
-    figure, axes = pyplot.subplots(1, 2, figsize=(13, 4.5), layout="constrained")
-    for axis, key, title in zip(
-        axes,
-        ("cpu_ms_a_call", "wall_over_ideal"),
-        ("CPU, ms a call", "Wall over ideal"),
-        strict=True,
-    ):
-        bars = axis.bar(
-            names,
-            [row[key] for row in rows],
-            color=["C1" if row["client"] in ("engine", "distill") else "C0" for row in rows],
-        )
-        axis.bar_label(bars, fmt="%.2f")
-        axis.set_title(title)
-        axis.tick_params(axis="x", rotation=40)
-    figure.savefig(file, dpi=110)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -300,7 +274,7 @@ def main() -> None:
         "--out",
         type=Path,
         required=True,
-        help="an empty or new folder for tables, figure and the runs themselves",
+        help="an empty or new folder for the results and the runs themselves",
     )
     parser.add_argument("--cases", type=int, default=100)
     parser.add_argument(
@@ -355,7 +329,6 @@ def main() -> None:
     }
     results = about | {"flat": flat, "tree": whole}
     (out / "results.json").write_text(json.dumps(results, indent=1))
-    draw(results, out / "rollouts.png")
 
 
 if __name__ == "__main__":

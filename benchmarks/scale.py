@@ -31,7 +31,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.faults import teacher_file
+from benchmarks.faults import distilling, teacher_file
 from benchmarks.viewer import grow, viewer
 from medaction.flows.finish import score, score_and_export
 from medaction.flows.missing import is_finished
@@ -101,10 +101,9 @@ def played(home: Path, counts: list[int]) -> None:
         cases = cases_in(folder / "cases", count)
         with simulated_teacher(folder / "log", "--turns", 2) as (_, api_base):
             preset = teacher_file(folder, api_base)
-            options = ["--cases", cases, "--out", folder / "out", "--preset", preset]
-            options += ["--rollouts", 1, "--launch-points", 0, "--engine", "local"]
-            options += ["--in-flight", 64, "--call-cache", "off", "--quiet"]
-            command = [sys.executable, "-m", "medaction", "distill", *map(str, options)]
+            more = ("--engine", "local", "--in-flight", 64, "--call-cache", "off", "--quiet")
+            command = [sys.executable, "-m", "medaction"]
+            command += distilling(cases, folder / "out", preset, 1, *more)
             print(count, "cases, played:", cost_of_command(command), flush=True)
             size = (folder / "out" / STORE).stat().st_size
             print(count, "cases, store:", f"{size / 2**20:.0f} MiB", flush=True)

@@ -11,51 +11,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-PRIMEKG_NODES = {
-    "biological_process": 28_642, "gene/protein": 27_671, "disease": 17_080,
-    "effect/phenotype": 15_311, "anatomy": 14_035,
-    "molecular_function": 11_169, "drug": 7_957, "cellular_component": 4_176, "pathway": 2_516,
-    "exposure": 818,
-}  # fmt: skip
-_GENE, _DRUG, _PHENOTYPE = "gene/protein", "drug", "effect/phenotype"
-PRIMEKG_ROWS = {
-    ("anatomy_protein_present", "anatomy", _GENE): 3_036_406,
-    ("drug_drug", _DRUG, _DRUG): 2_672_628,
-    ("protein_protein", _GENE, _GENE): 642_150,
-    ("disease_phenotype_positive", "disease", _PHENOTYPE): 300_634,
-    ("bioprocess_protein", "biological_process", _GENE): 289_610,
-    ("cellcomp_protein", "cellular_component", _GENE): 166_804,
-    ("disease_protein", "disease", _GENE): 160_822,
-    ("molfunc_protein", "molecular_function", _GENE): 139_060,
-    ("drug_effect", _DRUG, _PHENOTYPE): 129_568,
-    ("bioprocess_bioprocess", "biological_process", "biological_process"): 105_772,
-    ("pathway_protein", "pathway", _GENE): 85_292,
-    ("disease_disease", "disease", "disease"): 64_388,
-    ("contraindication", "disease", _DRUG): 61_350,
-    ("drug_protein", _DRUG, _GENE): 51_306,
-    ("anatomy_protein_absent", "anatomy", _GENE): 39_774,
-    ("phenotype_phenotype", _PHENOTYPE, _PHENOTYPE): 37_472,
-    ("anatomy_anatomy", "anatomy", "anatomy"): 28_064,
-    ("molfunc_molfunc", "molecular_function", "molecular_function"): 27_148,
-    ("indication", "disease", _DRUG): 18_776,
-    ("cellcomp_cellcomp", "cellular_component", "cellular_component"): 9_690,
-    ("phenotype_protein", _PHENOTYPE, _GENE): 6_660,
-    ("off-label use", "disease", _DRUG): 5_136,
-    ("pathway_pathway", "pathway", "pathway"): 5_070,
-    ("exposure_disease", "exposure", "disease"): 4_608,
-    ("exposure_exposure", "exposure", "exposure"): 4_140,
-    ("exposure_bioprocess", "exposure", "biological_process"): 3_250,
-    ("exposure_protein", "exposure", _GENE): 2_424,
-    ("disease_phenotype_negative", "disease", _PHENOTYPE): 2_386,
-    ("exposure_molfunc", "exposure", "molecular_function"): 90,
-    ("exposure_cellcomp", "exposure", "cellular_component"): 20,
-}
-CLINGRAPH_NODES = {
-    "UMLS_CUI": 42_883, "ICD10CM": 34_842, "SNOMEDCT_US": 29_406, "LNC": 14_399, "ICD9CM": 10_157,
-    "RXNORM": 10_130,
-    "ATC": 5_179, "CPT": 4_377, "PHECODE": 1_793,
-}  # fmt: skip
-CLINGRAPH_EDGES = 2_900_000
+SIZES = pl.read_csv(Path(__file__).with_suffix(".csv"))
+"""Nodes by their type, and rows by their relation and the types that they join; nodes have no
+relation."""
+_NODES, _ROWS = SIZES.filter(pl.col("relation").is_null()), SIZES.drop_nulls("relation")
 _WORDS = (
     "acute", "chronic", "hereditary", "renal", "cardiac", "hepatic", "type", "deficiency",
     "syndrome", "disorder", "response",
@@ -67,9 +26,9 @@ def write_primekg(path: Path, seed: int = 0, share: float = 1.0) -> int:
     """Write a `kg.csv` (comma, each edge in both directions) with this share of the relations'
     rows; returns how many rows."""
     rng = np.random.default_rng(seed)
-    nodes = _nodes(PRIMEKG_NODES, rng)
+    nodes = _nodes("PrimeKG", rng)
     parts = []
-    for (relation, left, right), rows in PRIMEKG_ROWS.items():
+    for _, relation, left, right, rows in _ROWS.filter(graph="PrimeKG").iter_rows():
         x, y = _pairs(nodes, left, right, round(rows * share / 2), rng).T
         both = {"x_index": np.concatenate([x, y]), "y_index": np.concatenate([y, x])}
         parts.append(pl.DataFrame(both).with_columns(relation=pl.lit(relation)))
@@ -90,7 +49,7 @@ def write_clingraph(folder: Path, seed: int = 1, share: float = 1.0) -> int:
     """Write `ClinGraph_nodes.csv` and `ClinGraph_edges.csv` (TAB) with this share of the edges;
     returns how many edges."""
     rng = np.random.default_rng(seed)
-    nodes = _nodes(CLINGRAPH_NODES, rng).with_columns(node_id=pl.format("{}.0:{}", "index", "type"))
+    nodes = _nodes("ClinGraph", rng).with_columns(node_id=pl.format("{}.0:{}", "index", "type"))
     table = nodes.select(
         "node_id",
         pl.col("name").alias("node_name"),
@@ -98,7 +57,7 @@ def write_clingraph(folder: Path, seed: int = 1, share: float = 1.0) -> int:
         pl.col("index").alias("node_index"),
     )
     table.write_csv(folder / "ClinGraph_nodes.csv", separator="\t")
-    count = round(CLINGRAPH_EDGES * share)
+    count = round(_ROWS.filter(graph="ClinGraph")["count"].item() * share)
     x, y = _distinct(
         lambda size: (_draw(nodes.height, size, rng), _draw(nodes.height, size, rng)), count
     ).T
@@ -114,10 +73,11 @@ def write_clingraph(folder: Path, seed: int = 1, share: float = 1.0) -> int:
     return frame.height
 
 
-def _nodes(counts: dict[str, int], rng: np.random.Generator) -> pl.DataFrame:
+def _nodes(graph: str, rng: np.random.Generator) -> pl.DataFrame:
     """Columns index, type, name; the types mixed, names of three words and a number, some with a
     comma."""
-    types = rng.permutation(np.repeat(list(counts), list(counts.values())))
+    counts = _NODES.filter(graph=graph)
+    types = rng.permutation(np.repeat(counts["x_type"].to_list(), counts["count"].to_list()))
     words = np.array(_WORDS)[rng.integers(0, len(_WORDS), (3, len(types)))]
     index = pl.Series("index", np.arange(len(types)))
     comma = pl.select(pl.when(index % 9 == 0).then(pl.lit(", ")).otherwise(pl.lit(" "))).to_series()

@@ -1,7 +1,7 @@
 """DTC and a distance like RAC on real runs of a language model: is either nearer to the truth where
 the run was right?
 
-    python benchmarks/transcripts.py --data FOLDER [--out FOLDER]
+    python benchmarks/transcripts.py --data FOLDER
 
 FOLDER holds transcripts/agentclinic_gpt5_runs.jsonl: GPT-5 runs on AgentClinic cases, judged right
 or wrong by a moderator model.
@@ -49,16 +49,12 @@ class Measured:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, help="Where the PNG is written; without it none is.")
     given = parser.parse_args()
     file = given.data / "transcripts" / "agentclinic_gpt5_runs.jsonl"
     runs = [run for run in read_transcripts(file) if isinstance(run, Transcript)]
     measured = measure(runs)
     print_table(measured)
     print_threshold(runs)
-    if given.out:
-        given.out.mkdir(parents=True, exist_ok=True)
-        print(f"\n{draw(measured, given.out / 'transcripts.png')}")
 
 
 def measure(runs: list[Transcript]) -> list[Measured]:
@@ -175,44 +171,6 @@ def print_threshold(runs: list[Transcript]) -> None:
             for bound in (3.0, OPEN_THRESHOLD, found.threshold)
         ]
         print(f"{name:>18} ({len(values)}){' '.join(shares)}")
-
-
-def draw(measured: list[Measured], path: Path) -> Path:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, panels = plt.subplots(1, len(MEASURES), figsize=(12, 3.6), layout="constrained")
-    edges = np.arange(8)
-    for panel, measure in zip(panels, MEASURES, strict=True):
-        near, far = of(measured, measure, True), of(measured, measure, False)
-        for values, label, colour, shift in (
-            (near, "right runs", "#2a6f97", 0.0),
-            (far, "wrong runs", "#c8553d", 0.4),
-        ):
-            shares = np.histogram(values, bins=edges)[0] / max(len(values), 1)
-            panel.bar(
-                edges[:-1] + shift,
-                shares * 100,
-                width=0.4,
-                color=colour,
-                label=f"{label} ({len(values)})",
-                align="edge",
-            )
-        name = "final diagnosis to truth (DTC)" if measure == "DTC" else f"{measure} to truth"
-        panel.set(
-            title=f"{name}\nAUC {auc(near, far):.2f}",
-            xlabel="hops",
-            xticks=edges[:-1] + 0.4,
-            xticklabels=edges[:-1],
-        )
-        panel.legend(frameon=False)
-        panel.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("% of runs")
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
-    return path
 
 
 if __name__ == "__main__":

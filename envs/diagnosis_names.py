@@ -203,6 +203,10 @@ def _names_in(diagnosis: str) -> Iterator[DiagnosisName]:
                 and not is_general(remainder)
             ):
                 yield DiagnosisName(remainder, "effect", part.text)
+        # 'Perthes' of the Legg-Calvé-Perthes disease; 'White' is an English word.
+        for person in _persons_in(part.text):
+            if len(person) >= 6 and person.casefold() not in _english():
+                yield DiagnosisName(person, lesser, part.text, exact=True)
         for gene in (*_GENE.findall(part.text), *_MUTATION.findall(part.text)):
             yield DiagnosisName(gene, "answer", part.text, exact=True)
         if rare := _rare_attribute(part.text):
@@ -224,13 +228,20 @@ def _whole_names(part: str) -> Iterator[str]:
     """The part, without 'acute' and 'type 4', and the person that a disease is named after."""
     bare = _TYPE_AT_END.sub("", _LEADING.sub("", part))
     match = _EPONYM.fullmatch(bare)
-    # 'Legg-Calvé-Perthes disease' is named after persons; 'Cat-Scratch Disease' is a title.
-    persons = match and not bare.istitle() and all(map(str.istitle, re.split("[-–]", match[1])))
-    eponym = match[1] if match and (persons or "-" not in match[1]) else ""
+    eponym = match[1] if match and (_persons_in(bare) or "-" not in match[1]) else ""
     # 'Metastatic melanoma' is not the melanoma that was known: that one is a lesser name.
     for name in (part,) if _SPREAD.match(part) else (part, bare, eponym):
         if len(name) >= (4 if name.isascii() else 2) and not is_general(name):
             yield name
+
+
+def _persons_in(part: str) -> list[str]:
+    """The persons after whom 'Legg-Calvé-Perthes disease' is named; 'Cat-Scratch Disease' is a
+    title."""
+    bare = _TYPE_AT_END.sub("", _LEADING.sub("", part))
+    match = _EPONYM.fullmatch(bare)
+    names = re.split("[-–]", match[1]) if match and not bare.istitle() else []
+    return names if len(names) > 1 and all(map(str.istitle, names)) else []
 
 
 def _lesser_names(part: str) -> Iterator[str]:
@@ -520,8 +531,10 @@ def _pattern_of(name: str) -> re.Pattern[str]:
     stem = re.sub(r"(?:i?osis|itis|oma|emia|i?asis|a)$", "", name)
     # A stem of fewer letters begins other words too.
     if 6 <= len(stem) < len(name):
-        # The organism, too: 'histoplasma', 'brucella', 'blastomyces' of what they cause.
-        ways.append(rf"{re.escape(stem)}(?:(?:om|at)?ous|otic|itic|emic|id|ic|al|ia|a|us|um|es)?\b")
+        # The organism, too: 'histoplasma', 'brucella', 'blastomyces' of what they cause. Before
+        # '-itis' stands an organ, whose adjective tells no disease: 'urethral discharge'.
+        of_stem = "(?:(?:om|at)?ous|otic|itic|emic|id|ic|al|ia|a|us|um|es)?"
+        ways.append(rf"{re.escape(stem)}{'itic' if name.endswith('itis') else of_stem}\b")
     return re.compile(rf"\b(?:{'|'.join(ways)})")
 
 

@@ -89,8 +89,8 @@ _FINDING = phrase_pattern(
     " | ruled out* | found* | grew* | negative* | positive* | elevated*"
 )
 _WITHIN = re.compile(r"within\b", re.IGNORECASE)  # 'within limits', 'within reference'
-# A duration is no value: 'pending after 5 days'.
-_VALUE_IN_TEXT = re.compile(r"\d(?!\s*(?:days?|weeks?|months?|hours?)\b)")
+# A duration is no value: 'pending after 5 days'; nor is the number of a name: 'SOD1'.
+_VALUE_IN_TEXT = re.compile(r"(?<![A-Za-z\d])\d(?!\s*(?:days?|weeks?|months?|hours?)\b)")
 _SENTENCE_END = re.compile(r"(?<=[.;])\s+")
 # 'Allergies: None provided' goes whole; the label alone would be left.
 _LABEL_OF_STATEMENT = re.compile(r"\s*(?:[-*•]\s*)?(?:[A-Z][\w /&()'-]{2,45}:\s*)?")

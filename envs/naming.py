@@ -100,11 +100,15 @@ _PLACED = IMAGING | {"biopsy", "bronchoscopy"}
 
 _JOINT = "(?:/|,? and |, )"
 _ORGAN = "(?:liver|hepatic|renal|kidney|thyroid|coagulation)"
-_FUNCTIONS = re.compile(
+_LEVEL = "(?:cervical|thoracic|lumbar|lumbosacral)"
+_SHARED_NOUNS = [
     # 'Liver and renal function tests': the noun stands behind the last of them alone.
-    rf"\b({_ORGAN}){_JOINT}(?=(?:{_ORGAN}{_JOINT})*{_ORGAN} (?:function|profile|panel))",
-    re.IGNORECASE,
-)
+    (rf"\b({word}){_JOINT}(?=(?:{word}{_JOINT})*{word} (?:{nouns}))", rf"\1 {noun}, ")
+    for word, nouns, noun in (
+        (_ORGAN, "function|profile|panel", "function"),
+        (_LEVEL, "spine|spinal cord|cord", "spine"),
+    )
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,9 +255,12 @@ def _specimen(tokens: list[str]) -> str | None:
     return None if "blood" in specimens else fluid  # 'serum and CSF antibody' is of either
 
 
-def name_each_function(text: str) -> str:
-    """'Renal and liver function' is 'renal function, liver function'."""
-    return _FUNCTIONS.sub(r"\1 function, ", text)
+def name_each_noun(text: str) -> str:
+    """'Renal and liver function' is 'renal function, liver function'; so of 'cervical and thoracic
+    spine'."""
+    for pattern, named in _SHARED_NOUNS:
+        text = re.sub(pattern, named, text, flags=re.IGNORECASE)
+    return text
 
 
 def contrast_in(text: str) -> bool | None:

@@ -17,7 +17,7 @@ from medaction.envs.naming import (
     TABLE,
     Profile,
     contrast_in,
-    name_each_function,
+    name_each_noun,
     names_in_a_row,
     profile,
 )
@@ -149,7 +149,7 @@ def names_no_test(text: str) -> bool:
 def tests_in(text: str) -> tuple[str, ...]:
     """The tests that a text names; what only one of them says ('CT chest, abdomen and pelvis')
     holds for those without."""
-    text = name_each_function(text)
+    text = name_each_noun(text)
     # Names that hold an 'and' are put in a form without one before the text is split.
     text = _names_with_joints().sub(
         lambda match: canonical_names()[normalise(match[0])].replace(" and ", " "), text

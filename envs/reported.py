@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import islice
 
-from medaction.envs.naming import TABLE, name_each_function, specimen_of
+from medaction.envs.naming import TABLE, name_each_noun, specimen_of
 from medaction.words.names import GREEK
 from medaction.words.negation import is_undone
 from medaction.words.phrases import phrase_pattern
@@ -43,7 +43,7 @@ def clauses(result: str) -> tuple[str, ...]:
         .casefold()
         .translate(_SIGNS)
     )
-    text = _LISTED_CODES.sub(_name_each_code, name_each_function(text))
+    text = _LISTED_CODES.sub(_name_each_code, name_each_noun(text))
     pieces = (clause.strip() for clause in _VALUE_END.split(text))
     return tuple(filter(None, pieces))
 

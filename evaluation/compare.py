@@ -46,14 +46,14 @@ class Difference:
 
     difference: mean of second minus first. low, high: 95 % paired bootstrap interval. p: two-sided
     paired permutation test (signs of the cases' differences flipped at random); 1 where no case
-    differs. All None with fewer than two common cases.
+    differs, None where nothing was tested. All None with fewer than two common cases.
     """
 
     cases: int
     difference: float | None
     low: float | None
     high: float | None
-    p: float | None
+    p: float | None = None
 
 
 def paired_difference(before: Mapping[str, float], after: Mapping[str, float]) -> Difference:
@@ -61,7 +61,7 @@ def paired_difference(before: Mapping[str, float], after: Mapping[str, float]) -
     common = sorted(before.keys() & after.keys())
     # One case has neither an interval nor a test.
     if len(common) < 2:
-        return Difference(len(common), None, None, None, None)
+        return Difference(len(common), None, None, None)
     change = np.array([after[case] - before[case] for case in common])
     low, high = interval(lambda cases: change[cases].mean(axis=0), len(change))
     p = 1.0

@@ -55,13 +55,15 @@ Each examination or test you need, one a line, with what it should show; or "{NO
 you need none.
 
 {_CASE}"""
-_DIAGNOSE = f"""\
+_SHOWN = """\
 This is what the examinations and tests you asked for showed.
 
 <new_results>
-{{results}}
+{results}
 </new_results>
-
+"""
+_DIAGNOSE = f"""\
+{_SHOWN}
 Now make your diagnosis. Reply in these two sections, under these headings and in this order:
 
 {THOUGHT}
@@ -83,14 +85,7 @@ Work out this patient's diagnosis. You may ask for examinations and tests, get t
 ask again. {_QUOTED} {_FREE_FORM}
 
 {_CASE}"""
-_FREE_NEXT = f"""\
-This is what the examinations and tests you asked for showed.
-
-<new_results>
-{{results}}
-</new_results>
-
-{_FREE_FORM}"""
+_FREE_NEXT = f"{_SHOWN}\n{_FREE_FORM}"
 _LAST = "In your next reply you can ask for nothing more and must make the final diagnosis.\n"
 
 _EXAMINER = """\

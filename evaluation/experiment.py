@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
+from medaction.evaluation.compare import Difference
 from medaction.evaluation.plots import canvas, hue_of
 from medaction.evaluation.power import POWER, detectable, sd_of_difference
 from medaction.kg.bootstrap import interval
@@ -118,19 +119,6 @@ def power_statement(pool: Pool, cases: int, seeds: int, runs: int) -> str:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
-    """Second arm minus first, in one measure; 95 % interval over cases and seeds. None: fewer than
-    two cases that both have."""
-
-    first: str
-    second: str
-    cases: int
-    difference: float | None
-    low: float | None
-    high: float | None
-
-
 def mean_score(scores: Scores) -> tuple[float, float | None, float | None]:
     """(mean over seeds and cases, low, high)."""
     cases = sorted(set.intersection(*({*of_seed} for of_seed in scores.values())))
@@ -139,20 +127,21 @@ def mean_score(scores: Scores) -> tuple[float, float | None, float | None]:
     return float(values.mean()), low, high
 
 
-def effect(arms: Mapping[str, Scores], first: str, second: str) -> Effect:
-    """Cases are drawn for both arms together, because they are the same cases, and the seeds of
-    each arm by themselves, because a seed is shared by nothing."""
+def effect(arms: Mapping[str, Scores], first: str, second: str) -> Difference:
+    """Second arm minus first, in one measure; 95 % interval over cases and seeds. Cases are drawn
+    for both arms together, because they are the same cases, and the seeds of each arm by
+    themselves, because a seed is shared by nothing."""
     seeds = [of_seed for arm in (first, second) for of_seed in arms[arm].values()]
     # Only cases that every seed has: else a seed's luck with its cases would be its score.
     cases = sorted(set.intersection(*({*of_seed} for of_seed in seeds)))
     if len(cases) < 2:
-        return Effect(first, second, len(cases), None, None, None)
+        return Difference(len(cases), None, None, None)
     before, after = _score_matrix(arms[first], cases), _score_matrix(arms[second], cases)
     # Other streams of seeds for the two arms, the same cases for both.
     low, high = interval(
         lambda drawn: _resampled(after, drawn, 1) - _resampled(before, drawn, 2), len(cases)
     )
-    return Effect(first, second, len(cases), float(after.mean() - before.mean()), low, high)
+    return Difference(len(cases), float(after.mean() - before.mean()), low, high)
 
 
 def _score_matrix(scores: Scores, cases: Sequence[str]) -> np.ndarray:

@@ -25,7 +25,7 @@ from medaction.evaluation.protocol import Protocol, protocol
 from medaction.evaluation.results import QUERY, ResultRow, result_of, write_result
 from medaction.flows.artifacts import flow_run_id, note_crashed
 from medaction.flows.fan_out import fan_out
-from medaction.flows.missing import ChosenCases, chosen_cases, skips
+from medaction.flows.missing import ChosenCases, chosen_cases, skips, trees_to_play
 from medaction.flows.progress import Progress
 from medaction.flows.services import Services, services
 from medaction.flows.settings import EvaluationSettings, Retry
@@ -118,17 +118,9 @@ def play_runs(
     retry: Retry | None,
 ) -> None:
     """Play what is missing of every case's runs."""
-    plan, rules = plan_of(settings), protocol_of(settings)
-    skip, stored = skips(store, retry), store.trajectory_ids()
-
-    def lacks_rollouts(environment: ClinicalEnvironment) -> bool:
-        ids = skip.get(environment.case_id, frozenset())
-        # None: the whole case failed before, and is left alone.
-        return ids is not None and any(
-            spec.trajectory_id not in stored | ids for spec in initial_specs(environment, plan)
-        )
-
-    unfinished = list(filter(lacks_rollouts, environments))
+    plan, rules, skip = plan_of(settings), protocol_of(settings), skips(store, retry)
+    lacking = {place.environment_id for place in trees_to_play(store, settings, plan, skip)}
+    unfinished = [world for world in environments if world.environment_id in lacking]
     if not unfinished:
         return
     engine = ready.engine()

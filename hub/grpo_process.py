@@ -54,14 +54,6 @@ class Member:
     texts: list[str] = field(default_factory=list)
 
 
-class EpisodeTrainer(GRPOTrainer):
-    """TRL's trainer, with looks at `held_out`."""
-
-    @property
-    def held_out(self) -> Any:
-        return self.eval_dataset or ()
-
-
 class Rollouts:
     """Plays the episodes of a step side by side, and writes each of them to `log`.
 
@@ -79,7 +71,7 @@ class Rollouts:
         self.worlds, self.settings, self.log = worlds, settings, log
         self.tokenizer, self.scorer = tokenizer, scorer
 
-    def __call__(self, case_ids: list[str], trainer: EpisodeTrainer) -> dict[str, Any]:
+    def __call__(self, case_ids: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
         members = [Member(play_of(self.worlds[name], self.settings)) for name in case_ids]
         self._play(members, trainer)
         step, process = trainer.state.global_step, trainer.accelerator.process_index
@@ -113,7 +105,7 @@ class Rollouts:
             "readable": [credit.well_formed for credit in credits],
         }
 
-    def _play(self, members: list[Member], trainer: EpisodeTrainer) -> None:
+    def _play(self, members: list[Member], trainer: GRPOTrainer) -> None:
         """Until all have ended, or have no room left for another reply."""
         while True:
             turns = [
@@ -169,7 +161,7 @@ def train_episodes(out: Path) -> None:
     )
     # Generation goes on from the end of the prompt: padding must stand before it.
     tokenizer: Any = AutoTokenizer.from_pretrained(job.base, padding_side="left")
-    trainer = EpisodeTrainer(
+    trainer = GRPOTrainer(
         load_base(job.base, settings, cuda, "sdpa"),
         episode_total,
         args=arguments,

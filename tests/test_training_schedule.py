@@ -127,7 +127,7 @@ def test_a_run_that_is_past_its_last_step_stops(papers: TrainSettings) -> None:
     """A checkpoint of step 8, gone on from with --max-steps 6."""
     state, control = TrainerState(global_step=9, max_steps=30), TrainerControl()
     asked = papers.model_copy(update={"max_steps": 6, "save_every": 4})
-    Looks(SimpleNamespace(held_out=()), asked, every=5).on_step_end(None, state, control)
+    Looks(SimpleNamespace(eval_dataset=None), asked, every=5).on_step_end(None, state, control)
     assert control.should_training_stop
     assert not control.should_save
 

@@ -19,7 +19,7 @@ from medaction.training.settings import TrainSettings
 class Looks(TrainerCallback):
     """Tells the trainer when to look, to save and to stop; all processes come to the same answer.
 
-    `trainer` has what is looked at as `held_out`; `every`: steps between looks.
+    `trainer` has what is looked at as `eval_dataset`; `every`: steps between looks.
     """
 
     def __init__(self, trainer: Any, settings: TrainSettings, every: int):
@@ -30,14 +30,14 @@ class Looks(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_options: Any) -> None:
         self.saved = time.monotonic()
         # A run that goes on from a checkpoint has had its look.
-        if state.global_step == 0 and len(self.trainer.held_out):
+        if state.global_step == 0 and self.trainer.eval_dataset:
             self.trainer.evaluate()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_options: Any) -> Any:
         step, settings = state.global_step, self.settings
         self.looked = time.monotonic()
         last = step >= min(settings.max_steps or state.max_steps, state.max_steps)
-        if len(self.trainer.held_out) and (last or step % self.every == 0):
+        if self.trainer.eval_dataset and (last or step % self.every == 0):
             control.should_evaluate = True
         if settings.save_every:
             due = step % settings.save_every == 0

@@ -40,7 +40,7 @@ class PairsConfig(DPOConfig):
 
 
 class TokenizedTrainer(ShardedTrainer, DPOTrainer):
-    """TRL's trainer on pairs that are tokenized already, and looks at `held_out`."""
+    """TRL's trainer on pairs that are tokenized already."""
 
     def __init__(self, *, job: Job, **options: Any):
         self.job = job
@@ -58,10 +58,6 @@ class TokenizedTrainer(ShardedTrainer, DPOTrainer):
                 part.unshard()
                 part.reshard()
         return with_probabilities
-
-    @property
-    def held_out(self) -> Any:
-        return self.eval_dataset or ()
 
     def _prepare_dataset(self, dataset: Dataset, *_unused: Any) -> Dataset:
         return dataset

@@ -193,7 +193,7 @@ class PackedTrainer(ShardedTrainer):
             part = packed([*group], row_tokens, self.args.world_size, prefix)
             rows += [tuple(start + index for index in row) for row in part]
             self.datasets += [dataset] * len(part)
-        self.held_out = Rows(ordered, rows, [1] * len(rows), layout)
+        self.eval_dataset = Rows(ordered, rows, [1] * len(rows), layout)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -209,11 +209,11 @@ class PackedTrainer(ShardedTrainer):
         """Mean loss over the target tokens of the held-out cases: `eval_loss`, and where there are
         several datasets `eval_loss/NAME` of each."""
         self.model_wrapped.eval()
-        names = sorted({*self.datasets})
+        names, looked_at = sorted({*self.datasets}), self.eval_dataset
         sums = torch.zeros(len(names), 2, dtype=torch.float64, device=self.args.device)
         with torch.no_grad():
-            for number in range(self.args.process_index, len(self.held_out), self.args.world_size):
-                row = self._prepare_inputs(self.held_out[number])
+            for number in range(self.args.process_index, len(looked_at), self.args.world_size):
+                row = self._prepare_inputs(looked_at[number])
                 row.pop("step_targets")
                 total = sums[names.index(self.datasets[number])]
                 total[1] += (row["targets"] != NO_TARGET).sum()

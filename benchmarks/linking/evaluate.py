@@ -15,13 +15,13 @@ corpora and methods, that have no label yet.
 import argparse
 import json
 import random
-import re
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
 
 import polars as pl
 
+from benchmarks.agentclinic_runs import Transcript, read_transcripts
 from medaction.kg.graph import Graph, build_graph
 from medaction.kg.linking import Link, Linker
 from medaction.kg.open_graphs import open_test_graph
@@ -43,13 +43,14 @@ def main() -> None:
         encoder=given.encoder,
     )
     tests = Linker(open_test_graph(), ("test",), encoder=given.encoder)
+    runs = read_transcripts(given.data / "transcripts" / "agentclinic_gpt5_runs.jsonl")
     rare, diagnoses = texts_of_medrbench(given.data / "medrbench" / "diagnosis_cases.json")
     corpora = {
         "rare diseases": (rare, primekg),
         "true diagnoses": (diagnoses, primekg),
         "answers": (answers(given.data / "judging" / "medrbench_answers.jsonl"), primekg),
         "ordered tests": (
-            ordered_tests(given.data / "transcripts" / "agentclinic_gpt5_runs.jsonl"),
+            sorted({order for run in runs if isinstance(run, Transcript) for order in run.orders}),
             tests,
         ),
     }
@@ -85,12 +86,6 @@ def answers(path: Path) -> list[str]:
     """The distinct final diagnoses of three models that are no longer than a sentence."""
     rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
     return sorted({row["answer"].strip() for row in rows if len(row["answer"]) < 160})
-
-
-def ordered_tests(path: Path) -> list[str]:
-    """The distinct orders of the runs, with blanks for the underscores."""
-    orders = re.findall(r"REQUEST TEST:\s*(.+?)\\n", path.read_text(encoding="utf-8"))
-    return sorted({json.loads(f'"{order}"').replace("_", " ").strip() for order in orders})
 
 
 def linked(name: str, texts: list[str], linker: Linker) -> list[Link]:

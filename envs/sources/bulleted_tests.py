@@ -191,7 +191,7 @@ def entries_of_bullet(node: Bullet, container: str = "") -> Iterator[_BulletLine
                     yield replace(line, result=text)
                 else:
                     yield Remark(text)
-    elif label and not gathers_tests(label):
+    elif label and not gathers_tests(label) and not _heads_prose(label, rest):
         yield from _tests_of_label(label, rest, container)
     # 'Imaging: CT showed ...': the label is no test, the sentence behind it names one.
     elif label:
@@ -209,6 +209,20 @@ def gathers_tests(label: str) -> bool:
     parts = re.split(r"\s*(?:/|&|,|\band\b)\s*", label)
     joined = any(map(_CATEGORY.fullmatch, parts)) and any(map(_LATER_COURSE.search, parts))
     return bool(_CATEGORY.fullmatch(label)) or joined
+
+
+def _heads_prose(label: str, text: str) -> bool:
+    """Whether sentences below a label that names no test are each about a test of their own:
+    'Neurophysiology: EMG showed denervation. Evoked potentials were delayed.'"""
+    sentences = split_outside_brackets(_RESULT_END, text)
+    return len(sentences) > 1 and not _is_label_of_test(label) and all(map(_is_of_test, sentences))
+
+
+def _is_of_test(clause: str) -> bool:
+    """Whether a test is what a clause tells of, and found, shown or measured."""
+    names = named_tests(clause)
+    is_told = bool(names and FINDING_VERB.search(clause))
+    return is_told and names[0] in subject_of(clause, names, begins=True)
 
 
 def _of_course(line: _BulletLine) -> _BulletLine:
@@ -313,12 +327,7 @@ def _clauses_of_tests(sentence: str) -> list[str]:
     """The clauses of 'ECG showed ST depression, and cardiac enzymes were raised', where each has a
     test for its subject; else the sentence."""
     clauses = split_outside_brackets(_JOINED_CLAUSE, sentence)
-    if len(clauses) > 1 and all(
-        FINDING_VERB.search(clause)
-        and (names := named_tests(clause))
-        and names[0] in subject_of(clause, names, begins=True)
-        for clause in clauses
-    ):
+    if len(clauses) > 1 and all(map(_is_of_test, clauses)):
         return clauses
     return [sentence]
 

@@ -48,7 +48,7 @@ _OPENING_PHRASE = re.compile(
     r"(?:(?:after|before|on|at|during|in|by|following|upon) [^,]{3,60}|\w+ly), ", re.IGNORECASE
 )
 _LOOSE_END = re.compile(
-    r"(?:\s(?:within|of|in|from|to|at|over|for|until|after|late|early|a|an|the))+$"
+    r"(?:\s(?:within|of|in|from|to|at|over|for|until|after|late|early|a|an|the|not))+$"
 )
 _ARTICLE = re.compile(r"\A(?:the|an?|his|her|their) ", re.IGNORECASE)
 # Words that begin what a test has found, not a test's name.

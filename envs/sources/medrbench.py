@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from medaction.envs.categories import known_category
 from medaction.envs.composition import BODY_SYSTEMS, DISEASE_TYPES
 from medaction.envs.patients import parts_by_patient, patients_in
 from medaction.envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase, check_id
@@ -42,7 +43,12 @@ _GENERATED_FIELDS = {"case_summary", "diagnosis_results"}
 
 # Models wrote the summaries: bold, heading, bullet or none, in all mixtures.
 _ANCILLARY = re.compile(
-    r"^[-*#\s]*Ancillary Tests[^:\n]*?\**\s*:?\**:?(?P<rest>[^\n]*)$", re.MULTILINE
+    r"^[-*#\s]*(?:Ancillary Tests|ANCILLARY TESTS)[^:\n]*?\**\s*:?\**:?(?P<rest>[^\n]*)$",
+    re.MULTILINE,
+)
+# By another name where a summary has none of this: 'Investigations'.
+_LABELLED = re.compile(
+    r"^[-*#\s]*(?P<label>[A-Z][A-Za-z /&-]{2,50}?)\**\s*:\**(?P<rest>[^\n]*)$", re.MULTILINE
 )
 # A section of the summary, whatever its name: 'Chief Complaint: ...', '- History: ...'.
 _SECTION = re.compile(r"[-*•#\s]*[A-Z][A-Za-z /&-]{2,50}:(?:\s|$)")
@@ -194,7 +200,8 @@ def _sections_of_summary(summary: str, place: str) -> tuple[str, list[str], list
     Below a heading that is no bullet itself ('**Ancillary Tests:**') nothing needs indentation, and
     the next heading of its form ends the section.
     """
-    heading = _ANCILLARY.search(summary)
+    headings = (m for m in _LABELLED.finditer(summary) if gathers_tests(m["label"]))
+    heading = _ANCILLARY.search(summary) or next(headings, None)
     if heading is None:
         raise BadCase("no_tests_section", f"{place}: the summary has no 'Ancillary Tests' section")
     bulleted = BULLET_LINE.match(heading[0])
@@ -211,7 +218,9 @@ def _sections_of_summary(summary: str, place: str) -> tuple[str, list[str], list
         )
         if line.strip() and not below:
             line = f"- {without_markdown(line).lstrip('-*• ')}"
-            if not gathers_tests(label_and_rest(line[2:])[0]):
+            label = label_and_rest(line[2:])[0]
+            # An operation is treatment, whatever it has shown.
+            if not gathers_tests(label) and known_category(label) in (None, "procedure"):
                 break
         # A paragraph below a list or a table is no more of its last item.
         is_paragraph = lines[-1:] == [""] and not BULLET_LINE.match(line)
