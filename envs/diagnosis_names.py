@@ -531,8 +531,10 @@ def _pattern_of(name: str) -> re.Pattern[str]:
     stem = re.sub(r"(?:i?osis|itis|oma|emia|i?asis|a)$", "", name)
     # A stem of fewer letters begins other words too.
     if 6 <= len(stem) < len(name):
-        # The organism, too: 'histoplasma', 'brucella', 'blastomyces' of what they cause.
-        ways.append(rf"{re.escape(stem)}(?:(?:om|at)?ous|otic|itic|emic|id|ic|al|ia|a|us|um|es)?\b")
+        # The organism, too: 'histoplasma', 'brucella', 'blastomyces' of what they cause. Before
+        # '-itis' stands an organ, whose adjective tells no disease: 'urethral discharge'.
+        of_stem = "(?:(?:om|at)?ous|otic|itic|emic|id|ic|al|ia|a|us|um|es)?"
+        ways.append(rf"{re.escape(stem)}{'itic' if name.endswith('itis') else of_stem}\b")
     return re.compile(rf"\b(?:{'|'.join(ways)})")
 
 

@@ -14,7 +14,15 @@ from medaction.envs.diagnosis_names import mentions, names_of
 from medaction.envs.documented import is_documented, says_something
 from medaction.envs.grounding import Report, Span
 from medaction.envs.mentions import named_tests
-from medaction.envs.naming import can_be_same, canonical_of, profile, regions_in_text, tokens_of
+from medaction.envs.naming import (
+    can_be_same,
+    canonical_of,
+    profile,
+    regions_in_text,
+    specimen_of,
+    synonyms_of,
+    tokens_of,
+)
 from medaction.envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase
 from medaction.envs.redaction import redact
 from medaction.envs.results_told import result_told, same_test
@@ -58,8 +66,11 @@ _TREATED = re.compile(
     r"|mg/day)\b",
     re.IGNORECASE,
 )
+# 'Ventriculogram', 'sialography': a test by the ending of its name.
 _TESTS = re.compile(
-    r"\b(?:tests?|testing|labs?|laboratory|blood ?works?|assays?|titers?|antibod\w+)\b", re.I
+    r"\b(?:tests?|testing|scans?|labs?|laboratory|blood ?works?|assays?|titers?|antibod\w+"
+    r"|\w{4,}(?:gra(?:ms?|phy|phies)|scop(?:y|ies)|metr(?:y|ies)))\b",
+    re.I,
 )
 _DIAGNOSIS_HEADING = re.compile(
     r"(?:#+ *)?(?:\d[\d.]* *)?(?:(?:final|main|principal|primary|discharge|definitive) )?"
@@ -68,7 +79,9 @@ _DIAGNOSIS_HEADING = re.compile(
 )
 _SAYS_DIAGNOSIS = re.compile(
     r"\bdiagnosed\b|\b(?:final|definitive|discharge|main|principal) diagnos[ei]s\b"
-    r"|^diagnos[ei]s:",
+    r"|^diagnos[ei]s:|\b(?:the|our) diagnos[ei]s (?:was|is|were)\b|\bwas the diagnosis\b"
+    r"|\bdiagnosis of\b[^.;]{3,120}? (?:was|were) (?:\w+ )?(?:made|established|confirmed|reached)\b"
+    r"|\b(?:made|established|confirmed|reached) (?:the|a) diagnosis of\b",
     re.I,
 )
 # Words of a test's name that do not tell which test it is.
@@ -376,6 +389,7 @@ def is_named(names: Sequence[str], context: str) -> bool:
             # In capitals as written: the initials of 'iron test' are no 'it'.
             or (len(short) > 1 and re.search(rf"\b{short}s?\b", context))
             or _is_spelt_out(name, context)
+            or _is_synonym_in(name, context)
         ):
             return True
         mine = profile(name)
@@ -393,6 +407,21 @@ def is_named(names: Sequence[str], context: str) -> bool:
             if mine.kinds & other.kinds and can_be_same(mine, other) and not elsewhere:
                 return True
     return False
+
+
+def _is_synonym_in(name: str, context: str) -> bool:
+    """Whether a passage has another name of the same test: 'Platelets were 88' of 'platelet count',
+    'Hb 9' of 'hemoglobin'."""
+    canonical = canonical_of(name)
+    if canonical is None or profile(name).specimen != profile(context).specimen:
+        return False
+    plain = f" {normalise(context)} "
+    # An abbreviation has a capital: 'PT' is no 'pt'.
+    capitals = {normalise(word) for word in re.findall(r"\b\w*[A-Z]\w*", context)}
+    return any(
+        f" {second} " in plain and (len(second) > 3 or second in capitals)
+        for second in synonyms_of(canonical)
+    )
 
 
 def _is_spelt_out(name: str, context: str) -> bool:
@@ -423,9 +452,15 @@ def _words_named(name: str, plain: str) -> list[bool]:
     words = normalise(name).split()
     # A name of vague words alone ('blood test') keeps them all.
     telling = [word for word in words if word not in _VAGUE_NAMES] or words
-    # The passage may have the word in another form: 'cultures', 'pleural'.
-    stems = (re.escape(word[: max(3, len(word) - 3)]) for word in telling)
-    return [re.search(rf"\b{stem}", plain) is not None for stem in stems]
+    # 'White cell count' is named by its cells; 'complete blood count' is not by 'complete'.
+    telling = telling[:-1] if len(telling) > 2 and telling[-1] == "count" else telling
+    # The passage may have the word in another form: 'cultures', 'pleural', 'cerebrospinal fluid'.
+    stems = {word: re.escape(word[: max(3, len(word) - 3)]) for word in telling}
+    fluids = {*map(specimen_of, tokens_of(plain))} - {None}
+    return [
+        re.search(rf"\b{stem}", plain) is not None or specimen_of(word) in fluids
+        for word, stem in stems.items()
+    ]
 
 
 def _is_same(name: str, second: str, context: str) -> bool:
@@ -441,7 +476,8 @@ def _is_same(name: str, second: str, context: str) -> bool:
     # 'Transthoracic and transesophageal echocardiography': two tests of one passage.
     plain = normalise(context)
     are_two = a - b and b - a and _in_all_words(name, plain) and _in_all_words(second, plain)
-    if not one_name.kinds & two.kinds or are_two:
+    of_two = {one_name.specimen, two.specimen} - {None}  # 'urine and blood cultures'
+    if not one_name.kinds & two.kinds or are_two or len(of_two) > 1:
         return False
     elsewhere = one_name.regions and two.regions and not one_name.regions & two.regions
     # 'MRI' in the passage of 'thoracic MRI' says no more than that.

@@ -171,6 +171,9 @@ def test_a_name_of_the_diagnosis_in_the_observation_is_a_leak(
     [
         ("Hypothyroidism", "No sign of hyperthyroidism"),
         ("Parkinson disease", "no parkinsonism"),
+        ("Gonococcal urethritis", "a urethral discharge"),
+        ("Bacterial meningitis", "meningeal signs"),
+        ("Subacute thyroiditis", "a firm, tender thyroid"),
         ("Situational syncope", "She had one syncope"),
         ("Kidney disease", "Kidney size is normal"),
         ("Lung cancer", "No cancer in the family; lungs clear"),

@@ -420,6 +420,14 @@ def test_a_fenced_reply_with_thinking_is_read_and_any_other_form_refused() -> No
         (["hemoglobin level"], "anemia with a hemoglobin level of 9.6", True),
         (["Cerebral angiogram", "DSA"], "A digital subtraction angiography: (1) a mass.", True),
         (["Histopathology"], "The pathological report revealed thick walls.", True),
+        (["Platelet count"], "Platelets were 88 x 10^9/L.", True),
+        (["White cell count"], "White cells were 17.2 x 10^9/L.", True),
+        (["Complete blood count"], "A complete heart block was seen.", False),
+        (["Hemoglobin"], "Hb 9 g/dL", True),
+        (["CSF total tau"], "In the cerebrospinal fluid total tau was 240 pg/mL.", True),
+        (["CSF total tau"], "In the serum total tau was 2 pg/mL.", False),
+        (["Prothrombin time"], "The pt was well.", False),
+        (["Urine creatinine"], "Creatinine was 9 mg/dL.", False),
     ],
 )
 def test_a_passage_names_a_test_only_when_all_that_its_name_says_fits(
@@ -437,10 +445,21 @@ def test_a_disease_or_a_finding_is_no_test(name: str):
 
 @pytest.mark.parametrize(
     "name",
-    ["Blood tests", "Resting electrocardiogram", "Slit lamp examination", "ESR", "Renal biopsy"],
+    [
+        *("Blood tests", "Resting electrocardiogram", "Slit lamp examination", "ESR"),
+        *("Renal biopsy", "Left ventriculogram", "Iodine uptake scan"),
+    ],
 )
 def test_what_reports_call_tests_are_tests(name: str):
     assert is_test(name)
+
+
+def test_a_passage_of_two_specimens_is_of_two_tests() -> None:
+    passage = "Urine and blood cultures stayed sterile."
+    entry = {"aliases": [], "category": "laboratory", "result": passage}
+    menu = {"tests": [{**entry, "name": f"{fluid} culture"} for fluid in ("Urine", "Blood")]}
+    tests, _ = read_menu(menu, Report(f"Case report\nA boy of 12 days vomited. {passage}\n"))
+    assert [test.name for test in tests] == ["Urine culture", "Blood culture"]
 
 
 def test_a_passage_is_no_second_test_s_under_an_invented_name_and_a_category_fits_its_name():
@@ -547,6 +566,11 @@ LETTER_TESTS = [
         ("Diagnosis\nInfective endocarditis of the mitral valve.", None),
         ("Discharge diagnosis:\n\nInfective endocarditis", None),
         ("Infective endocarditis was diagnosed, and penicillin was begun.", None),
+        ("The diagnosis was infective endocarditis.", None),
+        ("Infective endocarditis was the diagnosis, and penicillin was begun.", None),
+        ("A diagnosis of infective endocarditis was made.", None),
+        ("A diagnosis of infective endocarditis was considered.", "diagnosis_not_in_report"),
+        ("The differential diagnosis was infective endocarditis.", "diagnosis_not_in_report"),
         ("Infective endocarditis was thought of.", "diagnosis_not_in_report"),
         ("Differential diagnosis\nInfective endocarditis.", "diagnosis_not_in_report"),
     ],
