@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from ipaddress import ip_address
 from pathlib import Path
 
 import psutil
@@ -27,7 +28,6 @@ from medaction.words.processes import free_port
 from tests.simulated_teacher import cases_in, simulated_teacher
 
 LOOK_S = 45.0
-LOOPBACK = ("127.0.0.1", "::1")
 
 
 def commands_in(home: Path, preset: Path) -> dict[str, list[str]]:
@@ -71,6 +71,12 @@ def sockets_of(arguments: list[str], home: Path, python: str) -> set[tuple[str, 
     return sockets
 
 
+def is_loopback(address: str) -> bool:
+    """Also as gRPC writes it, which listens on IPv6 sockets: ::ffff:127.0.0.1."""
+    ip = ip_address(address)
+    return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
+
+
 def _short(name: str) -> str:
     """What a process is, from its command line."""
     known = ("gcs_server", "raylet/raylet", "ray::", "dashboard", "runtime_env", "prefect server")
@@ -95,7 +101,7 @@ def main() -> int:
                 for process, address in sorted({socket[:2] for socket in sockets}):
                     ports = [str(place[2]) for place in sockets if place[:2] == (process, address)]
                     table.add_row(name, process, address, ", ".join(ports))
-                    is_closed &= address in LOOPBACK
+                    is_closed &= is_loopback(address)
                 if not sockets:
                     table.add_row(name, "nothing listens")
         subprocess.run(

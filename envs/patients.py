@@ -55,6 +55,8 @@ _COUNT = re.compile(rf"\b(?:{phrase_regex(_NUMBER_WORDS, '')}|[2-9])\b", re.IGNO
 _LONG = 6000
 """Characters from which on a text is a report, whose patients have headings; its prose may speak of
 'patient 2' of another report."""
+_LONGEST_TITLE = 150
+"""Characters. Of 375 real titles 21 are longer, and none of these tells an age."""
 _AGED = re.compile(
     r"\b(?:(?P<before>\w+)[- ](?P<unit>year|month|week|day)s?[- ]old"
     r"|aged (?P<behind>\d+)(?:[- ](?P<units>year|month|week|day)s?)?)\b",
@@ -127,8 +129,10 @@ def patients_in(text: str) -> tuple[str, ...]:
 
 
 def patients_in_title(title: str) -> tuple[str, ...]:
-    """The same of a title: 'Two cases of sarcoidosis'."""
-    several = _SEVERAL.search(title)
+    """The same of a title: 'Two cases of sarcoidosis'. What stands in its place where there is none
+    is prose, in which 'two children' may be the patient's family."""
+    is_prose = len(title) > _LONGEST_TITLE or re.search(r"[.;] ", title)
+    several = None if is_prose and _AGED.search(title) else _SEVERAL.search(title)
     return (several[0], "each of them") if several else patients_in(title)
 
 

@@ -72,6 +72,12 @@ _HANGING = re.compile(
 _PREDICATE_ALONE = re.compile(
     rf"(?:\w+ly )?(?:{FINDING.pattern}|(?:on|by|via|with|which|that|as|in|was|were|is|are)\b)"
 )
+# A note's own conclusion, whatever it says.
+_CONCLUSION = re.compile(
+    r"\W*(?:imp(?:ression)?|assessment|(?:(?:working|provisional|differential|clinical|final) )?"
+    r"diagnos[ei]s|d?dx)\s*:",
+    re.IGNORECASE,
+)
 _BY_TEST = re.compile(r"\b(?:on|by|via) [\w\s-]+\W*$")
 # A clause that turns from a test back to the patient, or to what came after it.
 _PATIENT = re.compile(
@@ -173,7 +179,11 @@ class _Cutter:
             keeps = is_complaint or opens
             if not any(map(str.isalnum, sentence)):
                 remainder = sentence
-            elif not keeps and labelled_test(label + sentence) and not _PATIENT.match(sentence):
+            elif not keeps and (
+                (labelled_test(label + sentence) and not _PATIENT.match(sentence))
+                or _CONCLUSION.match(sentence)
+                or _CONCLUSION.match(label)
+            ):
                 self._take(label + sentence)
                 remainder = ""
             elif gone and _hangs(sentence):
