@@ -231,6 +231,8 @@ def test_another_word_is_no_leak(diagnosis: str, harmless: str) -> None:
             0,
         ),
         ("Past Medical History: Cataract surgery with an uneventful recovery.", None, 0),
+        ("Past Medical History: Diagnosis: asthma at school.", None, 0),
+        ("Diagnoses: asthma and gout since 2010.", None, 0),
     ],
 )
 def test_what_must_not_be_told_is_cut_whole(sentence: str, stays: str | None, cut: int) -> None:
