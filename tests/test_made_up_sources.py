@@ -118,8 +118,15 @@ def test_what_speaks_to_a_reader_leaves_the_observation(observation: str, gone: 
     assert asides or "You" not in text
 
 
-def test_what_a_patient_says_stays() -> None:
-    text = 'He says: "You can\'t make me". At 2 he asked "Why?".\n- Signs: ?rash, fever > 38 °C'
+@pytest.mark.parametrize(
+    "text",
+    [
+        'He says: "You can\'t make me". At 2 he asked "Why?".\n- Signs: ?rash, fever > 38 °C',
+        "A 30-year-old woman hurt her knee at a play with a 6-year-old child.",
+        "A woman went to play with a 6-year-old child and hurt her knee.",
+    ],
+)
+def test_what_is_told_of_a_patient_stays(text: str) -> None:
     assert told_of_patient(text) == (text, ())
 
 
