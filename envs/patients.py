@@ -16,13 +16,15 @@ _SEVERAL = re.compile(
     re.IGNORECASE,
 )
 # Two ages: 'A 41-year-old father and his 14-year-old daughter', 'a man aged 41 and his son aged
-# 12'. A newborn's age is in days, and the mother no patient.
+# 12'; 'diagnosed with asthma aged 4 and with eczema aged 6' is one. A newborn's age is in days, and
+# the mother no patient.
 _YEARS_OLD = r"\d+[- ]years?[- ]old\b"
-_AT_AGE = r"(?:aged|of) \d+\b(?! ?(?:hour|day|week|month))(?: years?\b)?"
+_AGED_YEARS = r"aged \d+\b(?! ?(?:hour|day|week|month))(?: years?\b)?"
 _PAIR = re.compile(
     rf"(?:an? )?(?:(?:[\w-]+ )?couple\b"
     rf"|{_YEARS_OLD} [\w -]{{1,40}}? and (?:(?:[\w-]+ ){{1,3}}?{_YEARS_OLD}|(?:his|her) \w+, \d+,)"
-    rf"|[\w -]{{3,40}}? {_AT_AGE} and (?:[\w-]+ ){{1,3}}?{_AT_AGE}"
+    rf"|(?:(?!with\b)[\w-]+ ){{1,3}}?{_AGED_YEARS} and (?:an?|(?:his|her)(?: [\w-]+)?) [\w-]+"
+    rf" {_AGED_YEARS}"
     rf"|[^.]{{3,60}}?\baged \d+ and \d+\b)",
     re.IGNORECASE,
 )
@@ -88,8 +90,8 @@ ANIMAL = re.compile(
     re.IGNORECASE,
 )
 _IN_AN_ANIMAL = re.compile(
-    rf"\b(?:in|of) (?:an?|the|two|three) (?:[\w-]+ ){{0,3}}?{ANIMAL.pattern}(?!['’-]|(?: \w+)?"
-    r" (?:syndrome|disease|fever|sign)\b)",
+    rf"\b(?:in|of) (?:an?|the|two|three) (?:[\w-]+ ){{0,3}}?{ANIMAL.pattern}(?!['’-]"
+    r"|(?: (?!with)\w+)? (?:syndrome|disease|fever|sign)\b)",
     re.IGNORECASE,
 )
 # Of the leg, but where it is the patient: 'a 3-week-old Holstein calf'.

@@ -19,6 +19,7 @@ from medaction.envs.leaks import (
     RELATIVE,
     SENTENCE_END,
     complaint_of,
+    is_history,
     mentions_in,
     names_of_case,
     outcomes_in,
@@ -181,8 +182,7 @@ class _Cutter:
                 remainder = sentence
             elif not keeps and (
                 (labelled_test(label + sentence) and not _PATIENT.match(sentence))
-                or _CONCLUSION.match(sentence)
-                or _CONCLUSION.match(label)
+                or self._is_conclusion(label, sentence)
             ):
                 self._take(label + sentence)
                 remainder = ""
@@ -204,6 +204,11 @@ class _Cutter:
         # Chinese and Japanese join sentences without a space.
         text = re.sub(r"(?<=[。！？；]) ", "", " ".join(sentences))
         return label + text if text else ""
+
+    def _is_conclusion(self, label: str, sentence: str) -> bool:
+        """Whether a note concludes here; the diagnoses of the past are history."""
+        concludes = _CONCLUSION.match(sentence) or _CONCLUSION.match(label)
+        return bool(concludes) and not is_history(label + sentence)
 
     def _is_before_patient(self, sentence: str) -> bool:
         """Whether another sentence tells age and sex, and this one neither."""
