@@ -16,7 +16,7 @@ from typing import Literal
 
 from rapidfuzz import fuzz
 
-from medaction.envs.naming import TABLE, canonical_of, vocabulary
+from medaction.envs.naming import TABLE, canonical_of, profile, vocabulary
 from medaction.envs.records import DocumentedTest
 from medaction.kg.encoder import TOKENIZER
 from medaction.words.names import normalise
@@ -322,7 +322,9 @@ def genes_of(tests: Iterable[DocumentedTest], diagnosis: str) -> Iterator[Diagno
     result."""
     for test in tests:
         for symbols in _GENE_OF_TEST.findall(f"{test.name}. {test.result}"):
-            yield DiagnosisName("".join(symbols), "lesser", diagnosis, exact=True)
+            # 'A normal variant in MRI' names a kind of test and no gene.
+            if not profile(gene := "".join(symbols)).kinds:
+                yield DiagnosisName(gene, "lesser", diagnosis, exact=True)
 
 
 @lru_cache(maxsize=64)

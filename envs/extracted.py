@@ -19,6 +19,7 @@ from medaction.envs.naming import (
     canonical_of,
     profile,
     regions_in_text,
+    specimen_of,
     synonyms_of,
     tokens_of,
 )
@@ -453,9 +454,13 @@ def _words_named(name: str, plain: str) -> list[bool]:
     telling = [word for word in words if word not in _VAGUE_NAMES] or words
     # 'White cell count' is named by its cells; 'complete blood count' is not by 'complete'.
     telling = telling[:-1] if len(telling) > 2 and telling[-1] == "count" else telling
-    # The passage may have the word in another form: 'cultures', 'pleural'.
-    stems = (re.escape(word[: max(3, len(word) - 3)]) for word in telling)
-    return [re.search(rf"\b{stem}", plain) is not None for stem in stems]
+    # The passage may have the word in another form: 'cultures', 'pleural', 'cerebrospinal fluid'.
+    stems = {word: re.escape(word[: max(3, len(word) - 3)]) for word in telling}
+    fluids = {*map(specimen_of, tokens_of(plain))} - {None}
+    return [
+        re.search(rf"\b{stem}", plain) is not None or specimen_of(word) in fluids
+        for word, stem in stems.items()
+    ]
 
 
 def _is_same(name: str, second: str, context: str) -> bool:

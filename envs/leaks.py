@@ -252,10 +252,10 @@ def _is_taken(name: DiagnosisName, clause: str) -> bool:
 def _is_known(name: DiagnosisName, sentence: str, case: StructuredCase) -> bool:
     """Whether the sentence tells it as past, or another one does and this one concludes nothing:
     what is known cannot be hidden."""
-    if _is_history(sentence):
+    if is_history(sentence):
         return True
     return not _CONCLUDED.search(sentence) and any(
-        _is_history(further)
+        is_history(further)
         # A sister's lupus does not make the patient's own one known.
         and not RELATIVE.search(further)
         and not _denial_in(further)
@@ -264,7 +264,7 @@ def _is_known(name: DiagnosisName, sentence: str, case: StructuredCase) -> bool:
     )
 
 
-def _is_history(sentence: str) -> bool:
+def is_history(sentence: str) -> bool:
     """Whether a sentence tells the past; its label does only where it says so ('Past Medical
     History', not 'History of Present Illness')."""
     label = LABEL.match(sentence)[0]  # type: ignore[index]

@@ -19,6 +19,7 @@ from medaction.envs.leaks import (
     RELATIVE,
     SENTENCE_END,
     complaint_of,
+    is_history,
     mentions_in,
     names_of_case,
     outcomes_in,
@@ -71,6 +72,12 @@ _HANGING = re.compile(
 )
 _PREDICATE_ALONE = re.compile(
     rf"(?:\w+ly )?(?:{FINDING.pattern}|(?:on|by|via|with|which|that|as|in|was|were|is|are)\b)"
+)
+# A note's own conclusion, whatever it says.
+_CONCLUSION = re.compile(
+    r"\W*(?:imp(?:ression)?|assessment|(?:(?:working|provisional|differential|clinical|final) )?"
+    r"diagnos[ei]s|d?dx)\s*:",
+    re.IGNORECASE,
 )
 _BY_TEST = re.compile(r"\b(?:on|by|via) [\w\s-]+\W*$")
 # A clause that turns from a test back to the patient, or to what came after it.
@@ -173,7 +180,10 @@ class _Cutter:
             keeps = is_complaint or opens
             if not any(map(str.isalnum, sentence)):
                 remainder = sentence
-            elif not keeps and labelled_test(label + sentence) and not _PATIENT.match(sentence):
+            elif not keeps and (
+                (labelled_test(label + sentence) and not _PATIENT.match(sentence))
+                or self._is_conclusion(label, sentence)
+            ):
                 self._take(label + sentence)
                 remainder = ""
             elif gone and _hangs(sentence):
@@ -194,6 +204,11 @@ class _Cutter:
         # Chinese and Japanese join sentences without a space.
         text = re.sub(r"(?<=[。！？；]) ", "", " ".join(sentences))
         return label + text if text else ""
+
+    def _is_conclusion(self, label: str, sentence: str) -> bool:
+        """Whether a note concludes here; the diagnoses of the past are history."""
+        concludes = _CONCLUSION.match(sentence) or _CONCLUSION.match(label)
+        return bool(concludes) and not is_history(label + sentence)
 
     def _is_before_patient(self, sentence: str) -> bool:
         """Whether another sentence tells age and sex, and this one neither."""

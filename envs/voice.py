@@ -58,10 +58,11 @@ _LEAD = re.compile(
     r"^[^.!?\d]{0,100}?\b(?=(?:you (?:are|have)|you['’](?:re|ve)|I am|I['’]m)\b)", re.I
 )
 # 'You are playing the role of a 45-year-old man' is his history, but for the playing, and so is
-# 'Act as a 45-year-old man'.
+# 'Act as a 45-year-old man'. No figure before: 'a 30-year-old woman saw a play with a 6-year-old'.
 _ROLE = re.compile(
     r"^(?:you (?:are|will|should|must|play)\b[^.]*?(?= an? [\w-]*\d)"
-    r"|[^.]{0,99}?\b(?:role|act|play|pretend)\b[^.]{0,99}?(?= an? \d+[- ]\w+[- ]old\b)"
+    r"|[^.\d]{0,99}?(?:\brole|(?:\A|(?<=[,:] )|(?<=please ))(?:act|play|pretend))\b"
+    r"[^.\d]{0,99}?(?= an? \d+[- ]\w+[- ]old\b)"
     r"|(?:you are|you['’]re|I am|I['’]m)(?= ))",
     re.IGNORECASE,
 )

@@ -25,13 +25,12 @@ class Price:
 
     usd: float
     invasiveness: int
-    source: str
 
 
 PROCEDURE = 3
 """The most invasive class: something more than a needle in a vein enters the body."""
 
-UNKNOWN_TEST = Price(20.0, 1, "class of ours")
+UNKNOWN_TEST = Price(20.0, 1)
 """A test that the table does not know is taken for one more tube of blood."""
 
 
@@ -78,8 +77,6 @@ def accuracy_by_cost(rollouts: Sequence[tuple[float, bool]]) -> list[tuple[float
 def _price_table() -> dict[tuple[str, str], Price]:
     text = files("medaction.evaluation").joinpath("data", "test_prices.csv").read_text("utf-8")
     return {
-        (row["kind"], row["name"]): Price(
-            float(row["usd"]), int(row["invasiveness"]), row["source"]
-        )
+        (row["kind"], row["name"]): Price(float(row["usd"]), int(row["invasiveness"]))
         for row in csv.DictReader(text.splitlines())
     }

@@ -4,7 +4,6 @@ score.
 Run as: medaction pipeline --preset tiny
 """
 
-import json
 from typing import Any
 
 from prefect import flow, task
@@ -24,6 +23,7 @@ from medaction.flows.train import train
 from medaction.training.curves import read_log
 from medaction.training.publish import summarize
 from medaction.training.settings import TrainSettings, installed
+from medaction.trajectories.export import manifest_of
 from medaction.words.errors import MedactionError
 
 STAGES: dict[str, Any] = {"distill": distill, "train": train, "evaluate": evaluate}
@@ -86,7 +86,7 @@ def summary(settings: PipelineSettings) -> dict[str, Any]:
     evaluation's."""
     distilling, training, evaluating = settings.stages()
     # From disk, because stages that a worker took ran in other processes.
-    manifest = json.loads((distilling.out / "dataset" / "manifest.json").read_text())
+    manifest = manifest_of(distilling.out / "dataset")
     return {
         "dataset": {
             "folder": str(distilling.out / "dataset"),

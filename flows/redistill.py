@@ -4,7 +4,6 @@ the last model stood, with some of the earlier versions' records among the new o
 Run as: medaction redistill --preset my.yaml
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from medaction.flows.train import train
 from medaction.training.curves import read_log
 from medaction.training.forgetting import forgetting_table
 from medaction.training.settings import TrainSettings
+from medaction.trajectories.export import manifest_of
 
 
 class RedistillSettings(DistillSettings):
@@ -69,7 +69,7 @@ def next_training(settings: RedistillSettings) -> TrainSettings | None:
     dataset = settings.out / "dataset"
     if settings.train is None or not (dataset / "manifest.json").is_file():
         return None
-    number = json.loads((dataset / "manifest.json").read_text())["version"]
+    number = manifest_of(dataset)["version"]
     models = settings.out / "models"
     # `model` is written last: a training that was stopped has none.
     learnt = sorted(

@@ -370,9 +370,6 @@ class Book:
         # After the ends, whose places are free now.
         return [self._begin(worker, ask, now) for ask in asks]
 
-    def under_way(self, model: str, server: str) -> int:
-        return self._server(model, server, 1).under_way
-
     def _begin(self, worker: str, ask: Ask, now: float) -> Permission:
         bounds = ask.bounds
         spent = self.spent_usd[bounds.teacher]

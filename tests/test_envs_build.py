@@ -231,6 +231,8 @@ def test_another_word_is_no_leak(diagnosis: str, harmless: str) -> None:
             0,
         ),
         ("Past Medical History: Cataract surgery with an uneventful recovery.", None, 0),
+        ("Past Medical History: Diagnosis: asthma at school.", None, 0),
+        ("Diagnoses: asthma and gout since 2010.", None, 0),
     ],
 )
 def test_what_must_not_be_told_is_cut_whole(sentence: str, stays: str | None, cut: int) -> None:
@@ -445,6 +447,13 @@ def test_history_exposure_and_denial_stay(diagnosis: str, history: str) -> None:
     assert any(warning.startswith("no_known_disease_in_o1") for warning in environment.warnings)
 
 
+def test_a_kind_of_test_is_no_gene_that_was_tested() -> None:
+    variant = DocumentedTest("Brain scan", "imaging", "a normal variant in MRI, else no lesion")
+    fear = f"{LONG}\nCourse: He is afraid of MRI."
+    case = replace(CASE, initial_observation=fear, tests=(*CASE.tests, variant))
+    assert environment_of(report(case)).initial_observation == fear
+
+
 @pytest.mark.parametrize(
     ("observation", "reason"),
     [
@@ -472,6 +481,8 @@ def test_only_one_human_patient_is_built(observation: str, reason: str) -> None:
         "A 40-year-old man was bitten by a cat and has had fever for five weeks.",
         "A 9-year-old girl, one of two sisters, has had fever for five weeks.",
         "A 3-year-old boy, a patient of two hospitals, has a hard testis.",
+        "A woman with a BMI of 30 and a heart rate of 110 has had fever for five weeks.",
+        "A man diagnosed with asthma aged 4 and with eczema aged 6 has had fever for weeks.",
     ],
 )
 def test_animals_and_others_in_the_history_are_no_patients(observation: str) -> None:

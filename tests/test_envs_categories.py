@@ -3,7 +3,12 @@ labelled by reading."""
 
 import pytest
 
-from medaction.envs.categories import MINOR_CATEGORIES, category_of, minor_category_of
+from medaction.envs.categories import (
+    MINOR_CATEGORIES,
+    category_of,
+    known_category,
+    minor_category_of,
+)
 from medaction.words.tests import Category
 
 # The distinct names of 300 tests drawn from the menus of AgentClinic and MedR-Bench, labelled from
@@ -174,6 +179,10 @@ def test_categories_of_real_tests_agree_with_labels_made_by_reading() -> None:
 )
 def test_what_is_specific_decides(name: str, major: Category, minor: str) -> None:
     assert (category_of(name), minor_category_of(name, major)) == (major, minor)
+
+
+def test_a_history_is_no_histology() -> None:
+    assert known_category("Family history") is None
 
 
 def test_a_name_that_says_nothing_is_placed_by_its_section_without_a_minor_category() -> None:

@@ -424,6 +424,8 @@ def test_a_fenced_reply_with_thinking_is_read_and_any_other_form_refused() -> No
         (["White cell count"], "White cells were 17.2 x 10^9/L.", True),
         (["Complete blood count"], "A complete heart block was seen.", False),
         (["Hemoglobin"], "Hb 9 g/dL", True),
+        (["CSF total tau"], "In the cerebrospinal fluid total tau was 240 pg/mL.", True),
+        (["CSF total tau"], "In the serum total tau was 2 pg/mL.", False),
         (["Prothrombin time"], "The pt was well.", False),
         (["Urine creatinine"], "Creatinine was 9 mg/dL.", False),
     ],

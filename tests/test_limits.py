@@ -71,7 +71,7 @@ def simulate(
             )
             continue
         outcome, seconds = serve(clock.now)
-        calls.append((clock.now, outcome, book.under_way(bounds.model, answer.server)))
+        calls.append((clock.now, outcome, book._server(bounds.model, answer.server, 1).under_way))
         ended = Ended(ask.call, bounds, answer.server, outcome, 0.0, tokens)
         heapq.heappush(events, (clock.now + seconds, counter, ended, refusals))
     return calls
@@ -223,7 +223,7 @@ def test_calls_of_a_process_that_is_gone_do_not_count() -> None:
     clock.now = SILENT_S + 1
     assert book.exchange("other", [Ask("d", bounds, 1)], [])[0].server == "a"
     book.exchange("killed", [], [Ended("a", bounds, "a", "good", 2.0, 5)])  # it had only been slow
-    assert book.under_way("openai/m", "a") == 1
+    assert book._server("openai/m", "a", 1).under_way == 1
     assert book.spent_usd["t"] == 2.0
 
 

@@ -118,8 +118,15 @@ def test_what_speaks_to_a_reader_leaves_the_observation(observation: str, gone: 
     assert asides or "You" not in text
 
 
-def test_what_a_patient_says_stays() -> None:
-    text = 'He says: "You can\'t make me". At 2 he asked "Why?".\n- Signs: ?rash, fever > 38 °C'
+@pytest.mark.parametrize(
+    "text",
+    [
+        'He says: "You can\'t make me". At 2 he asked "Why?".\n- Signs: ?rash, fever > 38 °C',
+        "A 30-year-old woman hurt her knee at a play with a 6-year-old child.",
+        "A woman went to play with a 6-year-old child and hurt her knee.",
+    ],
+)
+def test_what_is_told_of_a_patient_stays(text: str) -> None:
     assert told_of_patient(text) == (text, ())
 
 
@@ -221,6 +228,22 @@ def test_an_article_of_two_patients_is_two_cases_by_its_sections(tmp_path: Path)
     assert refusal.reason == "needs_extraction"
 
 
+def test_a_discussion_behind_run_in_headings_is_of_all_patients(tmp_path: Path) -> None:
+    article = (SOURCES / "two_patients.xml").read_text()
+    for number in ("1", "2"):
+        article = re.sub(
+            rf"<sec><title>2.{number}. (Case {number})</title><p>(.*?)</p></sec>",
+            r"<p><bold>\1.</bold> \2</p>",
+            article,
+        )
+    end = article.index("</p>", article.index("<bold>Case 2.</bold>")) + len("</p>")
+    talk = "<sec><title>Remarks</title><p>Sarcoid is rare in all.</p></sec>"
+    (tmp_path / "PMC77.xml").write_text(article[:end] + talk + article[end:])
+    texts = [case.text for case in read_cases(tmp_path) if isinstance(case, CaseReport)]
+    assert ["deaf for a week" in text for text in texts] == [False, True]
+    assert ["Sarcoid is rare in all" in text for text in texts] == [True, True]
+
+
 def test_an_animal_s_article_is_refused_before_a_model_reads_it() -> None:
     text = "Tamponade\n\nIntroduction. Effusion is rare.\n\nA 6-year-old neutered Labrador coughed."
     refusal = build_environment(CaseReport("a", "jats", "Tamponade", text, licence="CC0")).refusal
@@ -241,6 +264,7 @@ def test_an_animal_s_article_is_refused_before_a_model_reads_it() -> None:
         ("A mare aged 8 has colic.", "mare"),
         ("A 3-week-old Holstein calf has a cough.", "Holstein calf"),
         ("Pyometra in a 6-year-old dog", "dog"),
+        ("Weil disease, in a dog with fever", "in a dog"),
         ("Colic in two horses", "horses"),
     ],
 )
@@ -293,6 +317,10 @@ def osce(tests: object) -> dict[str, object]:
         (
             "- **Blood tests:**\n  - Initial: CK 88,000 U/L\n  - After two days: CK 9,000 U/L",
             {"CK": "CK 88,000 U/L", "CK (after two days)": "CK 9,000 U/L"},
+        ),
+        (
+            "- **CT:** First segment: normal; Second segment: nodule",
+            {"CT": "First segment: normal; Second segment: nodule"},
         ),
     ],
 )
@@ -409,6 +437,33 @@ def test_a_table_of_a_summary_is_its_tests(tmp_path: Path) -> None:
         "Calcium": "12.9 mg/dL (Reference: 8.5-10.5)",
         "IgG": "58 g/L",
     }
+
+
+def test_only_a_row_of_its_reference_alone_was_not_measured(tmp_path: Path) -> None:
+    table = (
+        "| Test | Referral hospital | Range of motion | Normal range |\n|---|---|---|---|\n"
+        "| Calcium | 12.9 mg/dL | - | - |\n| Goniometry | - | 90 degrees | - |\n"
+        "| IgG | - | - | 7-16 g/L |"
+    )
+    (case,) = read_cases(written(tmp_path, "bench.json", summary_of_bench(ADULT + table)))
+    names = [test.name for test in environment_of(case).menu]
+    assert names == ["Calcium", "Goniometry"]
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        "Family History: a biopsy of his father showed a storage disease.",
+        "Blood Transfusion: two units were given.",
+    ],
+)
+def test_sections_behind_the_tests_are_read_where_they_are_of_tests(
+    section: str, tmp_path: Path
+) -> None:
+    summary = re.sub(r"(?m)^\*\*(.*?):\*\*", r"- \1:", ADULT) + "  - CT: normal\n"
+    summary += f"- Imaging: MRI showed a bright thigh.\n- {section}\n"
+    (case,) = read_cases(written(tmp_path, "bench.json", summary_of_bench(summary)))
+    assert [test.name for test in environment_of(case).menu] == ["CT", "MRI"]
 
 
 def test_bullets_below_a_test_are_its_findings_unless_they_name_tests(tmp_path: Path) -> None:

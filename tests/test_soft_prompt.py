@@ -30,7 +30,7 @@ def test_every_prompt_begins_with_the_soft_prompt(begin: str) -> None:
     marks = "".join(f"<|soft-prompt-{number}|>" for number in range(COUNT))
     assert prompt == begin + marks + before.removeprefix(begin)
     assert same_target == target
-    tokens, _ = Renderer(tokenizer)([*ASKED, REPLY])
+    [(tokens, _)] = Renderer(tokenizer).tokenize([(prompt, same_target)])
     start = 1 if begin else 0
     assert tokens[start : start + COUNT].tolist() == soft_prompt_ids(tokenizer, COUNT)
 

@@ -45,7 +45,8 @@ def prepared(tokenizer: Any, *folders: object, **settings: Any) -> Prepared:
 
 
 def test_the_loss_is_on_the_reply_and_its_end_mark_alone(tokenizer: Any) -> None:
-    tokens, prompt = Renderer(tokenizer)([*ASKED, REPLY])
+    renderer = Renderer(tokenizer)
+    [(tokens, prompt)] = renderer.tokenize([renderer.texts([*ASKED, REPLY])])
     assert tokenizer.decode(tokens[prompt:]) == REPLY["content"] + "<|im_end|>"
     served = tokenizer.apply_chat_template(ASKED, add_generation_prompt=True, tokenize=False)
     assert list(tokens[:prompt]) == tokenizer(served, add_special_tokens=False)["input_ids"]
@@ -74,7 +75,7 @@ def test_thinking_is_learnt_where_the_data_has_it(template: str) -> None:
 def test_a_template_that_leaves_no_cut_is_refused(template: str | None, told: str) -> None:
     made = tiny_tokenizer(template)
     with pytest.raises(TrainError, match=told):
-        Renderer(made)([*ASKED, REPLY])
+        Renderer(made).texts([*ASKED, REPLY])
 
 
 def test_a_text_that_stands_several_times_is_learnt_once_and_counted(tmp_path: Path) -> None:

@@ -181,7 +181,8 @@ def tokenizer_of(family: str) -> Any:
 )
 def test_the_loss_is_on_the_reply_as_it_is_served(family: str, target: str) -> None:
     tokenizer = tokenizer_of(family)
-    tokens, begin = Renderer(tokenizer)([*ASKED, REPLY])
+    renderer = Renderer(tokenizer)
+    [(tokens, begin)] = renderer.tokenize([renderer.texts([*ASKED, REPLY])])
     assert tokenizer.decode(tokens[begin:]) == target.format(reply=REPLY["content"])
     prompt = tokenizer.decode(tokens[:begin])
     for message in ASKED:
@@ -203,7 +204,7 @@ def test_without_any_end_mark_it_is_refused_in_one_line() -> None:
     tokenizer = tokenizer_of("glm")
     tokenizer.eos_token = None
     with pytest.raises(TrainError, match="no special token") as error:
-        Renderer(tokenizer)([*ASKED, REPLY])
+        Renderer(tokenizer).texts([*ASKED, REPLY])
     assert "\n" not in str(error.value)
 
 
@@ -219,9 +220,9 @@ def test_two_blocks_of_thoughts_are_refused() -> None:
     closed = TWO_BLOCKS.replace("assistant\\n<think>\\n'", "assistant\\n'")
     assert closed != TWO_BLOCKS
     renderer = Renderer(tiny_tokenizer(closed))
-    renderer([*ASKED, REPLY])
+    renderer.texts([*ASKED, REPLY])
     with pytest.raises(TrainError, match="--thinking empty"):
-        renderer([*ASKED, REPLY], "It may be malaria.")
+        renderer.texts([*ASKED, REPLY], "It may be malaria.")
 
 
 def test_a_template_that_fails_is_an_error_of_its_own() -> None:
@@ -352,4 +353,4 @@ def test_a_limit_that_bends_the_data_is_refused_until_it_is_allowed(tmp_path: Pa
 
 def test_a_record_without_a_question_is_refused_in_one_line() -> None:
     with pytest.raises(TrainError, match="the user's words"):
-        Renderer(tokenizer_of("llama3"))([ASKED[0], ASKED[1] | {"content": " "}, REPLY])
+        Renderer(tokenizer_of("llama3")).texts([ASKED[0], ASKED[1] | {"content": " "}, REPLY])

@@ -7,7 +7,6 @@ everywhere.
 """
 
 import hashlib
-import json
 import re
 from array import array
 from collections import Counter
@@ -25,7 +24,7 @@ import pyarrow.parquet as pq
 
 from medaction.training.settings import MissingInput, TrainError, TrainSettings
 from medaction.training.templates import Renderer, Tokens
-from medaction.trajectories.export import split_of
+from medaction.trajectories.export import manifest_of, split_of
 
 COLUMNS = ("id", "messages", "case_id", "teacher", "style", "source")
 OPTIONAL = {"thinking": "", "turn": 0, "final": False}
@@ -122,13 +121,16 @@ def without_repeats(frame: pl.DataFrame) -> pl.DataFrame:
 
 def repeats_noted(settings: TrainSettings) -> int:
     """How many turns the manifests of the datasets say were left out as repeats of a record."""
-    noted = 0
-    for folder, _ in datasets_and_shares(settings):
-        manifest = dataset_folder(folder) / "manifest.json"
-        if manifest.is_file():
-            about = json.loads(manifest.read_text(encoding="utf-8"))
-            noted += sum(about.get("repeats_left_out", {}).values())
-    return noted
+    return sum(
+        sum(_noted(dataset_folder(folder), "repeats_left_out").values())
+        for folder, _ in datasets_and_shares(settings)
+    )
+
+
+def _noted(folder: Path, fact: str) -> dict[str, Any]:
+    """A fact of the dataset's manifest; one made by hand has none."""
+    noted = manifest_of(folder) if (folder / "manifest.json").is_file() else {}
+    return noted.get(fact, {})
 
 
 def datasets_and_shares(settings: TrainSettings) -> list[tuple[Path, float | None]]:
@@ -192,13 +194,7 @@ def for_training(
 
 def refuse_noted_cases(folder: Path, cases: set[str]) -> None:
     """Cases that `medaction contamination` found in a benchmark stand in the dataset's manifest."""
-    manifest = folder / "manifest.json"
-    noted = (
-        json.loads(manifest.read_text(encoding="utf-8")).get("contaminated", {})
-        if manifest.is_file()
-        else {}
-    )
-    for benchmark, marked in noted.items():
+    for benchmark, marked in _noted(folder, "contaminated").items():
         if cases_in_both := sorted(cases.intersection(marked)):
             raise TrainError(
                 f"{folder} holds {len(cases_in_both)} cases of {benchmark}"

@@ -102,12 +102,6 @@ class Renderer:
         )
         return text
 
-    def __call__(
-        self, messages: Sequence[dict[str, str]], thinking: str = ""
-    ) -> tuple[Tokens, int]:
-        """(token ids, where the reply begins). `thinking` is what the data has of it."""
-        return self.tokenize([self.texts(messages, thinking)])[0]
-
     def tokenize(self, texts: Sequence[tuple[str, str]]) -> list[tuple[Tokens, int]]:
         """(token ids, where the reply begins) of each (prompt, target): all in one call, which the
         tokenizer spreads over the machine's cores."""
@@ -132,7 +126,7 @@ class Renderer:
         return thinking.strip()
 
     def texts(self, messages: Sequence[dict[str, str]], thinking: str = "") -> tuple[str, str]:
-        """(prompt, target) as text."""
+        """(prompt, target) as text. `thinking` is what the data has of it."""
         *context, reply = messages if self.knows_system else without_system([*messages])
         body = reply["content"].strip()
         if reply["role"] != "assistant" or not body:

@@ -28,7 +28,12 @@ _ROW = re.compile(r"\s*\|(?P<cells>.*)\|\s*")
 _RULE = re.compile(r"[\s|:-]*-[\s|:-]*")
 
 
-_REFERENCE = re.compile(r"(?:normal|ref|range|unit)", re.IGNORECASE)
+# Whole headings: a 'Range of motion' and what a 'Referral hospital' measured are results.
+_REFERENCE = re.compile(
+    r"(?:ranges?|units?|(?:normal|ref(?:erence)?\b\.?)(?: (?:ranges?|intervals?|limits?|values?))?)"
+    r"(?: ?\(.*\))?",
+    re.IGNORECASE,
+)
 
 
 def tables_as_bullets(markdown: str) -> str:
@@ -64,7 +69,7 @@ def tables_as_bullets(markdown: str) -> str:
                 if value.strip(" -–")
             ]
             # A row of its reference alone was not measured.
-            if all(_REFERENCE.match(heading) for heading, _ in results):
+            if all(_REFERENCE.fullmatch(heading) for heading, _ in results):
                 result = "-"
             # 'K: 6.1', not 'K: Result: 6.1': such a heading tells nothing.
             elif re.fullmatch(r"(?i)results?|values?|findings?|levels?", results[0][0]):

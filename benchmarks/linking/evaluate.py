@@ -28,7 +28,6 @@ from medaction.kg.open_graphs import open_test_graph
 
 LABELS = Path(__file__).parent / "labels.jsonl"
 METHODS = ("exact", "synonym", "abbreviation", "broader", "dense", "unlinked")
-VERDICTS = ("right", "broader", "wrong")
 
 
 def main() -> None:

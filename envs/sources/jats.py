@@ -199,6 +199,9 @@ def _set_run_in_headings_apart(article: etree._Element) -> None:
                 etree.SubElement(section, "title").text = _inline(heading).strip(" .:")
                 child.text = (heading.tail or "").lstrip(" .:")
                 child.remove(heading)
+            # What has a heading of its own ('Discussion') is of all patients.
+            if child.tag == "sec":
+                section = None
             if section is not None:
                 section.append(child)
 

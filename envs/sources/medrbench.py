@@ -8,6 +8,7 @@ from typing import Any
 
 from medaction.envs.categories import known_category
 from medaction.envs.composition import BODY_SYSTEMS, DISEASE_TYPES
+from medaction.envs.mentions import named_tests
 from medaction.envs.patients import parts_by_patient, patients_in
 from medaction.envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase, check_id
 from medaction.envs.sources.bulleted_tests import (
@@ -220,7 +221,10 @@ def _sections_of_summary(summary: str, place: str) -> tuple[str, list[str], list
             line = f"- {without_markdown(line).lstrip('-*• ')}"
             label = label_and_rest(line[2:])[0]
             # An operation is treatment, whatever it has shown.
-            if not gathers_tests(label) and known_category(label) in (None, "procedure"):
+            is_of_tests = known_category(label) not in (None, "procedure")
+            # 'Blood transfusion: two units' names a specimen and no test.
+            is_of_tests = is_of_tests and (line.endswith(":") or bool(named_tests(line)))
+            if not gathers_tests(label) and not is_of_tests:
                 break
         # A paragraph below a list or a table is no more of its last item.
         is_paragraph = lines[-1:] == [""] and not BULLET_LINE.match(line)
