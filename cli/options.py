@@ -55,16 +55,23 @@ class Place(click.ParamType):
 PLACE = Place()
 
 
-class NewFolder(click.Path):
+class NamedPath(click.Path):
+    """A path that is not empty, as from a variable of the shell that is not set."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Path:
+        if not os.fsdecode(value):
+            self.fail("it is empty", param, ctx)
+        return Path(os.fsdecode(super().convert(value, param, ctx)))
+
+
+class NewFolder(NamedPath):
     """A folder that is made where it does not exist. A path would take the first part of a web
     address for a folder, and write there."""
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Path:
-        if not os.fsdecode(value):  # a variable of the shell that is not set
-            self.fail("it is empty", param, ctx)
         if "://" in os.fsdecode(value):
             self.fail(f"{value} is a web address: give a folder of this machine", param, ctx)
-        return Path(os.fsdecode(super().convert(value, param, ctx)))
+        return super().convert(value, param, ctx)
 
 
 FOLDER = NewFolder(file_okay=False, writable=True)
@@ -110,6 +117,9 @@ def settings_of(kind: type[Settings], preset: str | None, options: dict[str, Any
         if value not in (None, ())
     }
     start: dict[str, Any] = {}
+    for name, value in values.items():
+        if "" in (value if isinstance(value, list) else [value]):
+            raise click.UsageError(f"{_flag(name)}: it is empty")
     try:
         # In the `try`: an unknown preset is wrong use too.
         start = load_preset(preset) if preset else {}
@@ -130,8 +140,12 @@ def settings_of(kind: type[Settings], preset: str | None, options: dict[str, Any
         raise click.UsageError(place + readable(error, kind)) from error
 
 
+def _flag(name: str) -> str:
+    return f"--{WORDS.get(name, name).replace('_', '-')}"
+
+
 def _option(name: str, field: FieldInfo) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    flag = f"--{WORDS.get(name, name).replace('_', '-')}"
+    flag = _flag(name)
     if field.annotation in (bool, bool | None):
         flag = f"{flag}/--no-{flag.removeprefix('--')}"
     default = (
@@ -170,7 +184,7 @@ def _click_type(annotation: Any) -> click.ParamType:
         bool: click.BOOL,
         int: click.INT,
         float: click.FLOAT,
-        Path: click.Path(path_type=Path),
+        Path: NamedPath(),
     }
     return click_types.get(annotation, click.STRING)
 

@@ -189,6 +189,7 @@ def _reached(validator: str, stack: ExitStack) -> Any:
 )
 @click.option(
     "--against",
+    type=PLACE,
     multiple=True,
     help="A set that shares no case with the hard set: a benchmark, a dataset, a run.",
 )

@@ -6,7 +6,7 @@ of 30 in blind_b.json, then 14 of 20 in blind_c.json, 6 of 15, harder ones, in b
 30 of other specialities in blind_e.json, 24 of 39 reports and 23 of 31 orders in blind_f.json, 16
 of 30 reports and 23 of 27 orders in blind_g.json, 22 of 40 and 15 of 17 in blind_h.json, 18 of 22,
 most of which nothing must leave, in blind_j.json, 12 of 20 summaries and exercises in blind_k.json,
-and 27 of 36 challenges, phenopackets, texts and notes in shorthand and 37 of 42 orders in
+and 36 of 50 challenges, phenopackets, texts and notes in shorthand and 37 of 42 orders in
 blind_l.json. What stays wrong was left out.
 """
 

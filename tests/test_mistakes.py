@@ -204,7 +204,8 @@ def test_a_variable_that_is_not_set_does_not_mean_this_folder(
     "arguments",
     ["envs lint --cases=", "serve-env --cases=", "contamination @ --out o",
      "contamination {samples} @ --out o", "contamination {samples} --out=", "analyse run --out=",
-     "kg calibrate run --out=", "down --home="],
+     "kg calibrate run --out=", "down --home=", "train --data= --out o", "distill --links=",
+     "hard-set run --out o --against="],
 )  # fmt: skip
 def test_no_command_takes_an_empty_path_for_this_folder(
     arguments: str,
