@@ -8,6 +8,7 @@ import click
 
 from medaction.cli.options import FOLDER, RUN_FOLDER, language_model
 from medaction.trajectories.files import STORE
+from medaction.words.errors import MedactionError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -60,6 +61,8 @@ def analyse(
     frames_of: dict[str, list[pl.DataFrame]] = {}
     for run in runs:
         with Store(run / STORE) as store:
+            if not store.rows("select 1 from trajectories limit 1"):
+                raise MedactionError(f"{run}: nothing was played here that could be analysed")
             links = links_of(store)
             # What the run was pruned by, so that its pass rate is the one of its dataset.
             used = store.rows("select max(threshold) from verdicts")[0][0]

@@ -14,8 +14,8 @@ GROUNDED_AT = 90.0
 
 # '2.1 Case' belongs to section 2: only its top number opens another one.
 _NUMBERED_HEADING = re.compile(r"(?P<top>\d+)(?P<sub>(?:\.\d+)+)?\.?\s+(?P<title>[A-Z].{2,80})")
-# Sections that tell of other patients and of what is known, not of this one.
-_ELSEWHERE = re.compile(
+# Titles of sections that tell of other patients and of what is known, not of this one.
+ELSEWHERE = re.compile(
     r"(?:discussion|introduction|background|conclusions?|comments?|(?:literature "
     r"|systematic )?review(?: of (?:the )?literature)?"
     r"|learning points?|references|acknowledge?ments?|supplementary materials?|consent"
@@ -205,9 +205,9 @@ def _section_of_line(line: str, blank: bool, top: str) -> tuple[bool, str]:
         # '5.2 Case series' below '5 Discussion' stays blanked.
         if numbered["sub"] and numbered["top"] == top:
             return blank, top
-        return bool(_ELSEWHERE.fullmatch(numbered["title"])), numbered["top"]
+        return bool(ELSEWHERE.fullmatch(numbered["title"])), numbered["top"]
     # 'Consent was obtained.' is a sentence, no heading.
-    if _ELSEWHERE.fullmatch(line) and not line.endswith("."):
+    if ELSEWHERE.fullmatch(line) and not line.endswith("."):
         return True, ""
     return (False, "") if _CASE_HEADING.fullmatch(line) and not line.endswith(".") else (blank, top)
 

@@ -51,7 +51,8 @@ def estimate(
     change = {"only": sorted(sample), "limit": None, "call_cache": cache}
     tried = settings.model_copy(update={"out": settings.out / "estimate", **change})
     if trouble := trouble_of(run("distill", tried)):
-        raise MedactionError(f"cannot be projected from {', '.join(sorted(sample))}: {trouble}")
+        names = ", ".join(sorted(sample)) or "these reports"
+        raise MedactionError(f"cannot be projected from {names}: {trouble}")
     with Store(tried.out / STORE) as store:
         spent = [[float(value or 0) for value in row] for row in store.rows(_SPENT)]
         # A run that was killed has no end, and says nothing of the time.

@@ -237,11 +237,16 @@ def test_a_discussion_behind_run_in_headings_is_of_all_patients(tmp_path: Path) 
             article,
         )
     end = article.index("</p>", article.index("<bold>Case 2.</bold>")) + len("</p>")
-    talk = "<sec><title>Remarks</title><p>Sarcoid is rare in all.</p></sec>"
+    talk = (
+        "<sec><title>Remarks</title><p>Sarcoid is rare in all.</p></sec><sec><title>3. Discussion"
+        "</title><p><italic>Case 3</italic> was ours.</p><p><italic>Case 4</italic> was too.</p>"
+        "</sec>"
+    )
     (tmp_path / "PMC77.xml").write_text(article[:end] + talk + article[end:])
     texts = [case.text for case in read_cases(tmp_path) if isinstance(case, CaseReport)]
     assert ["deaf for a week" in text for text in texts] == [False, True]
     assert ["Sarcoid is rare in all" in text for text in texts] == [True, True]
+    assert ["Case 3 was ours" in text for text in texts] == [True, True]
 
 
 def test_an_animal_s_article_is_refused_before_a_model_reads_it() -> None:

@@ -58,6 +58,16 @@ def test_reports_that_are_all_refused_end_with_1(
     )
     assert scored.returncode == 1
     assert "no case can be played" in one_line(scored)
+    analysed = medaction(run_environment, "analyse", out, "--out", tmp_path / "figures")
+    assert analysed.returncode == 1
+    assert "nothing was played here" in one_line(analysed)
+    unread = tmp_path / "unread"
+    unread.mkdir()
+    (unread / "x.json").write_text(json.dumps(case | {"name": "x"}))
+    known = ("--cases", unread, "--out", tmp_path / "other", "--teacher", "kg-targeted")
+    estimated = medaction(run_environment, "distill", *known, "--estimate")
+    assert estimated.returncode == 1
+    assert "cannot be projected from these reports: no case" in one_line(estimated)
     assert "Accuracy" not in scored.stdout, "there is no table of nothing"
 
 

@@ -227,8 +227,8 @@ def _heads_prose(label: str, text: str) -> bool:
 def _is_of_test(clause: str) -> bool:
     """Whether a test is what a clause tells of, and found, shown or measured."""
     names = named_tests(clause)
-    is_told = bool(names and FINDING_VERB.search(clause))
-    return is_told and names[0] in subject_of(clause, names, begins=True)
+    is_finding = bool(names and FINDING_VERB.search(clause))
+    return is_finding and names[0] in subject_of(clause, names, begins=True)
 
 
 def _of_course(line: _BulletLine) -> _BulletLine:

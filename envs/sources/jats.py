@@ -17,6 +17,7 @@ from typing import Any
 
 from lxml import etree
 
+from medaction.envs.grounding import ELSEWHERE
 from medaction.envs.patients import patient_of_heading
 from medaction.envs.records import BadCase, CaseReport, Loss, StructuredCase, id_of_file
 from medaction.envs.sources import case_json
@@ -185,6 +186,10 @@ def _set_run_in_headings_apart(article: etree._Element) -> None:
     for paragraph in article.iterfind("body//p"):
         first, parent = next(iter(paragraph), None), paragraph.getparent()
         if first is None or parent is None or (paragraph.text or "").strip():
+            continue
+        titles = (_first_text(part, "title") for part in paragraph.iterancestors("sec"))
+        # The patients of a discussion are those of others.
+        if any(ELSEWHERE.fullmatch(title.lstrip("0123456789. ")) for title in titles):
             continue
         if first.tag in _EMPHASIS and patient_of_heading(_inline(first)):
             openings.setdefault(parent, set()).add(paragraph)
