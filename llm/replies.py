@@ -43,6 +43,8 @@ _THINKING_BEGINS = (
 _SPECIAL = re.compile(r"<[|｜][^<>\n]{1,60}[|｜]>|</?(?:s|bos|eos|end_of_turn|start_of_turn)>")
 _NEXT_TURN = re.compile(rf"(?:{_SPECIAL.pattern})\s*user\b|<[|｜]user[|｜]>", re.IGNORECASE)
 """Where a model that does not stop goes on with the user's part of a dialogue."""
+# As a language writes them: “x”, ”x”, „x“, «x».
+_QUOTES = re.compile("[“”„«»]")
 _FENCE = re.compile(r"(?:```|~~~)[\w-]*")
 
 
@@ -233,8 +235,8 @@ def _unescaped(body: str, mended: list[str]) -> str:
     elif body.startswith("{\\n"):
         body = body.replace("\\n", "\n")
         mended.append("escaped line breaks")
-    if '"' not in body and "“" in body:
-        body = body.translate(str.maketrans("“”", '""'))
+    if '"' not in body and _QUOTES.search(body):
+        body = _QUOTES.sub('"', body)
         mended.append("typographic quotes")
     if "&quot;" in body and '"' not in (words := re.sub(r"<[^>\n]{0,200}>", "", body)):
         body = html.unescape(words)

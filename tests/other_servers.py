@@ -889,6 +889,8 @@ WAYS: dict[str, Way] = {
     "paragraphs": Way(with_fields(lambda value: {"reasoning": [value["reasoning"], "So."]})),
     "two_frames": Way(says(lambda text: f'{{"data": {{"result": {text}}}}}')),
     "frame_with_a_list": Way(says(lambda text: f'{{"replies": [{text}]}}')),
+    "quotes_of_german": Way(says(lambda text: re.sub('"(.*?)"', "„\\1“", text))),
+    "quotes_of_swedish": Way(says(lambda text: text.replace('"', "”"))),
     "html_entities": Way(says(lambda text: text.replace('"', "&quot;"))),
     "escaped_quotes": Way(says(lambda text: text.replace('"', '\\"'))),
     "keys_without_quotes": Way(says(lambda text: re.sub(r'"(\w+)":', r"\1:", text))),
