@@ -66,10 +66,10 @@ _TREATED = re.compile(
     r"|mg/day)\b",
     re.IGNORECASE,
 )
-# 'Ventriculogram', 'sialography': a test by the ending of its name.
+# 'Ventriculogram', 'sialography': a test by the ending of its name; an asymmetry is a sign.
 _TESTS = re.compile(
     r"\b(?:tests?|testing|scans?|labs?|laboratory|blood ?works?|assays?|titers?|antibod\w+"
-    r"|\w{4,}(?:gra(?:ms?|phy|phies)|scop(?:y|ies)|metr(?:y|ies)))\b",
+    r"|\w{4,}(?:gra(?:ms?|phy|phies)|scop(?:y|ies)|(?<!sym)metr(?:y|ies)))\b",
     re.I,
 )
 _DIAGNOSIS_HEADING = re.compile(
@@ -342,8 +342,8 @@ def is_test(name: str) -> bool:
     """Whether a name is one of a test: what a report calls 'atrial fibrillation' is no test,
     whatever category a model gives it.
 
-    >>> is_test("Coronary angiography"), is_test("Atrial fibrillation")
-    (True, False)
+    >>> is_test("Coronary angiography"), is_test("Atrial fibrillation"), is_test("Limb asymmetry")
+    (True, False, False)
     """
     if named_tests(name) or canonical_of(name) or profile(name).kinds or _TESTS.search(name):
         return True

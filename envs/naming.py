@@ -107,6 +107,7 @@ _SHARED_NOUNS = [
     for word, nouns, noun in (
         (_ORGAN, "function|profile|panel", "function"),
         (_LEVEL, "spine|spinal cord|cord", "spine"),
+        (f"(?:{'|'.join(_SPECIMENS)})", "cultures?", "culture"),
     )
 ]
 
@@ -257,7 +258,7 @@ def _specimen(tokens: list[str]) -> str | None:
 
 def name_each_noun(text: str) -> str:
     """'Renal and liver function' is 'renal function, liver function'; so of 'cervical and thoracic
-    spine'."""
+    spine' and of 'blood and urine cultures'."""
     for pattern, named in _SHARED_NOUNS:
         text = re.sub(pattern, named, text, flags=re.IGNORECASE)
     return text

@@ -426,6 +426,7 @@ def test_the_limit_of_tests_holds_for_tests_and_not_for_entries() -> None:
         ("Electromyography (EMG) of the upper and lower limbs", 1),  # Qwen2.5-Coder 1.5B's words
         ("Blood pressure in both left and right arms", 1),
         ("MRI of the cervical and thoracic spine", 2),
+        ("Blood, urine and CSF cultures", 3),
         ("biopsy of the left and right breast", 2),
         ("measurement of CRP and abdomen CT", 2),
         ("Level of consciousness, head and neck CT", 3),

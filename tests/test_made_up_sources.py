@@ -455,6 +455,15 @@ def test_only_a_row_of_its_reference_alone_was_not_measured(tmp_path: Path) -> N
     assert names == ["Calcium", "Goniometry"]
 
 
+def test_findings_before_the_investigations_are_of_the_bedside(tmp_path: Path) -> None:
+    findings = "**Findings:** Tender thighs, BP 120/80.\n**Imaging Findings:** CT was normal.\n"
+    summary = ADULT.replace("**Ancillary Tests:**\n", findings)
+    (case,) = read_cases(written(tmp_path, "bench.json", summary_of_bench(summary)))
+    environment = environment_of(case)
+    assert "BP 120/80" in environment.initial_observation
+    assert [test.name for test in environment.menu] == ["CT"]
+
+
 @pytest.mark.parametrize(
     "section",
     [

@@ -42,6 +42,7 @@ _CASE_FIELDS = set(
 )
 _GENERATED_FIELDS = {"case_summary", "diagnosis_results"}
 
+_OF_ANYTHING = re.compile(r"\s*\b(?:findings?|others?)\b\s*", re.IGNORECASE)
 # Models wrote the summaries: bold, heading, bullet or none, in all mixtures.
 _ANCILLARY = re.compile(
     r"^[-*#\s]*(?:Ancillary Tests|ANCILLARY TESTS)[^:\n]*?\**\s*:?\**:?(?P<rest>[^\n]*)$",
@@ -201,7 +202,10 @@ def _sections_of_summary(summary: str, place: str) -> tuple[str, list[str], list
     Below a heading that is no bullet itself ('**Ancillary Tests:**') nothing needs indentation, and
     the next heading of its form ends the section.
     """
-    headings = (m for m in _LABELLED.finditer(summary) if gathers_tests(m["label"]))
+    # 'Findings' and 'Other' alone may be of the bedside.
+    headings = (
+        m for m in _LABELLED.finditer(summary) if gathers_tests(_OF_ANYTHING.sub("", m["label"]))
+    )
     heading = _ANCILLARY.search(summary) or next(headings, None)
     if heading is None:
         raise BadCase("no_tests_section", f"{place}: the summary has no 'Ancillary Tests' section")
