@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-SIZES = pl.read_csv(Path(__file__).with_suffix(".csv"))
+GRAPH_SIZES = pl.read_csv(Path(__file__).with_suffix(".csv"))
 """Nodes by their type, and rows by their relation and the types that they join; nodes have no
 relation."""
-_NODES, _ROWS = SIZES.filter(pl.col("relation").is_null()), SIZES.drop_nulls("relation")
+_NODES, _ROWS = GRAPH_SIZES.filter(pl.col("relation").is_null()), GRAPH_SIZES.drop_nulls("relation")
 _WORDS = (
     "acute", "chronic", "hereditary", "renal", "cardiac", "hepatic", "type", "deficiency",
     "syndrome", "disorder", "response",

@@ -9,9 +9,9 @@ import click
 
 from medaction.cli.options import (
     AS_JSON,
+    CASES_PATH,
     DRY_RUN,
     OUT,
-    PLACE,
     PRESET,
     QUIET,
     case_counts,
@@ -109,7 +109,7 @@ def plot(out: Path) -> None:
 
 @click.command()
 @click.option(
-    "--cases", type=PLACE, required=True, help="The case reports, in any form that is read."
+    "--cases", type=CASES_PATH, required=True, help="The case reports, in any form that is read."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a finding, no table.")
 def lint(cases: str, as_json: bool) -> None:

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import click
 
-from medaction.cli.options import PLACE
+from medaction.cli.options import CASES_PATH
 from medaction.flows.settings import DistillSettings
 from medaction.words.errors import MedactionError
 
 
 @click.command()
 @click.option(
-    "--cases", type=PLACE, default="examples/cases", help="Case reports (docs/sources.md)."
+    "--cases", type=CASES_PATH, default="examples/cases", help="Case reports (docs/sources.md)."
 )
 @click.option("--evaluation", is_flag=True, help="Serve benchmark cases too; never to train on.")
 @click.option("--judge", default="offline", help="Who judges a diagnosis: offline, or MODEL.")

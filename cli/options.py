@@ -42,7 +42,7 @@ ONE_BY_ONE = {
 }
 
 
-class Place(click.ParamType):
+class CasesPath(click.ParamType):
     """Where cases lie, in any form that is read."""
 
     name = "text"
@@ -52,7 +52,7 @@ class Place(click.ParamType):
         return str(value) or self.fail("it is empty", param, ctx)
 
 
-PLACE = Place()
+CASES_PATH = CasesPath()
 
 
 class NamedPath(click.Path):

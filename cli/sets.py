@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from medaction.cli.options import FOLDER, PLACE, language_model
+from medaction.cli.options import CASES_PATH, FOLDER, language_model
 from medaction.trajectories.files import STORE
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ VALIDATOR = click.option(
 
 
 @click.command()
-@click.argument("cases", type=PLACE)
-@click.argument("against", nargs=-1, type=PLACE)
+@click.argument("cases", type=CASES_PATH)
+@click.argument("against", nargs=-1, type=CASES_PATH)
 @click.option(
     "--out",
     type=FOLDER,
@@ -189,7 +189,7 @@ def _reached(validator: str, stack: ExitStack) -> Any:
 )
 @click.option(
     "--against",
-    type=PLACE,
+    type=CASES_PATH,
     multiple=True,
     help="A set that shares no case with the hard set: a benchmark, a dataset, a run.",
 )

@@ -78,7 +78,7 @@ _EXPOSURE_NOUNS = frozenset(
 )
 # That a disease was found; a sentence that says so tells no history.
 _FINDINGS = "show* | reveal* | demonstrat* | confirm* | detect* | suggest* | consistent with"
-_SHOWN = phrase_pattern(f"{_FINDINGS} | diagnosed as")
+_SHOWN_DISEASE = phrase_pattern(f"{_FINDINGS} | diagnosed as")
 # That it was found or feared, not brought along.
 _CONCLUDED = phrase_pattern(f"{_FINDINGS} | diagnos* | suspect* | thought | found")
 # What became of the patient. A death in the family, a remission in the past or a visit 'for
@@ -213,7 +213,7 @@ def _excuse(
                 return "taken"
             # Unless the sentence shows the disease: 'contact tracing confirmed tuberculosis'.
             is_contact = _EXPOSURE.search(around) or ANIMAL.search(around)
-            if is_contact and not _SHOWN.search(around):
+            if is_contact and not _SHOWN_DISEASE.search(around):
                 return "place or contact"
     # An answer in the complaint is a leak all the same.
     if name.kind in ("lesser", "effect") and _in_complaint(name, case):
@@ -271,7 +271,7 @@ def is_history(sentence: str) -> bool:
     text = sentence[len(label) :]
     # 'Past history: ...' says it in the label, and nowhere in the sentence.
     is_past = re.match(r"\W*past\b", label, re.IGNORECASE) or _HISTORY.search(text)
-    return bool(is_past) and not _SHOWN.search(text)
+    return bool(is_past) and not _SHOWN_DISEASE.search(text)
 
 
 def _in_complaint(name: DiagnosisName, case: StructuredCase) -> bool:

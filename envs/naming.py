@@ -100,13 +100,13 @@ _PLACED = IMAGING | {"biopsy", "bronchoscopy"}
 
 _JOINT = "(?:/|,? and |, )"
 _ORGAN = "(?:liver|hepatic|renal|kidney|thyroid|coagulation)"
-_LEVEL = "(?:cervical|thoracic|lumbar|lumbosacral)"
+_SPINE_LEVEL = "(?:cervical|thoracic|lumbar|lumbosacral)"
 _SHARED_NOUNS = [
     # 'Liver and renal function tests': the noun stands behind the last of them alone.
     (rf"\b({word}){_JOINT}(?=(?:{word}{_JOINT})*{word} (?:{nouns}))", rf"\1 {noun}, ")
     for word, nouns, noun in (
         (_ORGAN, "function|profile|panel", "function"),
-        (_LEVEL, "spine|spinal cord|cord", "spine"),
+        (_SPINE_LEVEL, "spine|spinal cord|cord", "spine"),
         (f"(?:{'|'.join(_SPECIMENS)})", "cultures?", "culture"),
     )
 ]

@@ -57,7 +57,7 @@ class ResultRow:
     trajectory: Trajectory | None
 
 
-SIZES = ("1 to 3", "4 to 6", "7 to 10", "11 and more")
+MENU_SIZES = ("1 to 3", "4 to 6", "7 to 10", "11 and more")
 """Of a menu, in documented tests."""
 
 
@@ -69,7 +69,7 @@ def subsets_of(environment: ClinicalEnvironment) -> dict[str, str]:
         "rarity": labels[environment.rare],
         "body system": environment.body_system or "not told",
         "disease type": environment.disease_type or "not told",
-        "documented tests": SIZES[bisect_left((3, 6, 10), len(environment.menu))],
+        "documented tests": MENU_SIZES[bisect_left((3, 6, 10), len(environment.menu))],
     }
 
 
