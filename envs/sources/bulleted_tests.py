@@ -75,20 +75,20 @@ _MORE = re.compile(
 )
 # Labels that tell when, of the tests below.
 _BEFORE_A_TIME = "on | at | after | before | during | upon | following | prior | post | pre"
-_TIMES_OF_RESULTS = (
+_RESULT_TIMES = (
     "follow up | followup | initial | initially | recurrent | day | week | month | year | hour"
     " | time | date | admission | #"
 )
 _ORDINALS = "first | second | third"
 _MONTHS = " | ".join((*calendar.month_name[1:], *calendar.month_abbr[1:]))
 _WHEN = re.compile(
-    rf"(?:{phrase_regex(f'{_BEFORE_A_TIME} | {_TIMES_OF_RESULTS} | {_ORDINALS}')}"
+    rf"(?:{phrase_regex(f'{_BEFORE_A_TIME} | {_RESULT_TIMES} | {_ORDINALS}')}"
     rf"|{phrase_regex(_MONTHS, '')})\b",
     re.IGNORECASE,
 )
 # A 'first' one without a noun; the 'second eye' is no time.
 _TIME = re.compile(
-    rf"{phrase_pattern(f'{_TIMES_OF_RESULTS} | {_MONTHS}').pattern}|^{phrase_regex(_ORDINALS, '')}$",
+    rf"{phrase_pattern(f'{_RESULT_TIMES} | {_MONTHS}').pattern}|^{phrase_regex(_ORDINALS, '')}$",
     re.IGNORECASE,
 )
 _LATER = re.compile(r"(?:follow-?up|post)", re.IGNORECASE)
