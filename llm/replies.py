@@ -235,8 +235,9 @@ def _unescaped(body: str, mended: list[str]) -> str:
     elif body.startswith("{\\n"):
         body = body.replace("\\n", "\n")
         mended.append("escaped line breaks")
-    if '"' not in body and _QUOTES.search(body):
-        body = _QUOTES.sub('"', body)
+    if '"' not in body and (first := _QUOTES.search(body)):
+        # Those of the other kind are within a text: “said «x»”.
+        body = re.sub("[«»]" if first[0] in "«»" else "[“”„]", '"', body)
         mended.append("typographic quotes")
     if "&quot;" in body and '"' not in (words := re.sub(r"<[^>\n]{0,200}>", "", body)):
         body = html.unescape(words)

@@ -3,6 +3,7 @@ rendering and parsing are inverse."""
 
 import json
 import pickle
+import re
 from contextlib import suppress
 from typing import Any
 
@@ -33,6 +34,12 @@ COMMIT = ORDER | {"action": {"final_diagnosis": "Gout"}}
 
 def changed(**fields: Any) -> str:
     return json.dumps({key: value for key, value in (ORDER | fields).items() if value is not None})
+
+
+def test_quotes_within_quotes_are_a_text_s() -> None:
+    words = "Known as «podagra»."
+    text = re.sub('"(.*?)"', "“\\1”", json.dumps(ORDER | {"reasoning": words}, ensure_ascii=False))
+    assert json.loads(parse_reply(text, 1, last_turn=False).raw)["reasoning"] == words
 
 
 def test_a_reply_becomes_a_turn() -> None:
