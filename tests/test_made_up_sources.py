@@ -323,6 +323,7 @@ def osce(tests: object) -> dict[str, object]:
             "- **Blood tests:**\n  - Initial: CK 88,000 U/L\n  - After two days: CK 9,000 U/L",
             {"CK": "CK 88,000 U/L", "CK (after two days)": "CK 9,000 U/L"},
         ),
+        ("- K: 5.1 mmol/L\n- Na: 135 mmol/L", {"K": "5.1 mmol/L", "Na": "135 mmol/L"}),
         (
             "- **CT:** First segment: normal; Second segment: nodule",
             {"CT": "First segment: normal; Second segment: nodule"},

@@ -10,7 +10,7 @@ from medaction.envs.naming import canonical_of, profile
 from medaction.words.markdown import without_markdown
 from medaction.words.phrases import phrase_regex
 
-_LABELLED_LINE = re.compile(r"\*?(?P<label>[^:*]{2,150}?)\s*:\*?(?:\s+(?P<rest>.*))?")
+_LABELLED_LINE = re.compile(r"\*?(?P<label>[^:*]{1,150}?)\s*:\*?(?:\s+(?P<rest>.*))?")
 # Verbs whose subject is a test; of a passive one ('was noted') it is what was found.
 _SHOWS = (
     r"(?:reveal|show|demonstrat|confirm|indicat|identif|suggest|detect|disclos|includ|display"
@@ -210,6 +210,9 @@ def label_and_rest(text: str) -> tuple[str, str]:
 def _is_value(match: re.Match[str]) -> bool:
     """Whether the colon belongs to a value inside a sentence ('Elevated enzymes (AST: 90'), so that
     there is no label."""
+    # One letter numbers a list, but for that of potassium.
+    if len(match["label"]) == 1 and canonical_of(match["label"]) is None:
+        return True
     if match["label"].lower() in ("positive", "negative", "normal", "abnormal"):
         return True
     # More opened than closed: the colon stands in brackets.
