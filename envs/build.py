@@ -121,10 +121,11 @@ def all_checks(report: CaseReport, redacted: Redacted, min_tests: int) -> list[C
     case = redacted.case
     return [
         checks.has_diagnosis(report, case),
+        # Before the script: of an observation that was cut whole nobody could say in which it is.
+        checks.has_initial_observation(report, case),
         checks.readable_script(report, case),
         checks.not_human(report, case),
         checks.several_patients(report, case),
-        checks.has_initial_observation(report, case),
         checks.min_tests(report, case, min_tests),
         checks.no_duplicate_tests(report, case),
         checks.no_diagnosis_in_o1(report, case),

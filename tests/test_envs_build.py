@@ -84,6 +84,7 @@ def test_a_good_case_becomes_an_environment() -> None:
     [
         (replace(CASE, diagnosis="?"), "has_diagnosis"),
         (replace(CASE, initial_observation="A man."), "has_initial_observation"),
+        (replace(CASE, initial_observation=""), "has_initial_observation"),
         (replace(CASE, tests=()), "min_tests"),
         (
             replace(CASE, initial_observation="CT: a 3 cm mass in the right upper lobe of a man"),
