@@ -460,7 +460,7 @@ def _moved(
 
 def _covers(test: DocumentedTest, name: str, statement: Statement, complaint: str) -> bool:
     """Whether an entry tells already what a statement says of the test called `name`: the analyte
-    stands in its result, its result is told again, or it has the very words."""
+    stands in its result, its result is told again, or it has or quotes the very words."""
     # Behind the label: 'CT: mass' of a statement is 'mass' in the entry.
     finding = plain_text(statement.text.partition(":")[2] or statement.text).strip(" .;")
     if len(finding) >= RESULT_LENGTH and finding in plain_text(test.result):
@@ -468,6 +468,11 @@ def _covers(test: DocumentedTest, name: str, statement: Statement, complaint: st
     # One value of an analyte is enough: a second would contradict or repeat it.
     if category_of(name) == "laboratory" and re.search(
         rf"\b{re.escape(name)}\b", test.result, re.IGNORECASE
+    ):
+        return True
+    # 'D-dimer' of a statement is the entry 'D-dimer test' that quotes it.
+    if plain_text(statement.text) in plain_text(test.quote) and re.search(
+        rf"\b{re.escape(name)}\b", test.name, re.IGNORECASE
     ):
         return True
     return same_test(name, test.name) and tells_whole(test, statement.text, complaint)
