@@ -62,7 +62,8 @@ def analyse(
     for run in runs:
         with Store(run / STORE) as store:
             if not store.rows("select 1 from trajectories limit 1"):
-                raise MedactionError(f"{run}: nothing was played here that could be analysed")
+                click.echo(f"{run}: nothing was played here", err=True)
+                continue
             links = links_of(store)
             # What the run was pruned by, so that its pass rate is the one of its dataset.
             used = store.rows("select max(threshold) from verdicts")[0][0]
@@ -83,6 +84,8 @@ def analyse(
         for name, frame in tables.items():
             # One model may have several runs: what is drawn as one line must be of one run.
             frames_of.setdefault(name, []).append(frame.with_columns(run=pl.lit(str(run))))
+    if not frames_of:
+        raise MedactionError("nothing was played here that could be analysed")
     tables_of_all = {name: pl.concat(frames) for name, frames in frames_of.items()}
     modes, gained = tables_of_all["failure_modes"], tables_of_all["information_gain"]
     tables_of_all["failure_mode_shares"] = failure_modes.shares(modes)

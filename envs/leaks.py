@@ -128,8 +128,8 @@ def names_of_case(report: CaseReport, case: StructuredCase) -> tuple[DiagnosisNa
     that were tested."""
     names = names_in(case.diagnosis, case.synonyms)
     declared = declared_abbreviations(report.text, names)
-    told = abbreviations_told(case.initial_observation, names, case.diagnosis)
-    return (*names, *declared, *told, *genes_of(case.tests, case.diagnosis))
+    spelt = abbreviations_told(case.initial_observation, names, case.diagnosis)
+    return (*names, *declared, *spelt, *genes_of(case.tests, case.diagnosis))
 
 
 def mentions_in(text: str, names: tuple[DiagnosisName, ...], case: StructuredCase) -> list[Mention]:

@@ -470,12 +470,12 @@ def _covers(test: DocumentedTest, name: str, statement: Statement, complaint: st
         rf"\b{re.escape(name)}\b", test.result, re.IGNORECASE
     ):
         return True
-    # 'D-dimer' of a statement is the entry 'D-dimer test' that quotes it.
-    if plain_text(statement.text) in plain_text(test.quote) and re.search(
-        rf"\b{re.escape(name)}\b", test.name, re.IGNORECASE
-    ):
+    # 'D-dimer' of a statement is 'D-dimer test', an entry's longer name.
+    in_name = re.search(rf"\b{re.escape(name)}\b", test.name, re.IGNORECASE)
+    is_same = same_test(name, test.name)
+    if test.quote and (in_name or is_same) and plain_text(statement.text) in plain_text(test.quote):
         return True
-    return same_test(name, test.name) and tells_whole(test, statement.text, complaint)
+    return is_same and tells_whole(test, statement.text, complaint)
 
 
 def share_cut(redacted: Redacted) -> CheckResult:

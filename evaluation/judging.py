@@ -70,18 +70,18 @@ async def judge(
     FAULT.
     """
     messages = messages_of(trajectory, rules)
-    asked = requested(messages, rules, orders_of(trajectory))
+    requests = requested(messages, rules, orders_of(trajectory))
     # As released the examiner's text is the summary's end; our own menu otherwise.
     hidden = split_case(summary) if rules.raw_summary and summary else None
     documented = hidden[1] if hidden else documented_text(environment)
     notes = (
         []
-        if asked
+        if requests
         else ["solved in its first message: nothing was requested, and the rules drop such cases"]
     )
     tests, correct = await asyncio.gather(
-        _guarded(judging.tests(asked, environment, documented, rules), notes)
-        if asked
+        _guarded(judging.tests(requests, environment, documented, rules), notes)
+        if requests
         else _nothing(),
         _guarded(judging.diagnosis(judged_answer(messages, rules), environment, rules), notes),
     )

@@ -838,14 +838,24 @@ def test_what_came_to_nothing_and_what_found_nothing_are_told_apart(
     assert is_documented(result) is is_one
 
 
-def test_a_result_that_an_entry_quotes_is_not_in_the_menu_twice() -> None:
+@pytest.mark.parametrize(
+    ("name", "result", "sentence"),
+    [
+        ("D-dimer test", "normal", "The D-dimer test was normal."),
+        ("Troponin T level", "raised", "Troponin was raised."),
+        ("Chest X-ray", "nodules", "Chest radiography showed several nodules."),
+        ("ECG", "tachycardia", "Electrocardiogram traces showed a tachycardia."),
+    ],
+)
+def test_a_result_that_an_entry_quotes_is_not_in_the_menu_twice(
+    name: str, result: str, sentence: str
+) -> None:
     """As an extractor gives it: the sentence in the observation, and the test with its quote."""
-    sentence = "The D-dimer test was normal."
     case = replace(
         CASE,
         initial_observation=f"{CASE.initial_observation} {sentence}",
-        tests=(*TESTS, DocumentedTest("D-dimer test", "laboratory", "normal", quote=sentence)),
+        tests=(*TESTS, DocumentedTest(name, "laboratory", result, quote=sentence)),
     )
     environment = environment_of(report(case))
     assert sentence not in environment.initial_observation
-    assert [test.name for test in environment.menu] == [*(t.name for t in TESTS), "D-dimer test"]
+    assert [test.name for test in environment.menu] == [*(t.name for t in TESTS), name]
