@@ -65,7 +65,7 @@ def play(plays: list[Play], model: Path, reply_tokens: int) -> list[list[str]]:
     tokenizer: Any = AutoTokenizer.from_pretrained(model, padding_side="left")
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    # Products in bf16 took twice the time of fp32 on a CPU without AMX (SmolLM2's sizes, 2 threads).
+    # In bf16 products took twice the time of fp32 on a CPU without AMX (SmolLM2, 2 threads).
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
     loaded.to(device).eval()
