@@ -97,7 +97,9 @@ _GENERAL_TEST = re.compile(
     r"|\b(?:identified|found|detected|isolated|grown) (?:in|from|on) (?:\w+ ){0,3}cultures?\b)"
     rf"|(?P<investigations>\b(?:investigations?|work-?ups?)\b[^.;,]{{0,40}}? (?:{FINDING.pattern}))"
     # Of a relative, and so of the patient.
-    r"|(?P<genetic_testing>\bthe same (?:\w+ )?(?:mutation|variant|genotype)s?\b)"
+    r"|(?P<genetic_testing>\bthe same (?:\w+ )?(?:mutation|variant|genotype)s?\b"
+    # Not 'the same variant of asthma'.
+    r"(?! of (?-i:(?!the\b|an?\b)[a-z]{4})))"
     r"|(?P<operative_findings>\bintra-?operative findings\b"
     r"|\b(?:intra-?operatively"
     r"|(?:at|during) (?:[\w-]+ )?(?:surgery|operation|\w{3,}(?:otomy|oscopy))\b)"
@@ -105,7 +107,8 @@ _GENERAL_TEST = re.compile(
     re.IGNORECASE,
 )
 _ANALYTE = re.compile(
-    r"\b((?:(?:serum|plasma|urine|blood) )?(?!(?:was|were|of|at|is)\b)[A-Za-z][\w-]*)[^\w-]{1,2}"
+    r"\b((?:(?:serum|plasma|urine|blood) )?(?!(?:was|were|been|of|at|is)\b)[A-Za-z][\w-]*)"
+    r"[^\w-]{1,2}"
     r"(?:was |were |of |at |is )?(?=\d)"
 )
 # What is looked at or listened to at the first encounter, though it can be ordered too.

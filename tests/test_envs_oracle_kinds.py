@@ -106,6 +106,13 @@ TWICE = [
     ["Anti-Smith antibody", "laboratory", "Positive"],
     ["Thyroid receptor antibodies", "laboratory", "18 IU/L"],
     ["Forced vital capacity", "physiologic", "1.9 L"],
+    ["Lactate", "laboratory", "6.1 mmol/L, 1.8 mmol/L at 6 hours"],
+    ["Fecal fat in 72 hours", "laboratory", "30 g"],
+    ["Fetal ultrasound", "imaging", "Hydrops"],
+    ["Motor conduction velocity", "physiologic", "31 m/s"],
+    ["Ma2", "laboratory", "Positive"],
+    ["Insulin", "laboratory", "80 mU/L"],
+    ["Further values", "laboratory", "Ferritin 12, haptoglobin, zinc pending"],
     ["Sputum smear for acid-fast bacilli", "laboratory", "Negative in three samples"],
 ]
 
@@ -135,6 +142,18 @@ TWICE = [
         ("Anti-centromere antibody", []),
         ("Thyroid peroxidase antibody", []),
         ("FVC", ["Forced vital capacity"]),
+        ("Troponin at 0 and 3 hours", ["Troponin (initial)", "Troponin (3 h)"]),
+        ("Troponin at 0/3 h", ["Troponin (initial)", "Troponin (3 h)"]),
+        ("Lactate at 6 hours", ["Lactate"]),
+        ("Lactate on day 1", ["Lactate"]),
+        ("Lactate at 12 hours", []),
+        ("72 h fecal fat", ["Fecal fat in 72 hours"]),
+        ("Fetal ultrasound at 20 weeks of gestation", ["Fetal ultrasound"]),
+        ("MCV", []),
+        ("Ma2 and Hu antibodies", ["Ma2"]),
+        ("Hu and Ma2 antibodies", ["Ma2"]),
+        ("Insulin antibodies", []),
+        ("Haptoglobin", []),
     ],
 )
 def test_another_time_fluid_class_or_antigen_is_another_test(order: str, tests: list[str]) -> None:
