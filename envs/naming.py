@@ -102,12 +102,15 @@ _CLASSES = frozenset({"igg", "igm", "iga", "ige"})
 _HOURS = {"h": 1, "hour": 1, "day": 24, "week": 168, "month": 720, "year": 8760}
 _UNIT = f"({'|'.join(_HOURS)})s?"
 _AFTER = re.compile(rf"\((\d+ ?{_UNIT})\)", re.IGNORECASE)
+_OTHER_CLOCK = "(?! (?:urine|(?:of )?(?:fast|gestation)))"
 _MOMENT = re.compile(
-    rf"\b(?:at|after|on|in|by) (\d+) {_UNIT}\b(?! urine)(?: of \w+)?|\b(\d+) {_UNIT} later\b"
-    r"|\b(?:on )?(hour|day|week|month|year) (\d+)\b"
+    rf"\b(?:at|after|on|in|by) (\d+) {_UNIT}\b{_OTHER_CLOCK}(?: of \w+)?"
+    rf"|\b(\d+) {_UNIT} later\b"
+    r"|\b(?:on )?(hour|day|week|month|year) (\d+)$"
     r"|\b(?:at|on) (?:presentation|admission|arrival|baseline)\b"
 )
-"""When a test is done: 'at 6 h', '3 months later', 'on day 5', 'on admission'."""
+"""When a test is done: 'at 6 h', '3 months later', 'on day 5', 'on admission'. 'Day 3 FSH' is of
+the cycle, 'at 20 weeks of gestation' of the pregnancy."""
 _COLLECTED = frozenset({"urine", "stool"})
 """Specimens that are gathered over hours: 'in 24 h' is no time of theirs."""
 _MATERNAL = frozenset({"maternal", "mother"})
@@ -256,7 +259,8 @@ def profile(name: str) -> Profile:
     if "cervical" in tokens and kinds & (IMAGING | {"fna"}):
         regions |= {"neck"}
     specimen = _specimen(tokens)
-    moment = _moment(timed) if specimen not in _COLLECTED else None
+    no_moment = specimen in _COLLECTED or "fetus" in regions
+    moment = None if no_moment else _moment(timed)
     special = _IGNORED | KINDS | _SIDES | _MATERNAL | _REPEATED | _SPECIMENS.keys() | REGIONS.keys()
     return Profile(
         text=text,

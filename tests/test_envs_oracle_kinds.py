@@ -106,6 +106,8 @@ TWICE = [
     ["Anti-Smith antibody", "laboratory", "Positive"],
     ["Thyroid receptor antibodies", "laboratory", "18 IU/L"],
     ["Forced vital capacity", "physiologic", "1.9 L"],
+    ["FSH", "laboratory", "9 IU/L"],
+    ["Obstetric ultrasound", "imaging", "One fetus"],
     ["Sputum smear for acid-fast bacilli", "laboratory", "Negative in three samples"],
 ]
 
@@ -121,6 +123,8 @@ TWICE = [
         ("Troponin at 3 hours", ["Troponin (3 h)"]),
         ("Repeat CMV PCR after 2 weeks of ganciclovir", []),
         ("Repeat CMV PCR", ["CMV PCR"]),
+        ("Day 3 FSH", ["FSH"]),
+        ("Fetal ultrasound at 20 weeks", ["Obstetric ultrasound"]),
         ("Serum HSV PCR", []),
         ("CMV and EBV PCR", ["CMV PCR", "EBV PCR"]),
         ("PCR for CMV and EBV", ["CMV PCR", "EBV PCR"]),
