@@ -27,7 +27,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,8 +36,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.faults import distilling, teacher_file
+from medaction.flows.prefect_server import spawn_server
 from medaction.trajectories.files import STORE
 from medaction.trajectories.store import Store
+from medaction.words.processes import free_port, stop
 from tests.simulated_teacher import cases_in, requests_of, simulated_teacher
 
 CASES, ROLLOUTS, IN_FLIGHT, CALL_S = 30, 3, 12, 0.3
@@ -56,6 +58,8 @@ class Scene:
     process: psutil.Popen
     home: Path
     teacher: subprocess.Popen[str]
+    prefect: subprocess.Popen[bytes] | None
+    """The Prefect server of the user's, where there is one."""
 
 
 def _send(number: int) -> Callable[[Scene], None]:
@@ -84,6 +88,11 @@ def _children(
 PREFECT = r"^\S+ -m prefect server start"
 KEEPER_TOO = r"-m prefect server start"
 """Prefect's server, without and with the process that starts it anew (`flows.attached`)."""
+
+
+def _signal_prefect(scene: Scene, number: int) -> None:
+    assert scene.prefect
+    os.killpg(scene.prefect.pid, number)
 
 
 def _second_flow(scene: Scene) -> None:
@@ -148,6 +157,8 @@ class Fault:
     engine: str = "local"
     within_s: float = WITHIN_S
     """How soon the run is to end."""
+    own_prefect: bool = False
+    """Whether the user has a Prefect server, which PREFECT_API_URL names."""
     by_retry: bool = False
     """The model's server was away: what it did not answer is left to `medaction retry`."""
 
@@ -200,6 +211,18 @@ FAULTS = {
         _children(PREFECT, signal.SIGSTOP, (8.0, signal.SIGCONT)), goes_on=True, engine="ray"
     ),
     "Prefect's server hangs": Fault(_children(PREFECT, signal.SIGSTOP), goes_on=True, engine="ray"),
+    "the user's Prefect server killed": Fault(
+        lambda scene: _signal_prefect(scene, signal.SIGKILL),
+        goes_on=True,
+        own_prefect=True,
+        engine="ray",
+    ),
+    "the user's Prefect server hangs": Fault(
+        lambda scene: _signal_prefect(scene, signal.SIGSTOP),
+        goes_on=True,
+        own_prefect=True,
+        engine="ray",
+    ),
     "Ray's worker killed": Fault(_children(r"^ray::Player"), goes_on=True, engine="ray"),
     "Ray's keeper of limits killed": Fault(_children(r"^ray::_Keeper"), goes_on=True, engine="ray"),
     "Ray's GCS killed": Fault(_children(r"gcs_server"), engine="ray"),
@@ -257,11 +280,17 @@ def play(name: str, fault: Fault, home: Path) -> Outcome:
         environment = environment_of(home) | {"HERE": str(home)}
         environment |= {name: value.format(home=home) for name, value in fault.environment}
         (home / "clock").write_text("+0\n")
-        with (home / "words").open("wb") as words, _children_of_none() as strays:
+        users = _prefect_of_the_user(home) if fault.own_prefect else nullcontext((None, {}))
+        with (
+            users as (prefect, named),
+            (home / "words").open("wb") as words,
+            _children_of_none() as strays,
+        ):
+            environment |= named
             process = psutil.Popen(
                 command, env=environment, stdout=words, stderr=words, preexec_fn=fault.before
             )
-            scene = Scene(process, home, teacher)
+            scene = Scene(process, home, teacher, prefect)
             while process.poll() is None and len(requests_of(home / "log")) < AFTER_REQUESTS:
                 strays |= set(process.children(recursive=True))
                 time.sleep(0.05)
@@ -312,6 +341,16 @@ def count_in(out: Path, sql: str) -> int:
         return 0
     with Store(out / STORE) as store:
         return int(store.rows(sql)[0][0])
+
+
+@contextmanager
+def _prefect_of_the_user(home: Path) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, str]]]:
+    """A Prefect server that no run has started, and the variable that names it."""
+    server, url = spawn_server(home / "prefect-of-the-user", free_port())
+    try:
+        yield server, {"PREFECT_API_URL": url}
+    finally:
+        stop(server)
 
 
 @contextmanager

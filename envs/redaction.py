@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from medaction.envs.categories import category_of, minor_category_of
 from medaction.envs.diagnosis_names import DiagnosisName
 from medaction.envs.documented import says_something
-from medaction.envs.grounding import plain_text
+from medaction.envs.grounding import numbers_of, plain_text
 from medaction.envs.leaks import (
     COMPLAINT,
     RELATIVE,
@@ -25,7 +25,7 @@ from medaction.envs.leaks import (
     outcomes_in,
 )
 from medaction.envs.mentions import named_tests
-from medaction.envs.naming import canonical_of
+from medaction.envs.naming import canonical_of, profile
 from medaction.envs.patients import is_grown, tells_of_newborn
 from medaction.envs.records import CaseReport, CheckResult, DocumentedTest, StructuredCase
 from medaction.envs.results_told import (
@@ -55,7 +55,9 @@ _CLAUSE_OR_HINT = re.compile(
     r"(?<=[,;，；])\s+|(?<! was)(?<! were)(?<! is)(?<! are)(?<! and)\s+(?=(?:indicating"
     r"|suggest(?:ing|ive)|consistent with|compatible with|concerning for)\b)"
 )
-_INTRODUCTION = re.compile(r"(?:in|on|at|by|after|then|later|\w+ly)\b(?: \w+){0,2},", re.IGNORECASE)
+_INTRODUCTION = re.compile(
+    r"(?:in|on|at|by|after|during|then|later|\w+ly)\b(?: \w+){0,3},", re.IGNORECASE
+)
 # After these labels stands a list of findings: each item is told for itself.
 _LISTED_SECTIONS = re.compile(
     r"patient information|demographics|physical exam|review of systems", re.I
@@ -73,6 +75,8 @@ _HANGING = re.compile(
 _PREDICATE_ALONE = re.compile(
     rf"(?:\w+ly )?(?:{FINDING.pattern}|(?:on|by|via|with|which|that|as|in|was|were|is|are)\b)"
 )
+_LISTS_FINDINGS = re.compile(rf"{ACTIVE_FINDING.pattern}|\bfindings of\b", re.IGNORECASE)
+_VERB_ALONE = re.compile(r"(?:was|were|is|are|had|has)\b")
 # A note's own conclusion, whatever it says.
 _CONCLUSION = re.compile(
     r"\W*(?:imp(?:ression)?|assessment|(?:(?:working|provisional|differential|clinical|final) )?"
@@ -95,8 +99,8 @@ _PATIENT_AS_SUBJECT = re.compile(r"\b(?:he|she|they|(?:the )?patient)\b", re.IGN
 _DEMOGRAPHICS = re.compile(
     r"\b(?:\w+[- ]?(?:year|yr|month|week|day)s?[- ]old|aged \d+|\d+ years of age"
     r"|\d{1,2}(?-i:[MF]))\b"
-    r".*?(?=,| (?:with|who|whose|diagnosed|presenting|came|comes|presented|presents|was|is|has"
-    r"|had)\b)",
+    r".*?(?=,| (?:with|who|whose|in whom|\w{3,}ed|presenting|came|comes|presents|found|seen|was|is"
+    r"|has|had)\b)",
     re.IGNORECASE,
 )
 _PREDICATE = re.compile(
@@ -203,6 +207,8 @@ class _Cutter:
             return line
         # Chinese and Japanese join sentences without a space.
         text = re.sub(r"(?<=[。！？；]) ", "", " ".join(sentences))
+        # What stood behind the semicolon is gone.
+        text = re.sub(r";$", ".", text) if gone else text
         return label + text if text else ""
 
     def _is_conclusion(self, label: str, sentence: str) -> bool:
@@ -245,7 +251,9 @@ class _Cutter:
         # What must stay leaks itself: the case is refused.
         if self.leaks(head):
             return sentence
-        parts = _PREDICATE.split(sentence[demographics.end() :])
+        told = sentence[demographics.end() :]
+        # 'In whom a CT had shown ...' has a subject of its own before its verb.
+        parts = [told] if told.startswith(" in whom ") else _PREDICATE.split(told)
         removed: list[str] = []
         stays = [head]
         for before, part in itertools.pairwise(["", *parts]):
@@ -286,6 +294,9 @@ class _Cutter:
         hangs = _PREDICATE_ALONE.match(removed[0]) or (ends_list and _BY_TEST.search(removed[0]))
         fragment = bool(stays) and hangs and stays[0] == clauses[0]
         self._take(_verbatim(removed, sentence), context=sentence if fragment else "")
+        # 'Sodium, taken the week before, | was 121': without its verb the rest is no sentence.
+        if fragment and _VERB_ALONE.match(removed[0]):
+            return ""
         text = re.sub(r"^(?:and|but) ", "", " ".join(stays)).rstrip(" ,;")
         if not text:
             return ""
@@ -313,7 +324,7 @@ class _Cutter:
                 result
             ):  # 'bronchoscopy showed edema, | bleeding': a list of findings goes on as well
                 is_word = result_told(clause) is None  # 'leukopenia, | arthralgia'
-                goes_on = not (is_list or is_word) or ACTIVE_FINDING.search(clause) is not None
+                goes_on = not (is_list or is_word) or _LISTS_FINDINGS.search(clause) is not None
             in_result = result or (in_result and goes_on and not _PATIENT.match(clause))
             hangs = bool(removed) and _hangs(clause)
             if in_result or hangs or self.leaks(label + clause):
@@ -368,6 +379,9 @@ class _Cutter:
         text = re.sub(r"^(?:and|but) ", "", text.strip(" ,;").lstrip("-*• "))
         statement = self._result(text)
         if statement and says_something(text):
+            # The name of the test may stand in what is no statement alone.
+            if context and not any(map(canonical_of, statement.tests)):
+                statement = self._result(context) or statement
             self.statements.append(Statement(context.strip(" ,;") or text, statement.tests))
             self.last_is_result = True
         # 'It was treated with ...' behind a result goes to the menu with it.
@@ -381,11 +395,13 @@ class _Cutter:
 
 def _is_of_patient(text: str, relative: re.Match[str]) -> bool:
     """Whether a sentence with a relative tells something of the patient: behind the relative, or
-    before, where the relative has the same ('he carries the mutation of his aunt')."""
+    before, where the relative has the same ('he carries the mutation of his aunt'), or by saying
+    so ('a sister has the same mutation')."""
     before = text[: relative.start()]
     return bool(
         _OF_PATIENT.match(text, relative.end())
         or (_PATIENT_AS_SUBJECT.search(before) and result_told(before))
+        or ("the same" in text and result_told(text))
     )
 
 
@@ -429,14 +445,17 @@ def redact(report: CaseReport, case: StructuredCase) -> Redacted:
     share = sum(map(len, cutter.cut)) / len(observation)
     if share > MOST:
         return Redacted(case, share=share)
-    moved = _moved(case.tests, cutter.statements, cutter.complaint)
+    tests = tuple(_with_further_values(test, cutter.statements) for test in case.tests)
+    moved = _moved(tests, cutter.statements, cutter.complaint)
     told_again = tuple(
         # Noted as cut because the menu tells it already.
         statement.text
         for statement in cutter.statements
-        if not any(test.result == statement.text for test in moved)
+        if not any(
+            statement.text in test.result for test in (*tests, *moved) if test not in case.tests
+        )
     )
-    redacted = replace(case, initial_observation=text, tests=(*case.tests, *moved))
+    redacted = replace(case, initial_observation=text, tests=(*tests, *moved))
     return Redacted(redacted, tuple(cutter.cut), told_again, moved, share)
 
 
@@ -445,9 +464,12 @@ def _moved(
 ) -> tuple[DocumentedTest, ...]:
     """The results that the observation told as entries of the menu; what an entry tells already is
     not added to it."""
+    own_names = {canonical_of(test.name): test.name for test in reversed(tests)}
     return tuple(
         DocumentedTest(
-            name[0].upper() + name[1:],
+            # 'Serum CA-125' of a statement is one test with the entry 'CA-125'.
+            (canonical_of(name) and own_names.get(canonical_of(name)))
+            or name[0].upper() + name[1:],
             category_of(name),
             statement.text,
             minor=minor_category_of(name, category_of(name)),
@@ -458,6 +480,31 @@ def _moved(
     )
 
 
+def _with_further_values(test: DocumentedTest, statements: list[Statement]) -> DocumentedTest:
+    """A laboratory's entry with the statements that tell another value of an analyte in it, such as
+    that of the referring clinic: under a name of its own such a value would hide the entry's."""
+    further = [
+        statement.text
+        for statement in statements
+        for name in statement.tests
+        if test.category == "laboratory" and _value_of(name, test.result)
+        if (value := _value_of(name, statement.text)) and value not in numbers_of(test.result)
+    ]
+    return replace(test, result="\n".join(dict.fromkeys((test.result, *further))))
+
+
+def _value_of(name: str, text: str) -> str:
+    """The number behind the name of an analyte; '' for none, or for one of another specimen."""
+    if category_of(name) != "laboratory":
+        return ""
+    specimen = profile(name).specimen
+    for match in re.finditer(rf"\b{re.escape(name)}\b[^.;\d]{{0,60}}(?<![a-z-])(?=\d)", text, re.I):
+        before = text[: match.start()].rpartition(" ")[0].rpartition(" ")[2]
+        if specimen == profile(f"{before} {name}").specimen:
+            return next(iter(numbers_of(text[match.end() :])), "")
+    return ""
+
+
 def _covers(test: DocumentedTest, name: str, statement: Statement, complaint: str) -> bool:
     """Whether an entry tells already what a statement says of the test called `name`: the analyte
     stands in its result, its result is told again, or it has or quotes the very words."""
@@ -465,9 +512,14 @@ def _covers(test: DocumentedTest, name: str, statement: Statement, complaint: st
     finding = plain_text(statement.text.partition(":")[2] or statement.text).strip(" .;")
     if len(finding) >= RESULT_LENGTH and finding in plain_text(test.result):
         return True
-    # One value of an analyte is enough: a second would contradict or repeat it.
-    if category_of(name) == "laboratory" and re.search(
-        rf"\b{re.escape(name)}\b", test.result, re.IGNORECASE
+    # Of an analyte the entry tells it again, or has the further value (`_with_further_values`).
+    if category_of(name) == "laboratory" and (
+        _value_of(name, test.result)
+        # A second culture or serology may have found something else.
+        or (
+            not profile(name).kinds
+            and re.search(rf"\b{re.escape(name)}\b(?![^.;,]*\d)", test.result, re.IGNORECASE)
+        )
     ):
         return True
     # 'D-dimer' of a statement is 'D-dimer test', an entry's longer name.

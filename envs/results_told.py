@@ -96,13 +96,17 @@ _GENERAL_TEST = re.compile(
     rf"|\bcultures? (?:\w+ )?(?:{FINDING.pattern}|grew|noted|yielded)\b"
     r"|\b(?:identified|found|detected|isolated|grown) (?:in|from|on) (?:\w+ ){0,3}cultures?\b)"
     rf"|(?P<investigations>\b(?:investigations?|work-?ups?)\b[^.;,]{{0,40}}? (?:{FINDING.pattern}))"
-    r"|(?P<operative_findings>\b(?:intra-?operatively|(?:at|during) (?:[\w-]+ )?(?:surgery"
-    r"|operation|\w{3,}(?:otomy|oscopy))\b)"
+    # Of a relative, and so of the patient.
+    r"|(?P<genetic_testing>\bthe same (?:\w+ )?(?:mutation|variant|genotype)s?\b)"
+    r"|(?P<operative_findings>\bintra-?operative findings\b"
+    r"|\b(?:intra-?operatively"
+    r"|(?:at|during) (?:[\w-]+ )?(?:surgery|operation|\w{3,}(?:otomy|oscopy))\b)"
     r"(?=.*\b(?:was|were|found|identified|revealed|showed)\b))",
     re.IGNORECASE,
 )
 _ANALYTE = re.compile(
-    r"((?:(?:serum|plasma|urine|blood) )?[A-Za-z][\w-]*)\W{1,2}(?:was |were |of |at |is )?(?=\d)"
+    r"\b((?:(?:serum|plasma|urine|blood) )?(?!(?:was|were|of|at|is)\b)[A-Za-z][\w-]*)[^\w-]{1,2}"
+    r"(?:was |were |of |at |is )?(?=\d)"
 )
 # What is looked at or listened to at the first encounter, though it can be ordered too.
 _BEDSIDE = frozenset({"ophthalmic tests", "hearing and balance", "ENT endoscopy"})
@@ -153,7 +157,8 @@ def result_told(clause: str) -> Statement | None:
 def _statement(clause: str) -> Statement | None:
     value = _CONCENTRATION.search(clause)
     # Without a concentration a word before a number may be anything: an age, a dose.
-    measured = _ANALYTE.findall(clause) if value else []
+    # 'Sodium, taken the week before, was 121': the subject is not beside its value.
+    measured = [*_ANALYTE.findall(clause), clause.partition(",")[0]] if value else []
     tests = (*named_tests(clause), *filter(canonical_of, measured))
     names = _different(filter(is_ordered, tests))
     # From the surest form to the least: a clause is a result once, under its first reading.

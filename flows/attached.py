@@ -4,15 +4,16 @@ or hangs: `python -m medaction.flows.attached PORT COMMAND ...`; port 0: it is n
 A process that was killed can stop nobody. Its children would live on for ever: here, a Prefect
 server that holds a port and a database. And a Prefect server that is killed, by a machine short of
 memory, say, is no reason to end the run that reports to it. Only the standard library is imported,
-so that this costs nothing beside what it runs.
+by `configured` too, so that this costs nothing beside what it runs.
 """
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
+
+from medaction.flows.configured import why_silent
 
 RESTARTS = 5
 """A server that is killed more often than this will not live."""
@@ -40,7 +41,7 @@ def main() -> int:
         while child.poll() is None:
             if port and time.monotonic() - last_question > ASKED_EVERY_S:
                 last_question = time.monotonic()
-                if answers(port):
+                if not why_silent(f"http://127.0.0.1:{port}/api", ANSWERS_WITHIN_S):
                     last_answer = time.monotonic()
                 # Only after a first answer: a slow start is `wait_ready`'s business.
                 elif last_answer and last_question - last_answer > HANGS_AFTER_S:
@@ -57,16 +58,6 @@ def main() -> int:
         if ending or child.returncode != -signal.SIGKILL or os.getppid() != parent:
             break
     return child.returncode
-
-
-def answers(port: int) -> bool:
-    """Whether an HTTP server of this machine says anything at all."""
-    try:
-        with socket.create_connection(("127.0.0.1", port), ANSWERS_WITHIN_S) as connection:
-            connection.sendall(b"GET /api/health HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")
-            return bool(connection.recv(1))
-    except OSError:
-        return False
 
 
 if __name__ == "__main__":

@@ -10,14 +10,19 @@ PORTS = {"http": 80, "https": 443, "ray": 10001, "": 6379}
 """Where a server listens whose address has no port, by scheme; Ray's own address has none."""
 
 
-def why_silent(address: str) -> str:
-    """Why nothing can be reached at a URL or HOST:PORT; empty: something listens there."""
+def why_silent(address: str, within_s: float = 8.0) -> str:
+    """Why nothing can be reached at a URL or HOST:PORT; empty: something listens there, and where
+    it speaks HTTP answers: a server that hangs takes connections, too."""
     try:
         url = urlsplit(address if "://" in address else f"//{address}")
         if url.scheme not in PORTS:
             return f"nothing is known of {url.scheme}://"
         port = url.port or PORTS[url.scheme]
-        socket.create_connection((url.hostname or "", port), timeout=10).close()
+        with socket.create_connection((url.hostname or "", port), within_s) as connection:
+            if url.scheme == "http":
+                question = f"GET {url.path}/health HTTP/1.0\r\nHost: {url.netloc}\r\n\r\n"
+                connection.sendall(question.encode())
+                return "" if connection.recv(1) else "it closes the connection"
     except (OSError, ValueError) as error:
         return getattr(error, "strerror", None) or str(error)
     return ""

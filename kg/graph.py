@@ -68,6 +68,10 @@ class Graph:
         """int32 of shape (2m,): the node at the other end of each of `targets`."""
         return np.repeat(np.arange(self.nodes.height, dtype=np.int32), np.diff(self.offsets))
 
+    def neighbours(self, node: int) -> np.ndarray:
+        """int32 of shape (d,): who shares an edge with the node."""
+        return self.targets[self.offsets[node] : self.offsets[node + 1]]
+
     @property
     def degrees(self) -> np.ndarray:
         """Number of neighbours of every node, shape (n,)."""
@@ -180,9 +184,9 @@ def load_graph(folder: Path) -> Graph:
 
     about = about_graph(folder)
     nodes, names = (pl.read_parquet(folder / f"{table}.parquet") for table in ("nodes", "names"))
-    offsets, targets = (
-        np.load(folder / f"{array}.npy", mmap_mode="r") for array in ("offsets", "targets")
-    )
+    mapped = (np.load(folder / f"{array}.npy", mmap_mode="r") for array in ("offsets", "targets"))
+    # Plain arrays on the same files: NumPy's memmap is slow to index.
+    offsets, targets = map(np.asarray, mapped)
     return Graph(
         about["name"], about["description"], nodes, names, offsets, targets, about["version"]
     )

@@ -379,10 +379,9 @@ class Linker:
     def _is_common(self, node: int) -> bool:
         """Whether many nodes of these types are its neighbours. Tests do not count, so both open
         graphs have one index."""
-        return (
-            sum(other in self._bearers.rank for other in self.graph.net.successor_indices(node))
-            >= _MIN_PHENOTYPE_DEGREE
-        )
+        neighbours = self.graph.neighbours(node).tolist()
+        bearers = sum(other in self._bearers.rank for other in neighbours)
+        return bearers >= _MIN_PHENOTYPE_DEGREE
 
 
 @dataclass(frozen=True)

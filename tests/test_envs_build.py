@@ -141,6 +141,7 @@ def test_the_smallest_menu_is_a_parameter() -> None:
         ("Sarcoidosis", (), "sarcoid was suspected"),
         ("Tuberculosis of the spine", (), "antituberculosis tablets were given"),
         ("EGFR-mutant lung adenocarcinoma", (), "EGFR was spoken of"),
+        ("Pancreatic adenocarcinoma", (), "his sister died of pancreatic cancer"),
         ("KCNQ2 encephalopathy", (), "his brother carries a variant of KCNQ2"),
         ("Legionella pneumophila pneumonia", (), "a pneumonia was suspected"),
         ("Left-sided isolated ovarian torsion", (), "an ovarian torsion was feared"),
@@ -387,6 +388,11 @@ def test_a_result_in_other_words_is_cut() -> None:
         ("He took tablets for Shigella-positive stool.", {"Laboratory tests": 0}),
         ("She was told of a 46,XY pattern.", {"Karyotype": 0}),
         ("Bacteria were isolated from two wound cultures.", {"Culture": 0}),
+        ("Sodium, taken by her doctor the week before, was 121 mmol/L.", {"Sodium": 0}),
+        ("Intraoperative findings of a firm, whitish cyst.", {"Operative findings": 0}),
+        ("A sister carries the same variant.", {"Genetic testing": 0}),
+        ("A plain film showed a sunburst of the femur.", {"Plain film": 0}),
+        ("During one of them, a glucose of 31 mg/dL was seen.", {"Glucose": 0}),
     ],
 )
 def test_a_result_that_the_observation_tells_moves_into_the_menu(
@@ -397,6 +403,59 @@ def test_a_result_that_the_observation_tells_moves_into_the_menu(
     for test in environment.menu[len(TESTS) :]:
         assert test.result.strip(" .") in observation
         assert test.result not in environment.initial_observation
+
+
+@pytest.mark.parametrize(
+    ("entry", "observation", "result"),
+    [
+        # The referring clinic's value beside the own one, under one name.
+        (
+            "CK: 11,400 U/L",
+            "CK was 9,870 U/L elsewhere.",
+            "11,400 U/L\nCK was 9,870 U/L elsewhere.",
+        ),
+        ("Labs: CK 11,400 U/L", "CK was 9,870 U/L.", "CK 11,400 U/L\nCK was 9,870 U/L."),
+        ("CA-125: 13 U/mL", "Serum CA-125 was 12 U/mL.", "13 U/mL\nSerum CA-125 was 12 U/mL."),
+        ("CK: CK 11,400 U/L", "CK was 11,400 U/L.", "CK 11,400 U/L"),
+    ],
+)
+def test_a_further_value_goes_to_the_entry_of_its_test(
+    entry: str, observation: str, result: str
+) -> None:
+    name, _, value = entry.partition(": ")
+    case = replace(
+        CASE,
+        initial_observation=f"{LONG} {observation}",
+        tests=(DocumentedTest(name, "laboratory", value),),
+    )
+    assert [test.result for test in environment_of(report(case)).menu] == [result]
+
+
+def test_an_entry_of_another_culture_or_specimen_does_not_cover_a_result() -> None:
+    for entry, observation in (
+        (("Sputum culture", "Sputum culture grew Pseudomonas."), "Culture later grew Klebsiella."),
+        (("Urine", "Urine sodium 84 mmol/L."), "Sodium was 121 mmol/L."),
+    ):
+        case = replace(
+            CASE,
+            initial_observation=f"{LONG} {observation}",
+            tests=(DocumentedTest(entry[0], "laboratory", entry[1]),),
+        )
+        assert observation in [test.result for test in environment_of(report(case)).menu]
+
+
+@pytest.mark.parametrize(
+    ("told", "name"),
+    [
+        ("in whom a routine chest radiograph had shown a nodule of 3 cm.", "Chest radiograph"),
+        ("referred after a mammogram revealed clustered microcalcifications.", "Mammogram"),
+    ],
+)
+def test_the_first_sentence_tells_the_patient_without_the_result(told: str, name: str) -> None:
+    case = replace(CASE, initial_observation=f"A 55-year-old woman {told} {LONG}")
+    environment = environment_of(report(case))
+    assert environment.initial_observation.startswith("A 55-year-old woman. ")
+    assert environment.menu[-1].name == name
 
 
 @pytest.mark.parametrize(
@@ -469,6 +528,7 @@ def test_a_kind_of_test_is_no_gene_that_was_tested() -> None:
             "several_patients",
         ),
         ("Two brothers, aged 4 and 6, were brought with fever and rash.", "several_patients"),
+        ("Dizygotic twins, a boy and a girl, with a large head and fever.", "several_patients"),
     ],
 )
 def test_only_one_human_patient_is_built(observation: str, reason: str) -> None:
@@ -747,6 +807,10 @@ RESULTS = (
     "Pendular nystagmus",
     "Unknown mass in abdomen",
     "12 years 2 months.",
+    "Patent",
+    "Open",
+    "Fine",
+    "No free air",
 )
 
 
@@ -827,6 +891,7 @@ def test_a_result_that_only_repeats_words_of_the_complaint_is_found_when_copied(
         ("the reagent had run out", False),
         ("not enough serum was left", False),
         ("his parents would not allow it", False),
+        ("her pacemaker precluded it", False),
         ("no pathogens were grown", True),
         ("the right pupil does not react", True),
         ("loss of the red reflex", True),

@@ -4,6 +4,7 @@ reports that are all refused, an interruption."""
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -104,14 +105,17 @@ def test_a_call_cache_that_is_none_ends_with_1(
     assert "MEDACTION_CALL_CACHE" in done.stderr
 
 
-def test_a_prefect_server_that_is_down_ends_with_1(tmp_path: Path) -> None:
-    environment = os.environ | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_prefect_server_that_is_down_or_hangs_ends_with_1(tmp_path: Path, hangs: bool) -> None:
     cases, out = sample_cases(tmp_path / "cases", 1), tmp_path / "out"
-    done = medaction(
-        environment, "distill", "--cases", cases, "--out", out, "--teacher", "kg-targeted"
-    )
+    # The system takes connections for a process that is stopped: nobody answers them.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1] if hangs else 9
+        environment = os.environ | {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
+        arguments = ("distill", "--cases", cases, "--out", out, "--teacher", "kg-targeted")
+        done = medaction(environment, *arguments)
     assert done.returncode == 1
-    assert "http://127.0.0.1:9/api does not answer" in one_line(done)
+    assert f"http://127.0.0.1:{port}/api does not answer" in one_line(done)
 
 
 def test_a_deployment_without_a_server_is_wrong_use(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The tests of a summary's bullets: each with its result, and why a bullet is none."""
 
 import calendar
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -37,7 +38,7 @@ BULLET_LINE = re.compile(r"^(?P<indent>\s*)(?:[-*•]|\d+[.)])\s+(?P<text>.*)$")
 # 'Glucose: 5 g/L; urine dipstick: positive': a second label on the line of the first.
 # Not inside brackets: '(IgM; IgG: ...)' is one result.
 _JOINED_CLAUSE = re.compile(r",\s+(?:and|but|while|whereas)\s+")
-_NEXT_LABEL = re.compile(r";\s+(?=[A-Za-z][\w ()/-]{2,50}:\s)(?![^()]*\))")
+_NEXT_LABEL = re.compile(r"[;.]\s+(?=[A-Za-z][\w ()/-]{2,50}:\s)(?![^()]*\))")
 # Labels that gather tests and are none themselves.
 _ATTRIBUTES = (
     "initial | other | further | additional | routine | ancillary | prenatal | radiologic"
@@ -362,7 +363,8 @@ def _texts_of_bullet(node: Bullet) -> Iterator[str]:
 
 def _tests_of_label(label: str, result: str, container: str) -> Iterator[DocumentedTest]:
     name = without_markdown(label).strip()
-    result, *further = _NEXT_LABEL.split(without_markdown(result).strip())
+    text = without_markdown(result).strip()
+    result, *further = _NEXT_LABEL.split(text)
     labels = [label_and_rest(line)[0] for line in further]
     one_line = "\n" not in "".join(further) and not label_and_rest(result)[0]
     # All labels must be tests: else a later one may be a part of the first's result.
@@ -373,7 +375,7 @@ def _tests_of_label(label: str, result: str, container: str) -> Iterator[Documen
         if tests := _at_times(name, [result, *further], container):
             yield from tests
             return
-        result = "; ".join([result, *further])
+        result = text
     if not name or not result:
         return
     category = category_of(name, container)
@@ -433,18 +435,22 @@ def _analytes(result: str) -> list[tuple[str, str]]:
     results = []
     for item in items:
         value = re.fullmatch(
-            r"(?P<name>[A-Za-z][\w\s/α-ω-]*?)(?:\s+(?:levels?|count|of|was"
-            r"|is))*\s*[:=(]?\s*[<>≤≥~]?\s*\d[^,;]*",
+            r"(?P<name>[A-Za-z][\w\s/α-ω-]*?(?:\scounts?)?)(?:\s+(?:levels?|of|was"
+            r"|is))*\s*[:=(]?\s*[<>≤≥~]?\s*"
+            # Not the number of a name: 'HbA1c', 'T4'.
+            r"(?<![A-Za-z])\d(?:[^,;]|,(?=\d))*",
             item,
         )
         # All or none: one item that is no analyte makes prose of the line.
-        if (
-            not value
-            or canonical_of(value["name"]) is None
-            or profile(value["name"]).specimen not in (None, "blood")
-        ):
+        if not value or canonical_of(value["name"]) is None:
             return []
         results.append((value["name"], item))
+    # 'Urine sodium 40, potassium 20': what names no specimen may be of the one before.
+    specimens = [profile(name).specimen for name, _ in results]
+    if any(
+        one not in (None, "blood") and two is None for one, two in itertools.pairwise(specimens)
+    ):
+        return []
     return (
         results
         # An analyte that stands twice was measured twice, and needs its words.
@@ -463,6 +469,9 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_BulletLi
     label, rest = label_and_rest(sentence)
     if label and (begins or _is_label_of_test(label)):
         yield from _tests_of_label(label, rest, container)
+        return
+    if analytes := _analytes(sentence):
+        yield from (_test_of_analyte(*part, container) for part in analytes)
         return
     names = named_tests(sentence)
     subject = _subject(sentence, names, container, begins)
