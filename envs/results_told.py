@@ -342,7 +342,7 @@ def _repeats_entry(test: DocumentedTest, text: str, complaint: str) -> bool:
     measured = numbers if test.category in ("laboratory", "pathology") else set()
     return any(
         bool(words & shared) and (name in plain or bool(measured & figures))
-        for plain, shared, figures in _statements(text)
+        for plain, shared, figures in _compared_statements(text)
     )
 
 
@@ -381,7 +381,7 @@ def _phrases_of_history(text: str) -> tuple[frozenset[str], ...]:
 
 
 @lru_cache(maxsize=512)
-def _statements(text: str) -> tuple[tuple[str, frozenset[str], frozenset[str]], ...]:
+def _compared_statements(text: str) -> tuple[tuple[str, frozenset[str], frozenset[str]], ...]:
     """Each statement as it is compared, its content words and its numbers."""
     return tuple(
         (

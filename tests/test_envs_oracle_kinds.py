@@ -97,7 +97,7 @@ TWICE = [
     ["CSF PCR for HSV", "laboratory", "Negative"],
     ["CMV PCR", "laboratory", "Negative"],
     ["EBV PCR", "laboratory", "Negative"],
-    ["Lumbar puncture", "procedure", "480 white cells/uL, glucose 22 mg/dL"],
+    ["Lumbar puncture", "procedure", "480 cells/uL (WBC 471), glucose 22 mg/dL"],
     ["Arthrocentesis", "procedure", "88,000 cells/uL"],
     ["Tissue transglutaminase IgA", "laboratory", "128 U/mL"],
     ["25-hydroxyvitamin D", "laboratory", "9 ng/mL"],
