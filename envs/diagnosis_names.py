@@ -94,6 +94,7 @@ _ENDINGS_OF_ADJECTIVES = tuple(
 _EPONYM = re.compile(
     r"(\S{5,}?)(?:'s|’s|s['’])?\s+(?:disease|syndrome|disorder|phenomenon)", re.IGNORECASE
 )
+_CARCINOMA = re.compile(r"\b(?:\w+ cell )?\w*carcinoma\b", re.IGNORECASE)
 _INDUCED = re.compile(r"(.+?)[- ](?:induced|associated|related|triggered|mediated)\s+(.+)", re.I)
 # A Latin binomial: 'Klebsiella oxytoca'.
 _ORGANISM = re.compile(
@@ -185,6 +186,10 @@ def _names_in(diagnosis: str) -> Iterator[DiagnosisName]:
         lesser: NameKind = "cause" if kind == "cause" else "lesser"
         for name in _lesser_names(part.text):
             yield DiagnosisName(name, lesser, part.text)
+        # 'Pancreatic adenocarcinoma' is spoken of as 'pancreatic cancer'.
+        cancer = _CARCINOMA.sub("cancer", part.text)
+        if cancer != part.text and not is_general(cancer):
+            yield DiagnosisName(cancer, lesser, part.text)
         for name in _without_qualifiers(part.text):
             yield DiagnosisName(name, lesser, part.text, strict=True)
         for organism in _ORGANISM.findall(part.text):

@@ -9,6 +9,7 @@ from medaction.envs.naming import (
     CULTURED,
     IMAGING,
     KINDS,
+    SOUGHT,
     TISSUES,
     Profile,
     can_be_same,
@@ -29,16 +30,6 @@ from medaction.words.tests import parts_of_panel
 
 COVERAGE = 0.6
 """Of the longer name's words, this share must stand in the shorter one."""
-
-SOUGHT = CULTURED - {"cytology"} | {
-    "antibody",
-    "antigen",
-    "serology",
-    "sequencing",
-    "cytometry",
-    "immunofluorescence",
-}
-"""Kinds of tests that say nothing without what they look for, or where."""
 
 SAMPLED = IMAGING | {"fluoroscopy", "biopsy", "fna", "cytology", "cytometry"}
 """Kinds of entries whose result is of an image or of tissue, so that a word in it is no value in
@@ -61,7 +52,8 @@ MARKER = re.compile(
 
 _WIDE = frozenset({"angiography", "venography", "pet", "imaging"})
 """Kinds of imaging that say little without their region."""
-_CLASSES = frozenset({"igg", "igm", "iga"})
+# 'Anti' says of no antibody which one it is.
+_OF_ANY = frozenset({"igg", "igm", "iga", "anti"})
 _READ = 1500
 """Characters of a result that are read for the regions and words that its entry's name leaves open.
 """
@@ -186,6 +178,7 @@ def _names_of(number: int, entries: Sequence[Entry], around: frozenset[str]) -> 
             or base.specimen
             or (specimen if reading.kinds & CULTURED else None),
             kinds=modality if open_kind and modality else reading.kinds,
+            moment=base.moment if reading.moment is None else reading.moment,
         )
         yield Name(number, of_entry, full, regions - reading.regions - base.regions)
 
@@ -251,7 +244,7 @@ def tells_of_test(entry: Profile, statement: frozenset[str], ordered: Profile) -
     'Blood and urine cultures negative' does of the culture of both, and 'Sputum studies: negative
     for AFB' of the AFB smear.
     """
-    sought = ordered.terms - _CLASSES
+    sought = ordered.terms - _OF_ANY
     if not (sought or ordered.specimen or ordered.regions):
         return False
     # A culture of urine does not answer a plain culture.
@@ -264,12 +257,15 @@ def tells_of_test(entry: Profile, statement: frozenset[str], ordered: Profile) -
         return False
     words = statement | entry.kinds
     # Every kind that was ordered: a culture is no answer to 'culture and PCR'.
-    kinds_match = ordered.kinds | (ordered.terms & _CLASSES) <= words
+    kinds_match = ordered.kinds | (ordered.terms & _OF_ANY - {"anti"}) <= words
     if ordered.kinds == {"serology"} and not words & KINDS and words & {"test", "testing"}:
         kinds_match = True  # 'negative testing for parvovirus' leaves open how
     # 'Sputum studies: negative for AFB': the entry's specimen stands for the kind.
     same_specimen = bool(sought and ordered.specimen and ordered.specimen == entry.specimen)
-    studied = same_specimen and ordered.kinds <= CULTURED
+    # 'Sputum smear for AFB' says its kind, and tells of no culture.
+    grown = frozenset({"culture", "pcr"})
+    same_kind = not entry.kinds or entry.kinds & grown == ordered.kinds & grown
+    studied = same_specimen and ordered.kinds <= CULTURED and same_kind
     return (kinds_match or studied) and names_sought(sought, statement | entry.terms)
 
 
@@ -286,13 +282,15 @@ def word_score(ordered: Profile, candidate: Name, result: frozenset[str]) -> flo
     common, inferred = words & stated, words & candidate.inferred
     is_nested = ordered.terms <= name.terms or name.terms <= ordered.terms
     if ordered.kinds and ordered.kinds <= SOUGHT:
-        sought = ordered.terms - _CLASSES
+        sought = ordered.terms - _OF_ANY
         is_nested = is_nested or names_sought(ordered.terms - name.terms, result)
         if sought and not (common | inferred) - ordered.kinds and not names_sought(sought, result):
             return 0.0  # 'CMV PCR' is not just any PCR
         elsewhere = ordered.regions and not ordered.regions & name.regions
         if not sought and elsewhere and ordered.kinds <= SOUGHT - CULTURED:
             return 0.0  # nor 'thyroid antibodies' just any antibodies
+        if not is_nested and not ordered.kinds & CULTURED:
+            return 0.0  # nor thyroid receptor antibodies those against its peroxidase
     if ordered.kinds and name.kinds:
         # One of the two may say more ('MRI brain with spectroscopy', 'Biopsy of cervical lymph
         # node'), not both something else.
@@ -314,7 +312,7 @@ def names_sought(sought: frozenset[str], result: frozenset[str]) -> bool:
 
 def is_vague(ordered: Profile) -> bool:
     """'Serology', 'culture', 'IgG panel': of what, is not said."""
-    more = ordered.terms - _CLASSES or ordered.regions or ordered.specimen
+    more = ordered.terms - _OF_ANY or ordered.regions or ordered.specimen
     return (
         bool(ordered.kinds) and ordered.kinds <= SOUGHT - {"sequencing"} | {"imaging"} and not more
     )

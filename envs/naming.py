@@ -52,6 +52,15 @@ IMAGING = _words_of_section("imaging")
 KINDS = IMAGING | _words_of_section("kinds")
 CULTURED = frozenset({"culture", "pcr", "smear", "stain", "cytology"})
 """Kinds of tests that are done on any specimen: a specimen that is not named may be any."""
+SOUGHT = CULTURED - {"cytology"} | {
+    "antibody",
+    "antigen",
+    "serology",
+    "sequencing",
+    "cytometry",
+    "immunofluorescence",
+}
+"""Kinds of tests that say nothing without what they look for, or where."""
 GENERAL = _words_of_section("general")
 NO_SLIPS = _words_of_section("no_slips")
 TISSUES = _words_of_section("tissues")
@@ -88,6 +97,22 @@ _SPECIMENS = _by_word("specimens")
 _APART = _words_of_section("apart")
 _SIDES = frozenset({"left", "right"})
 _PLACE = REGIONS.keys() | _SIDES | {"of"}
+_CLASSES = frozenset({"igg", "igm", "iga", "ige"})
+# No minutes: a value after some is one of a test under a condition.
+_HOURS = {"h": 1, "hour": 1, "day": 24, "week": 168, "month": 720, "year": 8760}
+_UNIT = f"({'|'.join(_HOURS)})s?"
+_AFTER = re.compile(rf"\((\d+ ?{_UNIT})\)", re.IGNORECASE)
+_OTHER_CLOCK = "(?! (?:urine|(?:of )?(?:fast|gestation)))"
+_MOMENT = re.compile(
+    rf"\b(?:at|after|on|in|by) (\d+) {_UNIT}\b{_OTHER_CLOCK}(?: of \w+)?"
+    rf"|\b(\d+) {_UNIT} later\b"
+    r"|\b(?:on )?(hour|day|week|month|year) (\d+)$"
+    r"|\b(?:at|on) (?:presentation|admission|arrival|baseline)\b"
+)
+"""When a test is done: 'at 6 h', '3 months later', 'on day 5', 'on admission'. 'Day 3 FSH' is of
+the cycle, 'at 20 weeks of gestation' of the pregnancy."""
+_COLLECTED = frozenset({"urine", "stool"})
+"""Specimens that are gathered over hours: 'in 24 h' is no time of theirs."""
 _MATERNAL = frozenset({"maternal", "mother"})
 _BABY = frozenset({"neonatal"})
 _WHOSE = _MATERNAL | _BABY | {"fetal", "baby", "newborn", "patient"}
@@ -128,6 +153,8 @@ class Profile:
     repeated: bool = False
     """Whether it is a test done again: 'repeat CT', 'follow-up MRI'."""
     contrast: bool | None = None
+    moment: float | None = None
+    """How many hours after presentation it is done."""
 
 
 @lru_cache(maxsize=20_000)
@@ -137,7 +164,7 @@ def canonical_of(name: str) -> str | None:
     tests = canonical_names()
     if text in tests:
         return tests[text]
-    for pattern in _LEFT_OUT:
+    for pattern in (_MOMENT, *_LEFT_OUT):
         text = pattern.sub(" ", text)
     aside = _IGNORED | _REPEATED | _WHOSE
     words = [word for word in text.split() if {word, _singular(word)}.isdisjoint(aside)]
@@ -148,7 +175,8 @@ def canonical_of(name: str) -> str | None:
     # Not all of the tail at once: that is `words`, which comes after the shorter cuts.
     shorter = (spelt[:-length] for length in range(1, len(tail)))
     # From the name as written to ever less of it: the first that is known is the nearest.
-    for bare in (spelt, *shorter, words, [word for word in words if word not in _SPECIMENS]):
+    of_any = [[word for word in form if word not in _SPECIMENS] for form in (spelt, words)]
+    for bare in (spelt, *shorter, of_any[0], words, of_any[1]):
         for form in (" ".join(bare), " ".join(map(_singular, bare))):
             if form in tests:
                 return tests[form]
@@ -194,7 +222,10 @@ def names_in_a_row(text: str) -> list[str]:
         # The longest name first: 'c reactive protein' before 'protein'.
         ends = range(min(len(words), start + 6), start, -1)
         end = next((end for end in ends if " ".join(words[start:end]) in canonical_names()), 0)
-        if end:
+        last = canonical_names().get(names[-1], "") if names else ""
+        if end and words[start] in _CLASSES and "antibody" in last:
+            names[-1] += f" {words[start]}"  # 'tTG IgG' is one test
+        elif end:
             names.append(" ".join(words[start:end]))
         elif words[start] not in _IGNORED and words[start] not in _SPECIMENS:
             strangers += 1
@@ -208,12 +239,17 @@ def profile(name: str) -> Profile:
     """Read off what `name` says."""
     canonical = canonical_of(name)
     text = normalise(name)
-    words = text
+    timed = normalise(_AFTER.sub(r" at \1 ", name))  # 'Troponin (3 h)'
+    words = _MOMENT.sub(" ", timed)
     if canonical is not None:
         # The table may say more than the name: a 'pregnancy test' is one in serum and in urine.
         places = _SPECIMENS.keys() | _WHOSE | _SIDES | REGIONS.keys()
         more = [word for word in text.split() if word in places]
-        words = canonical if text in canonical_names() else " ".join([canonical, *more])
+        known = canonical
+        if {_SPECIMENS.get(word) for word in more} - {None, "blood"}:
+            # 'CSF white blood cells' are none of the blood.
+            known = " ".join(word for word in canonical.split() if word != "blood" or word in more)
+        words = canonical if text in canonical_names() else " ".join([known, *more])
     tokens = tokens_of(words)
     kinds = frozenset(tokens) & KINDS
     # KUB: kidneys, ureters and bladder, a plain film where no other modality is named.
@@ -222,6 +258,9 @@ def profile(name: str) -> Profile:
     regions = frozenset(REGIONS[token] for token in tokens if token in REGIONS)
     if "cervical" in tokens and kinds & (IMAGING | {"fna"}):
         regions |= {"neck"}
+    specimen = _specimen(tokens)
+    no_moment = specimen in _COLLECTED or "fetus" in regions
+    moment = None if no_moment else _moment(timed)
     special = _IGNORED | KINDS | _SIDES | _MATERNAL | _REPEATED | _SPECIMENS.keys() | REGIONS.keys()
     return Profile(
         text=text,
@@ -230,11 +269,28 @@ def profile(name: str) -> Profile:
         kinds=kinds - {"imaging"} if kinds & IMAGING - {"imaging"} else kinds,
         regions=regions,
         sides=frozenset(tokens) & (_SIDES | _MATERNAL | _BABY),
-        specimen=_specimen(tokens),
+        specimen=specimen,
         terms=frozenset(tokens) - special - (_TAKEN if "biopsy" in kinds else frozenset()),
-        repeated=not _REPEATED.isdisjoint(text.split()),
+        repeated=bool(moment) or not _REPEATED.isdisjoint(text.split()),
         contrast=contrast_in(text),
+        moment=moment,
     )
+
+
+def _moment(text: str) -> float | None:
+    match = _MOMENT.search(text)
+    if match is None:
+        return None
+    number, unit = (match[1] or match[3] or match[6]), (match[2] or match[4] or match[5])
+    return int(number) * _HOURS[unit] if unit else 0.0
+
+
+def same_moment(order: Profile, entry: Profile) -> bool:
+    """Whether two names tell of one time, as far as both tell one. A later time that was ordered is
+    none of a first result."""
+    if order.moment and entry.moment is None:
+        return entry.repeated
+    return None in (order.moment, entry.moment) or order.moment == entry.moment
 
 
 def tokens_of(words: str) -> list[str]:
@@ -293,9 +349,13 @@ def is_code(word: str) -> bool:
     return (
         len(word) == 1
         or any(character.isdigit() for character in word)
-        or word in ("igg", "igm", "iga", "ige")
+        or word in _CLASSES
         or set(word) <= set("ivx")
     )
+
+
+def codes_of(name: Profile) -> frozenset[str]:
+    return frozenset(filter(is_code, name.terms))
 
 
 def can_be_same(order: Profile, entry: Profile, result: frozenset[str] = frozenset()) -> bool:
@@ -314,10 +374,15 @@ def can_be_same(order: Profile, entry: Profile, result: frozenset[str] = frozens
     # 'Fasting glucose' is not 'random glucose'; a plain 'glucose' may be either.
     if all(states) and states[0].isdisjoint(states[1]):
         return False
-    codes, entry_codes = (frozenset(filter(is_code, side.terms)) for side in (order, entry))
+    # Of the texts: a table may have several classes under one name.
+    classes = [_CLASSES.intersection(side.text.split()) for side in (order, entry)]
+    if all(classes) and classes[0].isdisjoint(classes[1]):
+        return False
+    codes, entry_codes = codes_of(order), codes_of(entry)
     # One may say more ('IgG' of 'IgG and IgM'), neither something else.
     return (
         (codes <= entry_codes or entry_codes <= codes)
+        and same_moment(order, entry)
         and _same_kind(order, entry)
         and can_be_same_place(order, entry)
         and _none_apart(order, entry, result)
@@ -382,10 +447,17 @@ def _same_regions(order: Profile, entry: Profile) -> bool:
 def _same_specimen(order: Profile, entry: Profile) -> bool:
     if order.specimen == entry.specimen:
         return True
+    if any(_says_blood(one) and other.specimen for one, other in ((order, entry), (entry, order))):
+        return False
     if order.specimen is None and order.kinds == {"antigen"} and order.terms:
         return True  # 'histoplasma antigen' is looked for in urine
     open_side = order.specimen is None or (entry.specimen is None and entry.terms <= order.terms)
     return open_side and bool(CULTURED & order.kinds)
+
+
+def _says_blood(name: Profile) -> bool:
+    fluids = {_SPECIMENS.get(word) for word in name.text.split()} - {None}
+    return fluids == {"blood"}
 
 
 @lru_cache(maxsize=4096)

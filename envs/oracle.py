@@ -22,7 +22,6 @@ from medaction.envs.matching import (
     MARKING,
     ON_TISSUE,
     SAMPLED,
-    SOUGHT,
     Entry,
     Name,
     is_short_for,
@@ -42,12 +41,15 @@ from medaction.envs.naming import (
     FINDINGS,
     IMAGING,
     NO_SLIPS,
+    SOUGHT,
     Profile,
     can_be_same,
     can_be_same_place,
+    codes_of,
     is_code,
     profile,
     same_modality,
+    same_moment,
     specimen_of,
     synonyms_of,
     vocabulary,
@@ -194,7 +196,11 @@ class Oracle:
             return match
         test, *circumstance = _CIRCUMSTANCE.split(order, maxsplit=1)
         # 'ABG on room air' is an ABG; 'CT from skull to thigh' names a place, and stays whole.
-        aside = bool(circumstance) and _names_no_test(profile(circumstance[0]))
+        aside = (
+            bool(circumstance)
+            and ordered.moment is None
+            and _names_no_test(profile(circumstance[0]))
+        )
         match = self._by_tables(profile(test)) if aside else None
         return match or self._by_rare_words(ordered) or self._by_encoder(ordered)
 
@@ -225,8 +231,9 @@ class Oracle:
         for trauma' is any CT head."""
         if ordered.kinds and not ordered.kinds & SOUGHT:
             return True
-        # Short words ('of', 'new') look for nothing.
-        sought = {word for word in profile(purpose).terms if len(word) > 3}
+        # Short words ('of', 'new') look for nothing; 'VHL' does.
+        capitals = {word.lower() for word in re.findall(r"\w+", purpose) if word.isupper()}
+        sought = {w for w in profile(purpose).terms if len(w) > 3 or w in capitals}
         entries = [self._entries[number] for number in match.entries]
         return not sought or any(sought & (entry.words | entry.profile.terms) for entry in entries)
 
@@ -275,12 +282,12 @@ class Oracle:
             # 'Chemistry' may hold anything: it counts only where its result reports the ordered
             # test.
             return profile_of_name.text not in _LOOSE_NAMES or _is_reported(entry, ordered, parts)
+        if not profile_of_name.canonical and is_short_for(ordered.text, profile_of_name.text):
+            return True
         return (
             not (ordered.canonical or profile_of_name.canonical)
             and profile_of_name.text in group
-            and (
-                is_short_for(ordered.text, profile_of_name.text) or nested(ordered, profile_of_name)
-            )
+            and nested(ordered, profile_of_name)
         )
 
     def _by_words(self, ordered: Profile) -> Match | None:
@@ -317,7 +324,9 @@ class Oracle:
         entries = {
             name.entry
             for name in self._names
-            if name.profile.canonical in parts and name.profile.specimen == ordered.specimen
+            if name.profile.canonical in parts
+            and name.profile.specimen == ordered.specimen
+            and same_moment(ordered, name.profile)
         }
         numbered = list(enumerate(self._entries))
         reporting = {n: entry for n, entry in numbered if _answers(entry, ordered, parts)}
@@ -375,6 +384,8 @@ class Oracle:
             number
             for number, name in enumerate(self._names)
             if can_be_same(ordered, name.profile, self._entries[name.entry].words)
+            # An encoder reads no numbers: '1,25' is near '25'.
+            and codes_of(ordered) == codes_of(name.profile)
         ]
         if not allowed:
             return None
@@ -515,6 +526,8 @@ def _answers(entry: Entry, ordered: Profile, parts: frozenset[str]) -> bool:
     """Whether the result of an entry with another name reports the ordered test, or one of its
     `parts`."""
     entry_profile, category = entry.profile, entry.test.category
+    if not same_moment(ordered, entry_profile):
+        return False
     # In tissue a word is a stain or a marker, never a value in blood.
     if category == "pathology" or entry_profile.kinds & SAMPLED - IMAGING:
         return _is_seen_in_tissue(entry, ordered)

@@ -13,13 +13,16 @@ from medaction.envs.categories import category_of
 from medaction.envs.naming import (
     GENERAL,
     IMAGING,
+    KINDS,
     SHORTHAND,
+    SOUGHT,
     TABLE,
     Profile,
     contrast_in,
     name_each_noun,
     names_in_a_row,
     profile,
+    tokens_of,
 )
 from medaction.words.names import normalise
 from medaction.words.phrases import phrase_pattern
@@ -91,6 +94,8 @@ _BLOOD = frozenset({"blood", "serum", "plasma"})
 _JOINTS = frozenset({"and", "of", "for", "on", "in", "me", "my", "a", "with", "to", "or"})
 
 
+_LOOKS_FOR = re.compile(r"\b(?:for|against|to)\b", re.IGNORECASE)
+_SYMBOL = re.compile(r"\d|[A-Z].*[A-Z]")
 _BREAKS_OFF = re.compile(r"\b(?:of|in|on|from)(?: the| both)? \w+$")
 
 
@@ -117,7 +122,11 @@ def read_order(text: str) -> Order:
     main = _with_place(_without_refusals(_ORDER_IN_BRACKETS.sub(" ", text)), brackets)
     if not main or _states_a_finding(main):
         return Order()
-    return Order(main, tests_in(main), tests_in(_without_refusals(brackets)))
+    listed = tests_in(_without_refusals(brackets))
+    kind = _kind_sought(main)
+    # 'Islet antibodies (GAD65, IA-2)': what stands in brackets is of the kind before them.
+    listed = tuple(f"{p} {kind}" if kind and _is_symbol(p) else p for p in listed)
+    return Order(main, tests_in(main), listed)
 
 
 def single_tests(orders: Iterable[str]) -> tuple[str, ...]:
@@ -291,11 +300,13 @@ def _completed(number: int, parts: list[str]) -> str:
     part = parts[number]
     reading = profile(part)
     # 'CSF glucose and protein': the protein is of the CSF; 'CSF glucose and CBC' is not.
-    if reading.canonical in _IN_FLUIDS and number and not reading.specimen:
+    if (reading.canonical or reading.text) in _IN_FLUIDS and number and not reading.specimen:
         fluid = profile(parts[number - 1]).specimen
         if fluid in _FLUIDS and _BLOOD.isdisjoint(reading.text.split()):
             parts[number] = f"{fluid} {part}"
         return parts[number]
+    if kind := _shared_kind(number, parts):
+        return f"{part} {kind}"
     # A test that says what it measures needs nothing of its neighbours.
     if reading.terms or reading.canonical:
         return part
@@ -318,3 +329,36 @@ def _completed(number: int, parts: list[str]) -> str:
         lent = [n.specimen or "" for n in neighbours]
     lent = [word for word in lent if word]
     return f"{part} {lent[0]}" if lent else part
+
+
+def _shared_kind(number: int, parts: list[str]) -> str:
+    """The kind of test that a part shares with its neighbours: 'NRAS' of 'mutation analysis for
+    BRAF and NRAS', 'CMV' of 'CMV and EBV PCR'."""
+    if not _is_bare(parts[number]):
+        return ""
+    before = next((part for part in parts[:number][::-1] if not _is_bare(part)), "")
+    if _LOOKS_FOR.search(before):
+        return _kind_sought(before)
+    behind = next((part for part in parts[number:] if not _is_bare(part)), "")
+    # Only from a symbol to a symbol, and an 'anti' is of its own name alone: 'homocysteine and EBV
+    # PCR', 'IgG4 and anti-PLA2R antibodies'.
+    alike = _is_symbol(parts[number]) and _SYMBOL.search(behind.split()[0] if behind else "")
+    return _kind_sought(behind) if alike and not behind.lower().startswith("anti") else ""
+
+
+def _is_bare(part: str) -> bool:
+    reading = profile(part)
+    return bool(reading.terms) and not (reading.kinds or reading.canonical or reading.specimen)
+
+
+def _is_symbol(part: str) -> bool:
+    """Whether a part is nothing but symbols of genes, germs or antigens: 'GM1', 'IA-2', 'ZnT8'."""
+    return _is_bare(part) and all(map(_SYMBOL.search, part.split()))
+
+
+def _kind_sought(part: str) -> str:
+    """The kind of a test that says nothing without what it looks for, and its specimen."""
+    # Of the words as written: the first name of a test in the table may say no kind.
+    kinds = KINDS.intersection(tokens_of(normalise(part)))
+    fluid = profile(part).specimen or ""
+    return f"{fluid} {' '.join(sorted(kinds))}".strip() if kinds and kinds <= SOUGHT else ""

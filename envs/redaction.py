@@ -99,7 +99,7 @@ _PATIENT_AS_SUBJECT = re.compile(r"\b(?:he|she|they|(?:the )?patient)\b", re.IGN
 _DEMOGRAPHICS = re.compile(
     r"\b(?:\w+[- ]?(?:year|yr|month|week|day)s?[- ]old|aged \d+|\d+ years of age"
     r"|\d{1,2}(?-i:[MF]))\b"
-    r".*?(?=,| (?:with|who|whose|in whom|diagnosed|presenting|came|comes|presented|presents|was|is"
+    r".*?(?=,| (?:with|who|whose|in whom|\w{3,}ed|presenting|came|comes|presents|found|seen|was|is"
     r"|has|had)\b)",
     re.IGNORECASE,
 )

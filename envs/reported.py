@@ -21,6 +21,8 @@ _UNITS = frozenset(name.strip() for name in TABLE["units"].split("|"))
 # Not the stop of 'e.g.'; 'but' and 'while' turn to another test.
 _VALUE_END = re.compile(r"(?<!e\.g)(?<!i\.e)\.(?=\s|$)|[;\n]|,? but\b|\bwhile\b|\bwhereas\b")
 _SIGNS = str.maketrans(dict.fromkeys("‐‑‒–—−", "-") | GREEK)
+_COUNTED = re.compile(r"(?<![\w.,/-])\d[\d.,]*\s*(?:x\s*10\S*\s*)?(?:[a-z]{4,}\s)?$")
+"""A figure right before what is counted: '480 white cells/uL'."""
 _TOKEN = re.compile(r"[<>≤≥~]?\s*\d|[a-z][\w-]*|[^\s\w]")
 _CODE = r"(?:[ivx]+|[a-z]{0,2}\d+(?:-\d+)?)\b"
 _LISTED_CODES = re.compile(rf"\b([a-z]{{5,}}?)s? ({_CODE}(?:,? (?:and )?{_CODE})+)")
@@ -115,6 +117,8 @@ def _gives(
         return False
     if name in _UNITS:  # 'mg' of '3 mg/dL' is no magnesium
         return not before.rstrip()[-1:].isdigit() and _stands_beside_a_value(before, after)
+    if _COUNTED.search(before) and re.match(r"\s*(?:/|per\b|,|$)", after):
+        return True
     if not in_table:
         return _stands_beside_a_value(before, after)
     return bool(

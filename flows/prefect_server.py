@@ -29,6 +29,7 @@ from prefect.settings import (
 )
 from prefect.states import Crashed
 
+from medaction.flows.attached import ANSWERS_WITHIN_S
 from medaction.llm.call_cache import default_folder
 from medaction.words.errors import MedactionError
 from medaction.words.processes import free_port, spare_loopback, stop, wait_ready
@@ -41,7 +42,6 @@ more tries and 60 s each, kept one waiting for five minutes. Three more tries ta
 server, whose database is locked for a while, has answered by then. On two cores under a load of 15
 it answered within 2 s; one that hangs is waited for this long at each of four tries, twice at the
 end of a flow."""
-ANSWERS_WITHIN_S = 3.0
 EVENTS_WITHIN_S = 5.0
 
 

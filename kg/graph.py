@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -68,15 +68,11 @@ class Graph:
         """int32 of shape (2m,): the node at the other end of each of `targets`."""
         return np.repeat(np.arange(self.nodes.height, dtype=np.int32), np.diff(self.offsets))
 
-    def neighbours(self, nodes: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The neighbours of these nodes, one node's after the other's, and where each one's
-        start."""
-        counts = self.degrees[nodes]
-        starts = np.cumsum(counts) - counts
-        places = np.arange(counts.sum()) + np.repeat(self.offsets[nodes] - starts, counts)
-        return self.targets[places], starts
+    def neighbours(self, node: int) -> np.ndarray:
+        """int32 of shape (d,): who shares an edge with the node."""
+        return self.targets[self.offsets[node] : self.offsets[node + 1]]
 
-    @cached_property
+    @property
     def degrees(self) -> np.ndarray:
         """Number of neighbours of every node, shape (n,)."""
         return np.diff(self.offsets)
@@ -206,43 +202,45 @@ def hops_from(graph: Graph, a: int, targets: Iterable[int]) -> dict[int, int | N
     """`hops(graph, a, b)` for every b in `targets`: the ball around `a` is grown once and serves
     them all.
 
-    The ball of radius r around `a` first meets what is s steps from b where the distance is r + s.
-    Of the two the one with fewer edges grows: hubs make most pairs closer than five and the ball
-    around a hub large, while what is farther has small surroundings.
+    Two balls of radius r and s meet exactly when the distance is at most r + s, so as they grow one
+    hop at a time their first meeting tells it. Hubs make most pairs closer than five and the ball
+    around a hub large; what is farther has small surroundings, and the smaller side grows.
     """
-    goals = np.fromiter(targets, dtype=np.intp)
-    far = np.where(goals == a, 0, -1)
-    # A node without neighbours has no path.
-    left = np.flatnonzero((far < 0) & (graph.degrees[goals] > 0))
-    ball = np.zeros(graph.nodes.height, dtype=bool)
-    ball[a] = True
-    rim, r, s = np.array([a]), 0, 0
-    while left.size and rim.size:
-        layers, outer = [], goals[left]  # `outer` is s steps from any of them, `layers` is fewer
-        for _ in range(s):
-            layers.append((outer, *graph.neighbours(outer)))
-            outer = _distinct_nodes(graph, layers[-1][1])
-        walked = s > 1 and len(outer) == len(layers[-2][0])  # there is nothing new to meet
-        if r == 0 or walked or graph.degrees[rim].sum() <= graph.degrees[outer].sum():
-            around, _ = graph.neighbours(rim)
-            rim = _distinct_nodes(graph, around[~ball[around]])
-            ball[rim] = True
+    neighbours = graph.net.successor_indices
+    balls = [{a}, {a, *neighbours(a)}]  # nodes within 0, 1, 2, ... hops of `a`
+    # `balls` grows on from target to target: that is why targets of one node come together.
+    return {b: _meeting(neighbours, balls, b) for b in targets}
+
+
+def _meeting(
+    neighbours: Callable[[int], Iterable[int]], balls: list[set[int]], b: int
+) -> int | None:
+    """Hops from the centre of `balls` to `b`. Grows `balls` where that is cheaper, for the targets
+    that come after, too."""
+    if b in balls[1]:
+        return 0 if b in balls[0] else 1
+    rim, within = list(neighbours(b)), {b}  # nodes at exactly s hops from b, and nearer ones
+    if not balls[1].isdisjoint(rim):
+        return 2
+    r, s = 1, 1  # neither ball has met the other so far: the distance is more than r + s
+    while rim:
+        # The ball grows where an earlier target has paid for it, at its first hop, which all
+        # targets share, or where its rim is the smaller one.
+        if r + 1 < len(balls) or r == 1 or len(balls[r]) - len(balls[r - 1]) <= len(rim):
+            if r + 1 == len(balls):
+                balls.append(
+                    balls[r].union(*(neighbours(node) for node in balls[r] - balls[r - 1]))
+                )
+            if len(balls[r + 1]) == len(balls[r]):  # its whole component: no path
+                return None
             r += 1
+            if not balls[r].isdisjoint(rim):
+                return r + s
         else:
-            layers.append((outer, *graph.neighbours(outer)))
+            # Asked before the next rim is built, and left at the first hit: a hub makes it large.
+            if any(not balls[r].isdisjoint(neighbours(node)) for node in rim):
+                return r + s + 1
+            within.update(rim)
+            rim = list(set().union(*(neighbours(node) for node in rim)) - within)
             s += 1
-        near = ball
-        for nodes, around, starts in reversed(layers):
-            beside = np.zeros_like(ball)
-            beside[nodes] = np.logical_or.reduceat(near[around], starts)
-            near = beside
-        met = near[goals[left]]
-        far[left[met]] = r + s
-        left = left[~met]
-    return {b: None if d < 0 else d for b, d in zip(goals.tolist(), far.tolist(), strict=True)}
-
-
-def _distinct_nodes(graph: Graph, nodes: np.ndarray) -> np.ndarray:
-    marked = np.zeros(graph.nodes.height, dtype=bool)
-    marked[nodes] = True
-    return np.flatnonzero(marked)
+    return None

@@ -379,8 +379,8 @@ class Linker:
     def _is_common(self, node: int) -> bool:
         """Whether many nodes of these types are its neighbours. Tests do not count, so both open
         graphs have one index."""
-        beside, _ = self.graph.neighbours([node])
-        bearers = sum(other in self._bearers.rank for other in beside.tolist())
+        neighbours = self.graph.neighbours(node).tolist()
+        bearers = sum(other in self._bearers.rank for other in neighbours)
         return bearers >= _MIN_PHENOTYPE_DEGREE
 
 

@@ -188,6 +188,7 @@ def test_a_history_is_no_histology() -> None:
 def test_a_name_that_says_nothing_is_placed_by_its_section_without_a_minor_category() -> None:
     assert category_of("Brain", "Imaging") == "imaging"
     assert category_of("Chest X-ray", "Laboratory tests") == "imaging"
+    assert category_of("Plain film of the legs", "Laboratory tests") == "imaging"
     for category, minors in MINOR_CATEGORIES.items():
         assert minor_category_of("Follow-up", category) == minors[-1]
 

@@ -89,6 +89,64 @@ def test_fluids_undone_tests_rare_words_short_names_and_shared_sentences(
     assert [result.test for result in answer.results] == tests
 
 
+TWICE = [
+    ["Potassium at presentation", "laboratory", "5.8 mmol/L"],
+    ["Potassium at 6 hours", "laboratory", "3.2 mmol/L"],
+    ["Troponin (initial)", "laboratory", "9 ng/L"],
+    ["Troponin (3 h)", "laboratory", "88 ng/L"],
+    ["CSF PCR for HSV", "laboratory", "Negative"],
+    ["CMV PCR", "laboratory", "Negative"],
+    ["EBV PCR", "laboratory", "Negative"],
+    ["Lumbar puncture", "procedure", "480 cells/uL (WBC 471), glucose 22 mg/dL"],
+    ["Arthrocentesis", "procedure", "88,000 cells/uL"],
+    ["Tissue transglutaminase IgA", "laboratory", "128 U/mL"],
+    ["25-hydroxyvitamin D", "laboratory", "9 ng/mL"],
+    ["RET gene sequencing", "laboratory", "No variant"],
+    ["GAD65 antibodies", "laboratory", "250 IU/mL"],
+    ["Anti-Smith antibody", "laboratory", "Positive"],
+    ["Thyroid receptor antibodies", "laboratory", "18 IU/L"],
+    ["Forced vital capacity", "physiologic", "1.9 L"],
+    ["FSH", "laboratory", "9 IU/L"],
+    ["Obstetric ultrasound", "imaging", "One fetus"],
+    ["Sputum smear for acid-fast bacilli", "laboratory", "Negative in three samples"],
+]
+
+
+@pytest.mark.parametrize(
+    ("order", "tests"),
+    [
+        ("K", ["Potassium at presentation"]),
+        ("BMP", ["Potassium at presentation"]),
+        ("Repeat BMP in 6 h", ["Potassium at 6 hours"]),
+        ("Potassium at 24 h", []),
+        ("Troponin", ["Troponin (initial)"]),
+        ("Troponin at 3 hours", ["Troponin (3 h)"]),
+        ("Repeat CMV PCR after 2 weeks of ganciclovir", []),
+        ("Repeat CMV PCR", ["CMV PCR"]),
+        ("Day 3 FSH", ["FSH"]),
+        ("Fetal ultrasound at 20 weeks", ["Obstetric ultrasound"]),
+        ("Serum HSV PCR", []),
+        ("CMV and EBV PCR", ["CMV PCR", "EBV PCR"]),
+        ("PCR for CMV and EBV", ["CMV PCR", "EBV PCR"]),
+        ("CSF WBC", ["Lumbar puncture"]),
+        ("CSF cell count and glucose", ["Lumbar puncture"]),
+        ("Sputum AFB culture", []),
+        ("Synovial fluid cell count", ["Arthrocentesis"]),
+        ("tTG-IgG", []),
+        ("1,25-dihydroxyvitamin D", []),
+        ("Genetic testing for VHL", []),
+        ("Islet autoantibodies (GAD65, IA-2, ZnT8)", ["GAD65 antibodies"]),
+        ("Anti-centromere antibody", []),
+        ("Thyroid peroxidase antibody", []),
+        ("FVC", ["Forced vital capacity"]),
+    ],
+)
+def test_another_time_fluid_class_or_antigen_is_another_test(order: str, tests: list[str]) -> None:
+    menu = tuple(DocumentedTest(*row) for row in TWICE)  # type: ignore[arg-type]
+    [answer] = Oracle(menu, aliases_of_tests(), load_encoder().encode).answer([order])
+    assert [result.test for result in answer.results] == tests
+
+
 RUSSIAN = (
     DocumentedTest("Общий анализ крови", "laboratory", "Гемоглобин 114 г/л"),
     DocumentedTest("Рентгенография грудной клетки", "imaging", "Увеличение корней 22 мм"),
@@ -106,6 +164,9 @@ CHINESE = (
     [
         ("Arthrocentesis, left knee", ("Arthrocentesis left knee",)),
         ("CRP, ESR, left knee", ("CRP", "ESR", "left knee")),
+        ("CSF glucose and protein", ("CSF glucose", "csf protein")),
+        ("BRAF and NRAS sequencing", ("BRAF sequencing", "NRAS sequencing")),
+        ("IgG4 and anti-PLA2R antibodies", ("IgG4", "anti-PLA2R antibodies")),
         ("Chest X-ray, CBC, left knee", ("Chest X-ray", "CBC", "left knee xray")),
         (
             "Chest X-ray, arthrocentesis, left knee",

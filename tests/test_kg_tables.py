@@ -32,7 +32,7 @@ def test_every_common_disease_has_a_test():
     node_of = dict(graph.nodes.select("node_id", "node").iter_rows())
     for disease in common_diseases():
         node = node_of[f"COMMON:{normalise(disease.name)}"]
-        assert any(kinds[other] == "test" for other in graph.neighbours([node])[0]), disease.name
+        assert any(kinds[other] == "test" for other in graph.neighbours(node)), disease.name
 
 
 @pytest.mark.parametrize(
