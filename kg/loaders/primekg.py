@@ -2,7 +2,6 @@
 docs/graphs.md)."""
 
 from array import array
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -45,14 +44,8 @@ def read_primekg(path: Path) -> Parts:
                     [seen, np.zeros(max(high + 1, 2 * len(seen)) - len(seen), dtype=np.uint64)]
                 )
             edges.frombytes(pairs.tobytes())
-            # Both sides at once, since a query takes longer than the hashes of a batch. Two seeds,
-            # since equal hashes of name and type would cancel out.
-            named = batch.select(
-                pl.col(f"{side}_name").fill_null("").hash(1) ^ pl.col(f"{side}_type").hash(2)
-                for side in "xy"
-            )
-            for side, index, hashes in zip("xy", pairs.T, named, strict=True):
-                nodes += _fresh(table, batch, side, seen, index, hashes.to_numpy())
+            for side in "xy":
+                nodes.append(_fresh(table, batch, side, seen))
         found = (
             pl.concat(nodes).sort("index") if nodes else pl.DataFrame(schema={"index": pl.Int32})
         )
@@ -65,30 +58,23 @@ def read_primekg(path: Path) -> Parts:
         return Parts(found.drop("index"), ends, path)
 
 
-def _fresh(
-    table: Table,
-    batch: pl.DataFrame,
-    side: str,
-    seen: np.ndarray,
-    index: np.ndarray,
-    hashes: np.ndarray,
-) -> Iterator[pl.DataFrame]:
+def _fresh(table: Table, batch: pl.DataFrame, side: str, seen: np.ndarray) -> pl.DataFrame:
     """The nodes on one side of the batch that `seen` (index -> hash of name and type, 0: not met)
-    lacks, if any; they are noted there."""
-    hashes = hashes | np.uint64(1)  # never 0, which is 'not met'
+    lacks; they are noted there."""
+    named = batch.select(
+        index=f"{side}_index", node_id=f"{side}_id",
+        node_type=pl.col(f"{side}_type").replace(RENAMED_TYPES),
+        name=pl.col(f"{side}_name").fill_null(""), source=pl.col(f"{side}_source").fill_null(""),
+    )  # fmt: skip
+    index = named["index"].to_numpy()
+    # Two seeds, since equal hashes of name and type would cancel out; never 0, which is 'not met'.
+    hashes = (named["name"].hash(1) ^ named["node_type"].hash(2)).to_numpy() | np.uint64(1)
     unmet = seen[index] == 0
     seen[index[unmet]] = hashes[unmet]
     # Of a node's rows within one batch the last was noted: any other one differs from it here.
     if not np.array_equal(seen[index], hashes):
         raise table.blame(_Names(), "a node has two names or types")
-    # Most batches name only nodes that were met.
-    if unmet.any():
-        yield batch.filter(pl.Series(unmet)).select(
-            index=f"{side}_index", node_id=f"{side}_id",
-            node_type=pl.col(f"{side}_type").replace(RENAMED_TYPES),
-            name=pl.col(f"{side}_name").fill_null(""),
-            source=pl.col(f"{side}_source").fill_null(""),
-        ).unique("index", keep="first", maintain_order=True)  # fmt: skip
+    return named.filter(pl.Series(unmet)).unique("index", keep="first", maintain_order=True)
 
 
 class _Names:
