@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     given = parser.parse_args()
     file = given.data / "transcripts" / "agentclinic_gpt5_runs.jsonl"
-    runs = [run for run in read_transcripts(file) if isinstance(run, Transcript)]
+    runs = read_transcripts(file)
     measured = measure(runs)
     print_table(measured)
     print_threshold(runs)

@@ -387,13 +387,13 @@ def readable(error: Exception, settings: type[BaseModel]) -> str:
         if problem["type"] == "extra_forbidden":
             unknown = fields.pop() if fields else option
             option = option if option != unknown else ""
-            message = f"there is no setting {unknown!r}{_nearest(unknown, settings)}"
+            message = f"there is no setting {unknown!r}{_suggestion(unknown, settings)}"
         name = ".".join([WORDS.get(option, option).replace("_", "-"), *fields])
         lines.append(f"--{name}: {message}" if option else message)
     return "; ".join(lines)
 
 
-def _nearest(unknown: str, settings: type[BaseModel]) -> str:
+def _suggestion(unknown: str, settings: type[BaseModel]) -> str:
     """The setting, of these or of what stands in them, that a misspelt name may mean."""
     schema = settings.model_json_schema()
     models = [schema, *schema.get("$defs", {}).values()]

@@ -237,7 +237,7 @@ def names_stand_in(name: str, text: str) -> bool:
     sentences = [set(re.findall(r"\w+", sentence)) for sentence in statements(text)]
     # Three initials and more: 'CT' would stand for too many names.
     initials = "".join(word[0] for word in _words_of_name(_BRACKETED.sub(" ", name))).upper()
-    forms = list(_forms(name))
+    forms = list(_name_forms(name))
     return any(
         (len(initials) > 2 and initials in words)
         or any(all(any(_same(word, other) for other in words) for word in form) for form in forms)
@@ -252,7 +252,7 @@ def _words_of_name(name: str) -> list[str]:
     return [word for word in re.findall(r"\w+", name) if not _IDLE.fullmatch(word)]
 
 
-def _forms(name: str) -> Iterator[list[str]]:
+def _name_forms(name: str) -> Iterator[list[str]]:
     for part in (name, _BRACKETED.sub(" ", name), *_BRACKETED.findall(name)):
         if words := _words_of_name(part):
             yield words

@@ -102,14 +102,15 @@ _CLASSES = frozenset({"igg", "igm", "iga", "ige"})
 _HOURS = {"h": 1, "hour": 1, "day": 24, "week": 168, "month": 720, "year": 8760}
 _UNIT = f"({'|'.join(_HOURS)})s?"
 _AFTER = re.compile(rf"\((\d+ ?{_UNIT})\)", re.IGNORECASE)
+_OTHER_CLOCK = "(?! (?:urine|(?:of )?(?:fast|gestation|pregnancy|age|old)))"
 _MOMENT = re.compile(
-    rf"\b(?:at|after|on|in|by) ((?:\d+ (?:and )?){{1,5}}){_UNIT}\b"
-    # An age, or a week of pregnancy, is not counted from presentation.
-    rf"(?! urine| (?:of )?(?:gestation|pregnancy|age|old)\b)(?: of \w+)?|\b(\d+) {_UNIT} later\b"
-    r"|\b(?:on )?(hour|day|week|month|year) (\d+)\b"
+    rf"\b(?:at|after|on|in|by) ((?:\d+ (?:and )?){{1,5}}){_UNIT}\b{_OTHER_CLOCK}(?: of \w+)?"
+    rf"|\b(\d+) {_UNIT} later\b"
+    r"|\b(?:on )?(hour|day|week|month|year) (\d+)$"
     r"|\b(?:at|on) (?:presentation|admission|arrival|baseline)\b"
 )
-"""When a test is done: 'at 0 and 6 h', '3 months later', 'on day 5', 'on admission'."""
+"""When a test is done: 'at 0 and 6 h', '3 months later', 'on day 5', 'on admission'.
+'Day 3 FSH' is of the cycle, 'at 20 weeks of gestation' of the pregnancy."""
 _COLLECTED = frozenset({"urine", "stool"})
 """Specimens that are gathered over hours: 'in 24 h' is no time of theirs."""
 _MATERNAL = frozenset({"maternal", "mother"})
@@ -240,7 +241,6 @@ def profile(name: str) -> Profile:
     text = normalise(name)
     timed = normalise(_AFTER.sub(r" at \1 ", name))  # 'Troponin (3 h)'
     collected = any(_SPECIMENS.get(word) in _COLLECTED for word in text.split())
-    moments = frozenset() if collected else moments_in(timed)
     words = text if collected else _MOMENT.sub(" ", timed)
     if canonical is not None:
         # The table may say more than the name: a 'pregnancy test' is one in serum and in urine.
@@ -259,6 +259,7 @@ def profile(name: str) -> Profile:
     regions = frozenset(REGIONS[token] for token in tokens if token in REGIONS)
     if "cervical" in tokens and kinds & (IMAGING | {"fna"}):
         regions |= {"neck"}
+    moments = frozenset() if collected or "fetus" in regions else moments_in(timed)
     special = _IGNORED | KINDS | _SIDES | _MATERNAL | _REPEATED | _SPECIMENS.keys() | REGIONS.keys()
     return Profile(
         text=text,

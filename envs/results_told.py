@@ -40,7 +40,7 @@ STATUS = (
 # A concentration: per volume, so neither a dose (5 mg) nor a flow (2 L/min).
 _CONCENTRATION = re.compile(
     r"\d\s*(?:[munpkµμ]?(?:g|mol|kat|IU|U|Eq)|cells|(?:[×x]\s*)?10[\^]?\d+)?\s*/\s*"
-    r"(?:[dmµμ]?L|mm3|mm³)\b(?!/)|\d\s*mm/h"
+    r"(?:[dmuµμ]?L|mm3|mm³)\b(?!/)|\d\s*mm/h"
 )
 # 'Elevated IgE levels', 'increased hs-cTnI': an analyte that is written as a code.
 _LEVEL_OF_CODE = re.compile(
@@ -106,9 +106,9 @@ _GENERAL_TEST = re.compile(
     r"(?=.*\b(?:was|were|found|identified|revealed|showed)\b))",
     re.IGNORECASE,
 )
+_NO_ANALYTE = r"(?:was|were|been|of|at|is|with|in|by|to|from|than|about|over|and|or|x)\b"
 _ANALYTE = re.compile(
-    r"\b((?:(?:serum|plasma|urine|blood) )?(?!(?:was|were|been|of|at|is)\b)[A-Za-z][\w-]*)"
-    r"[^\w-]{1,2}"
+    rf"\b((?:(?:serum|plasma|urine|blood) )?(?!{_NO_ANALYTE})[A-Za-z][\w-]*)[^\w-]{{1,2}}"
     r"(?:was |were |of |at |is )?(?=\d)"
 )
 # What is looked at or listened to at the first encounter, though it can be ordered too.
@@ -344,7 +344,7 @@ def _repeats_entry(test: DocumentedTest, text: str, complaint: str) -> bool:
     measured = numbers if test.category in ("laboratory", "pathology") else set()
     return any(
         bool(words & shared) and (name in plain or bool(measured & figures))
-        for plain, shared, figures in _statements(text)
+        for plain, shared, figures in _compared_statements(text)
     )
 
 
@@ -383,7 +383,7 @@ def _phrases_of_history(text: str) -> tuple[frozenset[str], ...]:
 
 
 @lru_cache(maxsize=512)
-def _statements(text: str) -> tuple[tuple[str, frozenset[str], frozenset[str]], ...]:
+def _compared_statements(text: str) -> tuple[tuple[str, frozenset[str], frozenset[str]], ...]:
     """Each statement as it is compared, its content words and its numbers."""
     return tuple(
         (

@@ -269,7 +269,7 @@ def _rare_shingles(cases: Sequence[SetCase]) -> list[tuple[int, set[str]]]:
         of_case[row] |= shingles
     # Counted once a patient: else the words that copies share would look common.
     of_patient = defaultdict[int, set[str]](set)
-    for patient, shingles in zip(_patients(of_case), of_case, strict=True):
+    for patient, shingles in zip(_patient_numbers(of_case), of_case, strict=True):
         of_patient[patient] |= shingles
     bearers = Counter(chain.from_iterable(of_patient.values()))
     most = min(TOO_COMMON, max(2, len(cases) * 15 // 1000))  # 1.5 % of the cases
@@ -279,7 +279,7 @@ def _rare_shingles(cases: Sequence[SetCase]) -> list[tuple[int, set[str]]]:
     ]
 
 
-def _patients(of_case: Sequence[set[str]]) -> list[int]:
+def _patient_numbers(of_case: Sequence[set[str]]) -> list[int]:
     """The number of each case's patient: cases that are ALIKE, or linked by such, have one."""
     if not of_case:
         return []

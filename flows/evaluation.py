@@ -63,7 +63,7 @@ def run_evaluate(settings: EvaluationSettings, retry: Retry | None = None) -> di
             with services(settings, store) as ready:
                 build_environments(store, settings, ready, run.run_id, retry)
                 chosen = chosen_cases(settings)
-                environments = environments_of(store, chosen)
+                environments = chosen_environments(store, chosen)
                 play_runs(store, settings, environments, ready, run.run_id, retry)
                 judge_runs(store, settings, environments, ready, run.run_id)
         # Behind the run's end, so that the store says that it has ended before anything is
@@ -104,7 +104,7 @@ def plan_of(settings: EvaluationSettings) -> TreePlan:
     )
 
 
-def environments_of(store: Store, chosen: ChosenCases | None) -> list[ClinicalEnvironment]:
+def chosen_environments(store: Store, chosen: ChosenCases | None) -> list[ClinicalEnvironment]:
     """Of the chosen cases: a benchmark's few hundred, so whole."""
     return [one for one in store.environments() if chosen is None or one.case_id in chosen.ids]
 

@@ -45,7 +45,7 @@ CONSTANTS = (
     Constant("envs.matching", "COVERAGE", 0.6, "labelled orders", "test_envs_oracle"),
     Constant("envs.menu_choice", "MOST_ENTRIES", 8, "our choice", "test_envs_oracle_choice"),
     Constant("envs.grounding", "GROUNDED_AT", 90.0, "MedR-Bench's reports", "test_envs_build"),
-    Constant("envs.documented", "NO_RESULT_AT", 0.8, "made-up statements", "test_envs_build"),
+    Constant("envs.documented", "NO_RESULT_AT", 0.75, "made-up statements", "test_envs_build"),
     Constant("envs.diagnosis_names", "CLOSE_AT", 92.0, "names of diseases", "test_envs_build"),
     Constant("envs.extraction", "QUESTION_ATTEMPTS", 3, "our choice", "test_envs_extraction"),
     Constant("envs.extracted", "LOST", 0.25, "our choice", "test_envs_extraction"),

@@ -394,6 +394,7 @@ def test_a_result_in_other_words_is_cut() -> None:
         ("A sister has the same variant of asthma.", {}),
         ("Sodium, taken by her doctor, had been 121 mmol/L.", {"Sodium": 0}),
         ("A plain film showed a sunburst of the femur.", {"Plain film": 0}),
+        ("The aspirate was turbid with 68,000 cells/uL.", {"Laboratory tests": 0}),
         ("During one of them, a glucose of 31 mg/dL was seen.", {"Glucose": 0}),
     ],
 )

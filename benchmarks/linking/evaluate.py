@@ -21,7 +21,7 @@ from pathlib import Path
 
 import polars as pl
 
-from benchmarks.agentclinic_runs import Transcript, read_transcripts
+from benchmarks.agentclinic_runs import read_transcripts
 from medaction.kg.graph import Graph, build_graph
 from medaction.kg.linking import Link, Linker
 from medaction.kg.open_graphs import open_test_graph
@@ -48,10 +48,7 @@ def main() -> None:
         "rare diseases": (rare, primekg),
         "true diagnoses": (diagnoses, primekg),
         "answers": (answers(given.data / "judging" / "medrbench_answers.jsonl"), primekg),
-        "ordered tests": (
-            sorted({order for run in runs if isinstance(run, Transcript) for order in run.orders}),
-            tests,
-        ),
+        "ordered tests": (sorted({order for run in runs for order in run.orders}), tests),
     }
     links = {name: linked(name, texts, linker) for name, (texts, linker) in corpora.items()}
     known = labels()

@@ -96,7 +96,7 @@ _END_OF_VALUE = re.compile(r"[;\n]|(?<!\b[A-Z])\.(?=\s|$)|\bwith\b")
 
 
 def levels(text: str) -> Iterator[tuple[Analyte, Level]]:
-    """Every analyte of a text that is followed (or led) by a value or a word for its level."""
+    """Every analyte of a text that is followed by a value or a word for its level."""
     # A report writes both signs for 'micro' and three for a minus.
     text = text.replace("_", " ").replace("μ", "µ").replace("−", "-").replace("–", "-")
     # Only before the first colon: 'urine' further on is another test's.
@@ -104,10 +104,10 @@ def levels(text: str) -> Iterator[tuple[Analyte, Level]]:
     specimen = next((name for name in SPECIMENS if name in heading), "")
     mentions = list(_mentions_of_analytes(text, specimen))
     next_starts = [*(start for start, _, _ in mentions[1:]), len(text)]
-    for (start, end, analyte), next_start in zip(mentions, next_starts, strict=False):
+    for (_, end, analyte), next_start in zip(mentions, next_starts, strict=False):
         # Up to the next name: its value is not this one's.
         after = _END_OF_VALUE.split(text[end : min(next_start, end + REACH)], maxsplit=1)[0]
-        level = _level(analyte, text[:start], after)
+        level = _level(analyte, after)
         if level:
             yield analyte, level
 
@@ -143,16 +143,11 @@ _RANGE = re.compile(
     rf"|(?P<low>{_VALUE_NUMBER})\s*[%a-zA-Z/^\d]*?\s*(?:-|to)\s*(?P<high>{_VALUE_NUMBER}))",
     re.IGNORECASE,
 )
-_PRESSURE = re.compile(r"\d{2,3}\s*/\s*(\d{2,3})")
-DIASTOLIC_HIGH = 92
-"""mm Hg; the table's range is of the systolic pressure. Our choice, two above the usual 90, at
-which many healthy patients stand."""
-
 LOWEST_FAHRENHEIT = 60
 """No living patient's temperature is above 60 degrees Celsius."""
 
 
-def _level(analyte: Analyte, before: str, after: str) -> Level | None:
+def _level(analyte: Analyte, after: str) -> Level | None:
     # 'Not measured', 'pending': a number behind it is of something else.
     if cue("unknown").search(after):
         return None
@@ -163,18 +158,12 @@ def _level(analyte: Analyte, before: str, after: str) -> Level | None:
     if limits and value:
         low, high = limits["low"] or limits["lower"], limits["high"] or limits["upper"]
         return _compare(_number_or_nan(value["number"]), _number_or_nan(low), _number_or_nan(high))
-    return _level_in_words(before, after) or (_by_table(analyte, value, after) if value else None)
+    return _level_in_words(after) or (_by_table(analyte, value) if value else None)
 
 
-def _level_in_words(before: str, after: str) -> Level | None:
-    """'elevated serum troponin' and 'troponin: elevated'; the word before the name goes first."""
-    # 'Elevated serum troponin': the telling word stands before these.
-    words = [word for word in before.lower().split()[-4:] if word not in ("serum", "levels", "of")]
-    lead = words[-1] if words else ""
-    leads = any(cue(f"{level} value").fullmatch(lead) for level in ("normal", "high", "low"))
-    text = lead if leads else after
-    # 'No leukocytosis': denied is normal.
-    if lead == "no" or text.strip().lower().startswith("no ") or cue("normal value").search(text):
+def _level_in_words(text: str) -> Level | None:
+    """'troponin: elevated', 'cortisol is low', 'potassium 6.1 H'."""
+    if text.strip().lower().startswith("no ") or cue("normal value").search(text):
         return "normal"
     high, low = cue("high value").search(text), cue("low value").search(text)
     if high or low:
@@ -194,15 +183,10 @@ def _compare(value: float, low: float, high: float) -> Level:
     return "low" if value < low else "high" if value > high else "normal"
 
 
-def _by_table(analyte: Analyte, value: re.Match[str], after: str) -> Level | None:
+def _by_table(analyte: Analyte, value: re.Match[str]) -> Level | None:
     if not analyte.has_range:
         return None
     number, unit = _number_or_nan(value["number"]), value["unit"].lower()
-    if analyte.name == "Blood pressure":
-        # Two numbers: the systolic one goes on to the table below.
-        pressure = _PRESSURE.search(after)
-        if pressure is None or float(pressure[1]) > DIASTOLIC_HIGH:
-            return "high" if pressure else None
     if analyte.name == "Temperature" and number > LOWEST_FAHRENHEIT:
         number = (number - 32) / 1.8
     if analyte.unit == "%" and "%" not in unit and number > 100:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from medaction.clinicians.graph.analytes import analytes, levels
 from medaction.clinicians.graph.cues import TABLES, cue, longest_matches
-from medaction.clinicians.graph.hypotheses import disease_names
+from medaction.clinicians.graph.hypotheses import DISEASE, disease_names
 from medaction.kg.hpo import ROOT, load_hpo, phenotype_ids
 from medaction.kg.tables import rows
 from medaction.words.names import normalise
@@ -25,9 +25,6 @@ LONGEST_PHRASE = 7
 PAST = 0.25
 """Weight of a finding of the past history, which need not belong to the present illness. With the
 weight 1, 3 to 4 of 100 diagnoses are lost (AgentClinic, 104 cases, 4 seeds)."""
-
-DISEASE = "disease:"
-"""Prefix of the key of a finding that names a disease: 'disease:Hodgkin lymphoma'."""
 
 STOP_WORDS = frozenset(
     """of the a an in on to with at his her their my is are was were be been has had have some

@@ -4,7 +4,7 @@ OMIM's entries are left out: most are genetic subtypes of one clinical picture, 
 finding tells apart.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from medaction.kg.hpo import load_hpo, phenotype_ids
@@ -19,6 +19,12 @@ UNSTATED = 0.5
 """Share of patients with a finding, where the annotation states none: our choice, HPO's middle
 term (frequent, 30 to 79 %) rounded."""
 
+NAMED = 0.6
+"""Share of patients in whom a test that is for their disease names it."""
+
+DISEASE = "disease:"
+"""Prefix of the key of a finding that names a disease: 'disease:Hodgkin lymphoma'."""
+
 ALSO_SHOWN = 0.5
 """What remains of a rare disease's annotation in the common disease of the same name: the curated
 findings come first."""
@@ -26,7 +32,8 @@ findings come first."""
 
 @dataclass(frozen=True, slots=True)
 class Disease:
-    """A possible diagnosis. `findings`: HPO id -> share of patients in 0..1."""
+    """A possible diagnosis. `findings`: HPO id, or DISEASE + its own name -> share of patients in
+    0..1."""
 
     name: str
     synonyms: tuple[str, ...]
@@ -66,7 +73,10 @@ def hypotheses() -> tuple[Disease, ...]:
         is_subtype = general in code_of and general != normalise(name)
         if code not in common_codes and not is_subtype:
             diseases.append(Disease(name, (), RARE_WEIGHT, _annotated(code)))
-    return tuple(diseases)
+    return tuple(
+        replace(disease, findings=disease.findings | {DISEASE + disease.name: NAMED})
+        for disease in diseases
+    )
 
 
 def _annotated(code: str) -> dict[str, float]:

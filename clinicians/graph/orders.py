@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 
 from medaction.clinicians.graph.cues import TABLES
-from medaction.clinicians.graph.findings import DISEASE, key_of
-from medaction.clinicians.graph.hypotheses import disease_names
+from medaction.clinicians.graph.findings import key_of
+from medaction.clinicians.graph.hypotheses import DISEASE, disease_names
 from medaction.clinicians.graph.model import Ranking, chances
 from medaction.envs.turns import Turn
 from medaction.kg.hpo import ancestors

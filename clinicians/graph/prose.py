@@ -11,12 +11,11 @@ from functools import cache
 import numpy as np
 
 from medaction.clinicians.graph.cues import TABLES
-from medaction.clinicians.graph.findings import DISEASE, Finding, name_of_key
-from medaction.clinicians.graph.hypotheses import hypotheses
+from medaction.clinicians.graph.findings import Finding, name_of_key
+from medaction.clinicians.graph.hypotheses import DISEASE
 from medaction.clinicians.graph.model import Ranking, chances, load_model, log_likelihood
 from medaction.clinicians.graph.orders import Choice
 from medaction.envs.turns import Turn
-from medaction.kg.hpo import load_hpo
 from medaction.kg.tables import rows
 
 SUPPORTS, DOUBTS = 0.5, 0.9
@@ -114,27 +113,15 @@ EPONYM_NOUNS = {"disease", "syndrome", "sign", "phenomenon", "lymphoma", "sarcom
 """Words before which an unknown word with a capital is taken for somebody's name."""
 
 
-@cache
-def _ordinary_words() -> frozenset[str]:
-    """Words that some label or synonym writes small: 'acute' is one, 'Crohn' is not."""
-    terms = load_hpo().phenotypes.values()
-    labels = [name for term in terms for name in (term.name, *term.synonyms)]
-    labels += [disease.name for disease in hypotheses()]
-    # Not the first word, which labels write with a capital.
-    words = (word for label in labels for word in label.split()[1:])
-    return frozenset(word for word in words if word.islower() and len(word) > 1)
-
-
 def in_a_sentence(name: str) -> str:
     """A label or a test's name in the middle of a sentence: 'Elevated circulating ferritin
     concentration' is 'elevated ferritin'; 'ECG', 'Anti-Ro' and 'Crohn disease' stay."""
     name = name.removeprefix(DISEASE).replace(" circulating ", " ")
     words = name.removesuffix(" concentration").removesuffix(" level").split()
-    ordinary = _ordinary_words()
     # 'Addison disease' keeps its capital, 'Acute pancreatitis' does not.
     if words[0][1:].islower() and not EPONYM_NOUNS.intersection(words[1:2]):
         words[0] = words[0].lower()
-    return " ".join(word.lower() if word.lower() in ordinary else word for word in words)
+    return " ".join(words)
 
 
 def listed(names: Iterable[str]) -> str:
