@@ -570,6 +570,8 @@ def test_only_one_human_patient_is_built(observation: str, reason: str) -> None:
         "A 9-year-old girl, one of two sisters, has had fever for five weeks.",
         "A 3-year-old boy, a patient of two hospitals, has a hard testis.",
         "A woman with a BMI of 30 and a heart rate of 110 has had fever for five weeks.",
+        "Her siblings are healthy. A girl of 5 has had fever and a rash for five weeks.",
+        "A couple of weeks of fever have made a man of 40 weak and thin.",
         "A man diagnosed with asthma aged 4 and with eczema aged 6 has had fever for weeks.",
     ],
 )
