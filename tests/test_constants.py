@@ -200,8 +200,8 @@ def test_every_constant_can_be_changed_where_it_stands() -> None:
     from benchmarks.mutants import REPOSITORY, mutate
 
     for constant in CONSTANTS:
-        file = REPOSITORY / f"{constant.module.replace('.', '/')}.py"
-        mutate(file.read_text(encoding="utf-8"), constant)  # raises where it is not there
+        text = (REPOSITORY / f"{constant.module.replace('.', '/')}.py").read_text(encoding="utf-8")
+        assert mutate(text, constant) != text  # raises where it is not there
 
 
 def test_the_rule_of_pruning_is_the_setting_of_a_run() -> None:
