@@ -40,7 +40,7 @@ STATUS = (
 # A concentration: per volume, so neither a dose (5 mg) nor a flow (2 L/min).
 _CONCENTRATION = re.compile(
     r"\d\s*(?:[munpkµμ]?(?:g|mol|kat|IU|U|Eq)|cells|(?:[×x]\s*)?10[\^]?\d+)?\s*/\s*"
-    r"(?:[dmµμ]?L|mm3|mm³)\b(?!/)|\d\s*mm/h"
+    r"(?:[dmuµμ]?L|mm3|mm³)\b(?!/)|\d\s*mm/h"
 )
 # 'Elevated IgE levels', 'increased hs-cTnI': an analyte that is written as a code.
 _LEVEL_OF_CODE = re.compile(
@@ -97,15 +97,18 @@ _GENERAL_TEST = re.compile(
     r"|\b(?:identified|found|detected|isolated|grown) (?:in|from|on) (?:\w+ ){0,3}cultures?\b)"
     rf"|(?P<investigations>\b(?:investigations?|work-?ups?)\b[^.;,]{{0,40}}? (?:{FINDING.pattern}))"
     # Of a relative, and so of the patient.
-    r"|(?P<genetic_testing>\bthe same (?:\w+ )?(?:mutation|variant|genotype)s?\b)"
+    r"|(?P<genetic_testing>\bthe same (?:\w+ )?(?:mutation|variant|genotype)s?\b"
+    # Not 'the same variant of asthma'.
+    r"(?! of (?-i:(?!the\b|an?\b)[a-z]{4})))"
     r"|(?P<operative_findings>\bintra-?operative findings\b"
     r"|\b(?:intra-?operatively"
     r"|(?:at|during) (?:[\w-]+ )?(?:surgery|operation|\w{3,}(?:otomy|oscopy))\b)"
     r"(?=.*\b(?:was|were|found|identified|revealed|showed)\b))",
     re.IGNORECASE,
 )
+_NO_ANALYTE = r"(?:was|were|been|of|at|is|with|in|by|to|from|than|about|over|and|or|x)\b"
 _ANALYTE = re.compile(
-    r"\b((?:(?:serum|plasma|urine|blood) )?(?!(?:was|were|of|at|is)\b)[A-Za-z][\w-]*)[^\w-]{1,2}"
+    rf"\b((?:(?:serum|plasma|urine|blood) )?(?!{_NO_ANALYTE})[A-Za-z][\w-]*)[^\w-]{{1,2}}"
     r"(?:was |were |of |at |is )?(?=\d)"
 )
 # What is looked at or listened to at the first encounter, though it can be ordered too.

@@ -36,10 +36,12 @@ from medaction.words.processes import free_port, spare_loopback, stop, wait_read
 
 log = logging.getLogger("medaction")
 
-IMPATIENT = {PREFECT_CLIENT_MAX_RETRIES: 3, PREFECT_API_REQUEST_TIMEOUT: 15.0}
+IMPATIENT = {PREFECT_CLIENT_MAX_RETRIES: 3, PREFECT_API_REQUEST_TIMEOUT: 5.0}
 """A run goes on without Prefect: it shall not wait for a lost server. Prefect's own values, five
 more tries and 60 s each, kept one waiting for five minutes. Three more tries take 14 s: a busy
-server, whose database is locked for a while, has answered by then."""
+server, whose database is locked for a while, has answered by then. On two cores under a load of 15
+it answered within 2 s; one that hangs is waited for this long at each of four tries, twice at the
+end of a flow."""
 EVENTS_WITHIN_S = 5.0
 
 

@@ -277,6 +277,8 @@ MENUS = {
     "White blood cell count 14,490/mm3, CRP 71 mg/L.": {"White blood cell count": (), "CRP": ()},
     "Serum osmolality 252, urine sodium 84 mmol/L.": {"Serum osmolality": (), "urine sodium": ()},
     "Urine sodium 84 mmol/L, potassium 20 mmol/L.": {"Urine sodium": ()},
+    # In every way that the spaces can be parted this would take hours.
+    f"Calcium{' ' * 1000}low, CRP 71 mg/L.": {"Calcium": ()},
     "*Initial ECG:* Sinus rhythm.": {"Initial ECG": ()},
     "**Pathology** (post-biopsy): Chronic inflammation.": {"Pathology (post-biopsy)": ()},
     "Follow-up Imaging:\n    - MRI: No mass.": {"MRI (follow-up Imaging)": ()},

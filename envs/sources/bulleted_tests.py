@@ -439,7 +439,7 @@ def _analytes(result: str) -> list[tuple[str, str]]:
             r"|is))*\s*[:=(]?\s*[<>≤≥~]?\s*"
             # Not the number of a name: 'HbA1c', 'T4'.
             r"(?<![A-Za-z])\d(?:[^,;]|,(?=\d))*",
-            item,
+            " ".join(item.split()),  # a long row of spaces would be tried in every way
         )
         # All or none: one item that is no analyte makes prose of the line.
         if not value or canonical_of(value["name"]) is None:

@@ -61,23 +61,20 @@ def read_primekg(path: Path) -> Parts:
 def _fresh(table: Table, batch: pl.DataFrame, side: str, seen: np.ndarray) -> pl.DataFrame:
     """The nodes on one side of the batch that `seen` (index -> hash of name and type, 0: not met)
     lacks; they are noted there."""
-    row = {column: f"{side}_{column}" for column in ("index", "id", "type", "name", "source")}
-    index = batch[row["index"]].to_numpy()
+    named = batch.select(
+        index=f"{side}_index", node_id=f"{side}_id",
+        node_type=pl.col(f"{side}_type").replace(RENAMED_TYPES),
+        name=pl.col(f"{side}_name").fill_null(""), source=pl.col(f"{side}_source").fill_null(""),
+    )  # fmt: skip
+    index = named["index"].to_numpy()
     # Two seeds, since equal hashes of name and type would cancel out; never 0, which is 'not met'.
-    named = batch[row["name"]].fill_null("").hash(1) ^ batch[row["type"]].hash(2)
-    hashes = named.to_numpy() | np.uint64(1)
+    hashes = (named["name"].hash(1) ^ named["node_type"].hash(2)).to_numpy() | np.uint64(1)
     unmet = seen[index] == 0
     seen[index[unmet]] = hashes[unmet]
     # Of a node's rows within one batch the last was noted: any other one differs from it here.
     if not np.array_equal(seen[index], hashes):
         raise table.blame(_Names(), "a node has two names or types")
-    # Only what is new becomes a table: all but a few rows name nodes that were met.
-    fresh = batch.filter(pl.Series(unmet)).select(
-        index=row["index"], node_id=row["id"],
-        node_type=pl.col(row["type"]).replace(RENAMED_TYPES),
-        name=pl.col(row["name"]).fill_null(""), source=pl.col(row["source"]).fill_null(""),
-    )  # fmt: skip
-    return fresh.unique("index", keep="first", maintain_order=True)
+    return named.filter(pl.Series(unmet)).unique("index", keep="first", maintain_order=True)
 
 
 class _Names:
