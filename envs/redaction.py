@@ -100,8 +100,10 @@ _PATIENT_AS_SUBJECT = re.compile(r"\b(?:he|she|they|(?:the )?patient)\b", re.IGN
 _DEMOGRAPHICS = re.compile(
     r"\b(?:\w+[- ]?(?:year|yr|month|week|day)s?[- ]old|aged \d+|\d+ years of age"
     r"|\d{1,2}(?-i:[MF]))\b"
-    r".*?(?=,| (?:with|who|whose|in whom|\w{3,}ed|presenting|came|comes|presents|found|seen|was|is"
-    r"|has|had)\b)",
+    r".*?(?=,| (?:with|who|whose|in whom|presented|diagnosed|presenting|came|comes|presents|found"
+    # 'Retired' and 'married' are said of the patient: only a verb goes on like this.
+    r"|seen|was|is|has|had"
+    r"|\w{3,}ed (?:after|because|for|from|by|to|with|on|in|at|when|as|an?|the|his|her))\b)",
     re.IGNORECASE,
 )
 _PREDICATE = re.compile(

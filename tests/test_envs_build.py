@@ -457,6 +457,14 @@ def test_an_entry_of_another_culture_or_specimen_does_not_cover_a_result() -> No
             "A 55-year-old man in whom two attacks of pain had occurred.",
         ),
         ("A 55-year-old man in whom a CT had shown a nodule and a mass.", "A 55-year-old man."),
+        (
+            "A 55-year-old retired man in whom a CT had shown a nodule.",
+            "A 55-year-old retired man.",
+        ),
+        (
+            "A 55-year-old married woman referred after a mammogram revealed clusters.",
+            "A 55-year-old married woman.",
+        ),
         ("A 17-year-old boy who was well until an EEG showed spikes.", "A 17-year-old boy."),
     ],
 )
