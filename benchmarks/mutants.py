@@ -30,7 +30,7 @@ TIMEOUT_S = 300
 
 def changed(value: float) -> str:
     """Another value that could as well stand there."""
-    return repr(value + 1) if isinstance(value, int) else repr(round(value * 0.9, 6))
+    return repr(value + 1 if isinstance(value, int) else float(f"{value * 0.9 or 0.1:.6g}"))
 
 
 def mutate(text: str, constant: Constant) -> str:

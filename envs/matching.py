@@ -15,6 +15,7 @@ from medaction.envs.naming import (
     can_be_same,
     canonical_of,
     is_code,
+    moments_in,
     profile,
     regions_in_text,
     specimen_of,
@@ -90,10 +91,15 @@ class Entry:
 def read_entry(test: DocumentedTest) -> Entry:
     parts = clauses(test.result)
     # Cut again: `normalise` may make one sign into several letters.
-    tokens = tuple(tokens_of(normalise(test.result[:_READ])[:_READ]))
+    text = normalise(test.result[:_READ])[:_READ]
+    tokens = tuple(tokens_of(text))
+    reading = _profile_of_entry(cut(test.name))
+    # 'Potassium: 5.8, 3.2 at 6 hours' answers for both times.
+    if not reading.moments and (later := moments_in(text)):
+        reading = replace(reading, moments=later | {0})
     return Entry(
         test,
-        _profile_of_entry(cut(test.name)),
+        reading,
         tokens,
         frozenset(tokens),
         parts,
@@ -178,7 +184,7 @@ def _names_of(number: int, entries: Sequence[Entry], around: frozenset[str]) -> 
             or base.specimen
             or (specimen if reading.kinds & CULTURED else None),
             kinds=modality if open_kind and modality else reading.kinds,
-            moment=base.moment if reading.moment is None else reading.moment,
+            moments=reading.moments or base.moments,
         )
         yield Name(number, of_entry, full, regions - reading.regions - base.regions)
 

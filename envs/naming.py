@@ -102,15 +102,15 @@ _CLASSES = frozenset({"igg", "igm", "iga", "ige"})
 _HOURS = {"h": 1, "hour": 1, "day": 24, "week": 168, "month": 720, "year": 8760}
 _UNIT = f"({'|'.join(_HOURS)})s?"
 _AFTER = re.compile(rf"\((\d+ ?{_UNIT})\)", re.IGNORECASE)
-_OTHER_CLOCK = "(?! (?:urine|(?:of )?(?:fast|gestation)))"
+_OTHER_CLOCK = "(?! (?:urine|(?:of )?(?:fast|gestation|pregnancy|age|old)))"
 _MOMENT = re.compile(
-    rf"\b(?:at|after|on|in|by) (\d+) {_UNIT}\b{_OTHER_CLOCK}(?: of \w+)?"
+    rf"\b(?:at|after|on|in|by) ((?:\d+ (?:and )?){{1,5}}){_UNIT}\b{_OTHER_CLOCK}(?: of \w+)?"
     rf"|\b(\d+) {_UNIT} later\b"
     r"|\b(?:on )?(hour|day|week|month|year) (\d+)$"
     r"|\b(?:at|on) (?:presentation|admission|arrival|baseline)\b"
 )
-"""When a test is done: 'at 6 h', '3 months later', 'on day 5', 'on admission'. 'Day 3 FSH' is of
-the cycle, 'at 20 weeks of gestation' of the pregnancy."""
+"""When a test is done: 'at 0 and 6 h', '3 months later', 'on day 5', 'on admission'.
+'Day 3 FSH' is of the cycle, 'at 20 weeks of gestation' of the pregnancy."""
 _COLLECTED = frozenset({"urine", "stool"})
 """Specimens that are gathered over hours: 'in 24 h' is no time of theirs."""
 _MATERNAL = frozenset({"maternal", "mother"})
@@ -153,7 +153,7 @@ class Profile:
     repeated: bool = False
     """Whether it is a test done again: 'repeat CT', 'follow-up MRI'."""
     contrast: bool | None = None
-    moment: float | None = None
+    moments: frozenset[int] = frozenset()
     """How many hours after presentation it is done."""
 
 
@@ -240,7 +240,8 @@ def profile(name: str) -> Profile:
     canonical = canonical_of(name)
     text = normalise(name)
     timed = normalise(_AFTER.sub(r" at \1 ", name))  # 'Troponin (3 h)'
-    words = _MOMENT.sub(" ", timed)
+    collected = any(_SPECIMENS.get(word) in _COLLECTED for word in text.split())
+    words = text if collected else _MOMENT.sub(" ", timed)
     if canonical is not None:
         # The table may say more than the name: a 'pregnancy test' is one in serum and in urine.
         places = _SPECIMENS.keys() | _WHOSE | _SIDES | REGIONS.keys()
@@ -258,9 +259,7 @@ def profile(name: str) -> Profile:
     regions = frozenset(REGIONS[token] for token in tokens if token in REGIONS)
     if "cervical" in tokens and kinds & (IMAGING | {"fna"}):
         regions |= {"neck"}
-    specimen = _specimen(tokens)
-    no_moment = specimen in _COLLECTED or "fetus" in regions
-    moment = None if no_moment else _moment(timed)
+    moments = frozenset() if collected or "fetus" in regions else moments_in(timed)
     special = _IGNORED | KINDS | _SIDES | _MATERNAL | _REPEATED | _SPECIMENS.keys() | REGIONS.keys()
     return Profile(
         text=text,
@@ -269,28 +268,32 @@ def profile(name: str) -> Profile:
         kinds=kinds - {"imaging"} if kinds & IMAGING - {"imaging"} else kinds,
         regions=regions,
         sides=frozenset(tokens) & (_SIDES | _MATERNAL | _BABY),
-        specimen=specimen,
+        specimen=_specimen(tokens),
         terms=frozenset(tokens) - special - (_TAKEN if "biopsy" in kinds else frozenset()),
-        repeated=bool(moment) or not _REPEATED.isdisjoint(text.split()),
+        repeated=(bool(moments) and 0 not in moments) or not _REPEATED.isdisjoint(text.split()),
         contrast=contrast_in(text),
-        moment=moment,
+        moments=moments,
     )
 
 
-def _moment(text: str) -> float | None:
-    match = _MOMENT.search(text)
-    if match is None:
-        return None
-    number, unit = (match[1] or match[3] or match[6]), (match[2] or match[4] or match[5])
-    return int(number) * _HOURS[unit] if unit else 0.0
+def moments_in(text: str) -> frozenset[int]:
+    """The moments that a normalised text tells of, in hours after presentation."""
+    moments = set()
+    for match in _MOMENT.finditer(text):
+        numbers, unit = (match[1] or match[3] or match[6] or "0"), (match[2] or match[4])
+        # 'Day 1' is the day of presentation.
+        first = int(match[0].endswith("day 1"))
+        hours = _HOURS.get(unit or match[5], 0)
+        moments |= {(int(n) - first) * hours for n in re.findall(r"\d+", numbers)}
+    return frozenset(moments)
 
 
 def same_moment(order: Profile, entry: Profile) -> bool:
     """Whether two names tell of one time, as far as both tell one. A later time that was ordered is
     none of a first result."""
-    if order.moment and entry.moment is None:
-        return entry.repeated
-    return None in (order.moment, entry.moment) or order.moment == entry.moment
+    if order.moments and not entry.moments:
+        return entry.repeated or 0 in order.moments
+    return not order.moments or not order.moments.isdisjoint(entry.moments)
 
 
 def tokens_of(words: str) -> list[str]:

@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 from rapidfuzz.distance import OSA
 
+from medaction.envs.categories import category_of
 from medaction.envs.matching import (
     MARKER,
     MARKING,
@@ -52,6 +53,7 @@ from medaction.envs.naming import (
     same_moment,
     specimen_of,
     synonyms_of,
+    tokens_of,
     vocabulary,
 )
 from medaction.envs.orders import cut, names_no_test, read_order
@@ -197,12 +199,17 @@ class Oracle:
         test, *circumstance = _CIRCUMSTANCE.split(order, maxsplit=1)
         # 'ABG on room air' is an ABG; 'CT from skull to thigh' names a place, and stays whole.
         aside = (
-            bool(circumstance)
-            and ordered.moment is None
-            and _names_no_test(profile(circumstance[0]))
+            bool(circumstance) and not ordered.moments and _names_no_test(profile(circumstance[0]))
         )
-        match = self._by_tables(profile(test)) if aside else None
+        match = self._by_tables(profile(test)) if aside else self._by_symbol(ordered)
         return match or self._by_rare_words(ordered) or self._by_encoder(ordered)
+
+    def _by_symbol(self, ordered: Profile) -> Match | None:
+        """'GAD65 antibody' is the entry 'GAD65', of which no table knows another test."""
+        words = ordered.text.split()
+        symbol = profile(" ".join(w for w in words if ordered.kinds.isdisjoint(tokens_of(w))))
+        is_kind = ordered.kinds and ordered.kinds <= SOUGHT and symbol.terms
+        return self._exact(symbol) if is_kind and not symbol.canonical else None
 
     def _by_rare_words(self, ordered: Profile) -> Match | None:
         """The one entry in whose name all words of an order stand that no table knows: 'ergonovine
@@ -282,7 +289,11 @@ class Oracle:
             # 'Chemistry' may hold anything: it counts only where its result reports the ordered
             # test.
             return profile_of_name.text not in _LOOSE_NAMES or _is_reported(entry, ordered, parts)
-        if not profile_of_name.canonical and is_short_for(ordered.text, profile_of_name.text):
+        # 'MCV' is no 'motor conduction velocity': a short form that the table knows keeps to tests
+        # of its category.
+        known = ordered.canonical and category_of(ordered.canonical) != entry.test.category
+        initials = is_short_for(ordered.text, profile_of_name.text)
+        if initials and not (profile_of_name.canonical or known):
             return True
         return (
             not (ordered.canonical or profile_of_name.canonical)
@@ -437,6 +448,8 @@ class Oracle:
         entries = {number: self._entries[number].profile for number in numbers}
         # 'or entries': a preference picks among what matches, and never refuses it.
         same = {n: p for n, p in entries.items() if p.repeated == ordered.repeated} or entries
+        if len(ordered.moments) > 1:  # 'troponin at 0 and 3 h'
+            same = entries
         if ordered.contrast is not None:
             same = {n: p for n, p in same.items() if p.contrast == ordered.contrast} or same
         return tuple(same)

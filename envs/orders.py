@@ -87,7 +87,7 @@ _ENDOSCOPED = {
 """Where a biopsy is of that is taken in an endoscopy."""
 _IN_A_REGION = frozenset({"ct", "mri", "ultrasound", "xray", "angiography", "biopsy"})
 _FLUIDS = frozenset({"csf", "pleural", "ascitic", "synovial", "urine"})
-_IN_FLUIDS = frozenset(
+IN_FLUIDS = frozenset(
     name.strip() for line in TABLE["in_fluids"].split("\n") for name in line.split("|")
 )
 _BLOOD = frozenset({"blood", "serum", "plasma"})
@@ -300,7 +300,7 @@ def _completed(number: int, parts: list[str]) -> str:
     part = parts[number]
     reading = profile(part)
     # 'CSF glucose and protein': the protein is of the CSF; 'CSF glucose and CBC' is not.
-    if (reading.canonical or reading.text) in _IN_FLUIDS and number and not reading.specimen:
+    if (reading.canonical or reading.text) in IN_FLUIDS and number and not reading.specimen:
         fluid = profile(parts[number - 1]).specimen
         if fluid in _FLUIDS and _BLOOD.isdisjoint(reading.text.split()):
             parts[number] = f"{fluid} {part}"

@@ -21,7 +21,7 @@ _SEVERAL = re.compile(
 _YEARS_OLD = r"\d+[- ]years?[- ]old\b"
 _AGED_YEARS = r"aged \d+\b(?! ?(?:hour|day|week|month))(?: years?\b)?"
 _PAIR = re.compile(
-    rf"(?:an? )?(?:(?:[\w-]+ )?(?:couple|twins|siblings)\b"
+    rf"(?:an? )?(?:(?!(?:his|her|their)\b)(?:[\w-]+ )?(?:couple|twins|siblings)\b(?! of\b)"
     rf"|{_YEARS_OLD} [\w -]{{1,40}}? and (?:(?:[\w-]+ ){{1,3}}?{_YEARS_OLD}|(?:his|her) \w+, \d+,)"
     rf"|(?:(?!with\b)[\w-]+ ){{1,3}}?{_AGED_YEARS} and (?:an?|(?:his|her)(?: [\w-]+)?) [\w-]+"
     rf" {_AGED_YEARS}"

@@ -25,7 +25,7 @@ from medaction.envs.leaks import (
     outcomes_in,
 )
 from medaction.envs.mentions import named_tests
-from medaction.envs.naming import canonical_of, profile
+from medaction.envs.naming import canonical_of, profile, synonyms_of
 from medaction.envs.patients import is_grown, tells_of_newborn
 from medaction.envs.records import CaseReport, CheckResult, DocumentedTest, StructuredCase
 from medaction.envs.results_told import (
@@ -73,7 +73,8 @@ _HANGING = re.compile(
     re.IGNORECASE,
 )
 _PREDICATE_ALONE = re.compile(
-    rf"(?:\w+ly )?(?:{FINDING.pattern}|(?:on|by|via|with|which|that|as|in|was|were|is|are)\b)"
+    rf"(?:\w+ly )?(?:{FINDING.pattern}"
+    r"|(?:on|by|via|with|which|that|as|in|was|were|is|are|had been|has been)\b)"
 )
 _LISTS_FINDINGS = re.compile(rf"{ACTIVE_FINDING.pattern}|\bfindings of\b", re.IGNORECASE)
 _VERB_ALONE = re.compile(r"(?:was|were|is|are|had|has)\b")
@@ -106,6 +107,7 @@ _DEMOGRAPHICS = re.compile(
 _PREDICATE = re.compile(
     r"(?=,? (?:who|whose|came|comes|presented|presents|presenting|was|is|has|had|with|and|for)\b)"
 )
+_AND_ANOTHER = re.compile(r"(?=,? and (?:an?|the)\b)")
 # What says more of the part of the sentence before it: 'with pneumonia | for two days'.
 _ADJUNCT = re.compile(r" for\b")
 
@@ -253,17 +255,18 @@ class _Cutter:
             return sentence
         told = sentence[demographics.end() :]
         # 'In whom a CT had shown ...' has a subject of its own before its verb.
-        parts = [told] if told.startswith(" in whom ") else _PREDICATE.split(told)
+        in_whom = told.startswith(" in whom ")
+        parts = _AND_ANOTHER.split(told) if in_whom else _PREDICATE.split(told)
         removed: list[str] = []
         stays = [head]
         for before, part in itertools.pairwise(["", *parts]):
-            hangs = bool(removed) and removed[-1] == before and _ADJUNCT.match(part)
+            hangs = bool(removed) and removed[-1] == before and (in_whom or _ADJUNCT.match(part))
             goes = hangs or self.leaks(part) or self._result(part)
             (removed if goes else stays).append(part)
         if not removed:
             return sentence
         self._take(_verbatim(removed, sentence).strip(" ,."))
-        text = "".join(stays)
+        text = re.sub(r"(?:,| who)+$", "", "".join(stays))
         return text if text.endswith((".", "!", "?")) else text + "."
 
     def _sentence(self, label: str, sentence: str, is_list: bool) -> str:
@@ -295,7 +298,9 @@ class _Cutter:
         fragment = bool(stays) and hangs and stays[0] == clauses[0]
         self._take(_verbatim(removed, sentence), context=sentence if fragment else "")
         # 'Sodium, taken the week before, | was 121': without its verb the rest is no sentence.
-        if fragment and _VERB_ALONE.match(removed[0]):
+        # 'He had fever for a week, | was seen on CT to have nodules' has a verb of its own.
+        is_subject = named_tests(clauses[0]) or canonical_of(clauses[0])
+        if fragment and is_subject and _VERB_ALONE.match(removed[0]):
             return ""
         text = re.sub(r"^(?:and|but) ", "", " ".join(stays)).rstrip(" ,;")
         if not text:
@@ -487,10 +492,17 @@ def _with_further_values(test: DocumentedTest, statements: list[Statement]) -> D
         statement.text
         for statement in statements
         for name in statement.tests
-        if test.category == "laboratory" and _value_of(name, test.result)
+        if test.category == "laboratory" and _value_in_entry(name, test)
         if (value := _value_of(name, statement.text)) and value not in numbers_of(test.result)
     ]
     return replace(test, result="\n".join(dict.fromkeys((test.result, *further))))
+
+
+def _value_in_entry(name: str, test: DocumentedTest) -> str:
+    """As `_value_of`, of an entry: 'glucose 20' of a 'CSF' is no glucose of the blood."""
+    specimen = profile(test.name).specimen
+    same = specimen is None or specimen == profile(name).specimen
+    return _value_of(name, test.result) if same else ""
 
 
 def _value_of(name: str, text: str) -> str:
@@ -498,7 +510,11 @@ def _value_of(name: str, text: str) -> str:
     if category_of(name) != "laboratory":
         return ""
     specimen = profile(name).specimen
-    for match in re.finditer(rf"\b{re.escape(name)}\b[^.;\d]{{0,60}}(?<![a-z-])(?=\d)", text, re.I):
+    # 'Hb 9.1' of a blood count is a hemoglobin; the 'mg' of '3 mg' is no magnesium.
+    synonyms = sorted({name, *synonyms_of(name)})
+    names = "|".join(re.escape(n).replace("\\ ", "[ -]") for n in synonyms if len(n) > 1)
+    value = rf"(?<![\d/])(?<!\d )\b(?:{names})\b[^.;\d]{{0,60}}(?<![a-z-])(?=\d)"
+    for match in re.finditer(value, text, re.I):
         before = text[: match.start()].rpartition(" ")[0].rpartition(" ")[2]
         if specimen == profile(f"{before} {name}").specimen:
             return next(iter(numbers_of(text[match.end() :])), "")
@@ -514,7 +530,7 @@ def _covers(test: DocumentedTest, name: str, statement: Statement, complaint: st
         return True
     # Of an analyte the entry tells it again, or has the further value (`_with_further_values`).
     if category_of(name) == "laboratory" and (
-        _value_of(name, test.result)
+        _value_in_entry(name, test)
         # A second culture or serology may have found something else.
         or (
             not profile(name).kinds

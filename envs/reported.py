@@ -21,7 +21,7 @@ _UNITS = frozenset(name.strip() for name in TABLE["units"].split("|"))
 # Not the stop of 'e.g.'; 'but' and 'while' turn to another test.
 _VALUE_END = re.compile(r"(?<!e\.g)(?<!i\.e)\.(?=\s|$)|[;\n]|,? but\b|\bwhile\b|\bwhereas\b")
 _SIGNS = str.maketrans(dict.fromkeys("‐‑‒–—−", "-") | GREEK)
-_COUNTED = re.compile(r"(?<![\w.,/-])\d[\d.,]*\s*(?:x\s*10\S*\s*)?(?:[a-z]{4,}\s)?$")
+_COUNTED = re.compile(r"(?<![\w.,/-])\d(?:[\d.,]*\d)?\s*(?:x\s*10\S*\s*)?(?:[a-z]{4,}\s)?$")
 """A figure right before what is counted: '480 white cells/uL'."""
 _TOKEN = re.compile(r"[<>≤≥~]?\s*\d|[a-z][\w-]*|[^\s\w]")
 _CODE = r"(?:[ivx]+|[a-z]{0,2}\d+(?:-\d+)?)\b"

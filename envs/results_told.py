@@ -97,14 +97,16 @@ _GENERAL_TEST = re.compile(
     r"|\b(?:identified|found|detected|isolated|grown) (?:in|from|on) (?:\w+ ){0,3}cultures?\b)"
     rf"|(?P<investigations>\b(?:investigations?|work-?ups?)\b[^.;,]{{0,40}}? (?:{FINDING.pattern}))"
     # Of a relative, and so of the patient.
-    r"|(?P<genetic_testing>\bthe same (?:\w+ )?(?:mutation|variant|genotype)s?\b)"
+    r"|(?P<genetic_testing>\bthe same (?:\w+ )?(?:mutation|variant|genotype)s?\b"
+    # Not 'the same variant of asthma'.
+    r"(?! of (?-i:(?!the\b|an?\b)[a-z]{4})))"
     r"|(?P<operative_findings>\bintra-?operative findings\b"
     r"|\b(?:intra-?operatively"
     r"|(?:at|during) (?:[\w-]+ )?(?:surgery|operation|\w{3,}(?:otomy|oscopy))\b)"
     r"(?=.*\b(?:was|were|found|identified|revealed|showed)\b))",
     re.IGNORECASE,
 )
-_NO_ANALYTE = r"(?:was|were|of|at|is|with|in|by|to|from|than|about|over|and|or|x)\b"
+_NO_ANALYTE = r"(?:was|were|been|of|at|is|with|in|by|to|from|than|about|over|and|or|x)\b"
 _ANALYTE = re.compile(
     rf"\b((?:(?:serum|plasma|urine|blood) )?(?!{_NO_ANALYTE})[A-Za-z][\w-]*)[^\w-]{{1,2}}"
     r"(?:was |were |of |at |is )?(?=\d)"

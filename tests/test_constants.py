@@ -173,6 +173,24 @@ CONSTANTS = (
     Constant("evaluation.contamination", "ALIKE", 0.5, "MedR-Bench", "test_contamination"),
     Constant("evaluation.contamination", "LEAST_SHINGLES", 10, "our choice", "test_contamination"),
     Constant("evaluation.contamination", "PASSAGE", 25, "planted copies", "test_contamination"),
+    # What no other test notices
+    Constant("envs.checks", "MIN_OBSERVATION", 40, "our choice", "test_envs_build"),
+    Constant("envs.extracted", "LONGEST_RESULT", 700, "our choice", "test_envs_extraction"),
+    Constant("envs.extracted", "NEAR", 25, "our choice", "test_envs_extraction"),
+    Constant("envs.extraction", "MAX_TESTS", 40, "our choice", "test_envs_extraction"),
+    Constant("envs.grounding", "ENOUGH", 500, "our choice", "test_envs_extraction"),
+    Constant("envs.ledger", "TAKEN_OVER", 0.5, "MedR-Bench", "test_envs_ledger"),
+    Constant("envs.oracle", "_SHORTEST_SLIP", 6, "our choice", "test_envs_oracle"),
+    Constant("envs.redaction", "MOST", 0.5, "our choice", "test_envs_build"),
+    Constant("kg.calibration", "FEW", 30, "our choice", "test_kg_calibration"),
+    Constant("kg.disease_classes", "LEAD", 1.5, "our choice", "test_kg_disease_classes"),
+    Constant("kg.linking", "_MAX_DENSE_NAME", 26, "our choice", "test_kg_linking"),
+    Constant("kg.readings", "MAX_ABBREVIATION", 6, "our choice", "test_kg_linking"),
+    Constant("evaluation.contamination", "TOO_COMMON", 5, "our choice", "test_contamination"),
+    Constant("evaluation.diagnoses", "MOST_NAMES", 6, "our choice", "test_gaming"),
+    Constant("evaluation.scores", "Z_95", 1.959964, "normal law", "test_evaluation_scores"),
+    Constant("llm.replies", "_SHORTEST_ALIKE", 5, "our choice", "test_clinicians_reply"),
+    Constant("llm.teacher", "LOCAL_CONTEXT_TOKENS", 6000, "our choice", "test_local_model"),
 )
 
 
@@ -200,8 +218,8 @@ def test_every_constant_can_be_changed_where_it_stands() -> None:
     from benchmarks.mutants import REPOSITORY, mutate
 
     for constant in CONSTANTS:
-        file = REPOSITORY / f"{constant.module.replace('.', '/')}.py"
-        mutate(file.read_text(encoding="utf-8"), constant)  # raises where it is not there
+        text = (REPOSITORY / f"{constant.module.replace('.', '/')}.py").read_text(encoding="utf-8")
+        assert mutate(text, constant) != text  # raises where it is not there
 
 
 def test_the_rule_of_pruning_is_the_setting_of_a_run() -> None:

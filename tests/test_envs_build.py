@@ -391,6 +391,8 @@ def test_a_result_in_other_words_is_cut() -> None:
         ("Sodium, taken by her doctor the week before, was 121 mmol/L.", {"Sodium": 0}),
         ("Intraoperative findings of a firm, whitish cyst.", {"Operative findings": 0}),
         ("A sister carries the same variant.", {"Genetic testing": 0}),
+        ("A sister has the same variant of asthma.", {}),
+        ("Sodium, taken by her doctor, had been 121 mmol/L.", {"Sodium": 0}),
         ("A plain film showed a sunburst of the femur.", {"Plain film": 0}),
         ("The aspirate was turbid with 68,000 cells/uL.", {"Laboratory tests": 0}),
         ("During one of them, a glucose of 31 mg/dL was seen.", {"Glucose": 0}),
@@ -418,6 +420,7 @@ def test_a_result_that_the_observation_tells_moves_into_the_menu(
         ("Labs: CK 11,400 U/L", "CK was 9,870 U/L.", "CK 11,400 U/L\nCK was 9,870 U/L."),
         ("CA-125: 13 U/mL", "Serum CA-125 was 12 U/mL.", "13 U/mL\nSerum CA-125 was 12 U/mL."),
         ("CK: CK 11,400 U/L", "CK was 11,400 U/L.", "CK 11,400 U/L"),
+        ("CBC: Hb 9.1 g/dL", "Hemoglobin was 12.0 g/dL.", "Hb 9.1 g/dL\nHemoglobin was 12.0 g/dL."),
     ],
 )
 def test_a_further_value_goes_to_the_entry_of_its_test(
@@ -436,6 +439,7 @@ def test_an_entry_of_another_culture_or_specimen_does_not_cover_a_result() -> No
     for entry, observation in (
         (("Sputum culture", "Sputum culture grew Pseudomonas."), "Culture later grew Klebsiella."),
         (("Urine", "Urine sodium 84 mmol/L."), "Sodium was 121 mmol/L."),
+        (("CSF", "Glucose 20 mg/dL."), "Glucose was 310 mg/dL."),
     ):
         case = replace(
             CASE,
@@ -443,6 +447,28 @@ def test_an_entry_of_another_culture_or_specimen_does_not_cover_a_result() -> No
             tests=(DocumentedTest(entry[0], "laboratory", entry[1]),),
         )
         assert observation in [test.result for test in environment_of(report(case)).menu]
+
+
+@pytest.mark.parametrize(
+    ("observation", "rest"),
+    [
+        (
+            "A 55-year-old man in whom two attacks of pain had occurred and an ECG showed a block.",
+            "A 55-year-old man in whom two attacks of pain had occurred.",
+        ),
+        ("A 55-year-old man in whom a CT had shown a nodule and a mass.", "A 55-year-old man."),
+        ("A 17-year-old boy who was well until an EEG showed spikes.", "A 17-year-old boy."),
+    ],
+)
+def test_the_first_sentence_ends_before_the_result(observation: str, rest: str) -> None:
+    case = replace(CASE, initial_observation=f"{observation} {LONG}")
+    assert environment_of(report(case)).initial_observation == f"{rest} {LONG}"
+
+
+def test_a_sentence_with_a_verb_of_its_own_stays_without_its_result() -> None:
+    told = "He had fever for a week, was found on CT to have nodules, and took antibiotics."
+    case = replace(CASE, initial_observation=f"{LONG} {told}")
+    assert "He had fever for a week." in environment_of(report(case)).initial_observation
 
 
 @pytest.mark.parametrize(
@@ -544,6 +570,8 @@ def test_only_one_human_patient_is_built(observation: str, reason: str) -> None:
         "A 9-year-old girl, one of two sisters, has had fever for five weeks.",
         "A 3-year-old boy, a patient of two hospitals, has a hard testis.",
         "A woman with a BMI of 30 and a heart rate of 110 has had fever for five weeks.",
+        "Her siblings are healthy. A girl of 5 has had fever and a rash for five weeks.",
+        "A couple of weeks of fever have made a man of 40 weak and thin.",
         "A man diagnosed with asthma aged 4 and with eczema aged 6 has had fever for weeks.",
     ],
 )

@@ -277,6 +277,12 @@ MENUS = {
     "White blood cell count 14,490/mm3, CRP 71 mg/L.": {"White blood cell count": (), "CRP": ()},
     "Serum osmolality 252, urine sodium 84 mmol/L.": {"Serum osmolality": (), "urine sodium": ()},
     "Urine sodium 84 mmol/L, potassium 20 mmol/L.": {"Urine sodium": ()},
+    "Urinalysis: Protein 3+; glucose: negative.": {"Urinalysis": ()},
+    "Pleural fluid: Turbid; LDH: 900 U/L; CRP: 71 mg/L.": {"Pleural fluid": ()},
+    "Urinalysis: Normal; CRP: 71 mg/L.": {"Urinalysis": (), "CRP": ()},
+    "CA 19-9 400 U/mL, CEA 12 ng/mL, and LDH 900 U/L.": {"CA 19-9": (), "CEA": (), "LDH": ()},
+    # In every way that the spaces can be parted this would take hours.
+    f"Calcium{' ' * 1000}low, CRP 71 mg/L.": {"Calcium": ()},
     "*Initial ECG:* Sinus rhythm.": {"Initial ECG": ()},
     "**Pathology** (post-biopsy): Chronic inflammation.": {"Pathology (post-biopsy)": ()},
     "Follow-up Imaging:\n    - MRI: No mass.": {"MRI (follow-up Imaging)": ()},

@@ -10,7 +10,8 @@ from medaction.envs.categories import category_of, known_category
 from medaction.envs.documented import is_documented
 from medaction.envs.leaks import outcomes_in
 from medaction.envs.mentions import named_tests
-from medaction.envs.naming import KINDS, canonical_of, profile
+from medaction.envs.naming import CULTURED, KINDS, canonical_of, profile
+from medaction.envs.orders import IN_FLUIDS
 from medaction.envs.records import DocumentedTest
 from medaction.envs.results_told import result_told
 from medaction.envs.sources.finding_sentences import (
@@ -31,6 +32,7 @@ from medaction.words.names import normalise
 from medaction.words.negation import is_undone
 from medaction.words.phrases import IN_BRACKETS, phrase_pattern, phrase_regex
 from medaction.words.sentences import split_outside_brackets
+from medaction.words.tests import canonical_names
 
 HEADING = "Ancillary tests"
 """What a result is called that names no test and has no entry above it."""
@@ -38,6 +40,7 @@ BULLET_LINE = re.compile(r"^(?P<indent>\s*)(?:[-*•]|\d+[.)])\s+(?P<text>.*)$")
 # 'Glucose: 5 g/L; urine dipstick: positive': a second label on the line of the first.
 # Not inside brackets: '(IgM; IgG: ...)' is one result.
 _JOINED_CLAUSE = re.compile(r",\s+(?:and|but|while|whereas)\s+")
+_ITEM_END = re.compile(r"[,;]\s+(?:and\s+)?(?![^()]*\))")
 _NEXT_LABEL = re.compile(r"[;.]\s+(?=[A-Za-z][\w ()/-]{2,50}:\s)(?![^()]*\))")
 # Labels that gather tests and are none themselves.
 _ATTRIBUTES = (
@@ -367,8 +370,11 @@ def _tests_of_label(label: str, result: str, container: str) -> Iterator[Documen
     result, *further = _NEXT_LABEL.split(text)
     labels = [label_and_rest(line)[0] for line in further]
     one_line = "\n" not in "".join(further) and not label_and_rest(result)[0]
+    # 'Urinalysis: Protein 3+. Glucose: negative': that glucose is of the urine.
+    in_fluid = profile(name).specimen not in (None, "blood") and any(map(_may_be_of_fluid, labels))
     # All labels must be tests: else a later one may be a part of the first's result.
-    if _is_label_of_test(name) and all(map(_is_label_of_test, labels)) and one_line:
+    are_tests = _is_label_of_test(name) and all(map(_is_label_of_test, labels))
+    if are_tests and one_line and not in_fluid:
         for line in further:
             yield from _tests_of_label(*label_and_rest(line), container)
     else:
@@ -393,6 +399,13 @@ def _tests_of_label(label: str, result: str, container: str) -> Iterator[Documen
     done = " ".join(clause for clause in re.split(r"(?<=[.;])\s+", result) if not is_undone(clause))
     others = (*_others(named_tests(f"{name}. {done}"), name), *listed)
     yield DocumentedTest(name, category, result, _once(others, name))
+
+
+def _may_be_of_fluid(label: str) -> bool:
+    """Whether a label names no specimen, and a test that is done in fluids, too."""
+    reading = profile(label)
+    in_fluids = (reading.canonical or reading.text) in IN_FLUIDS or reading.kinds & CULTURED
+    return not reading.specimen and bool(in_fluids)
 
 
 def _at_times(name: str, parts: list[str], container: str) -> list[DocumentedTest]:
@@ -431,7 +444,7 @@ def _analytes(result: str) -> list[tuple[str, str]]:
     result stays in one piece.
     """
     # Not inside brackets: 'Hb 9 (12-15, low)' is one item.
-    items = [item.strip(" .") for item in re.split(r"[,;]\s+(?![^()]*\))", result.strip())]
+    items = [item.strip(" .") for item in _ITEM_END.split(result.strip())]
     results = []
     for item in items:
         value = re.fullmatch(
@@ -439,12 +452,15 @@ def _analytes(result: str) -> list[tuple[str, str]]:
             r"|is))*\s*[:=(]?\s*[<>≤≥~]?\s*"
             # Not the number of a name: 'HbA1c', 'T4'.
             r"(?<![A-Za-z])\d(?:[^,;]|,(?=\d))*",
-            item,
+            " ".join(item.split()),  # a long row of spaces would be tried in every way
         )
         # All or none: one item that is no analyte makes prose of the line.
         if not value or canonical_of(value["name"]) is None:
             return []
-        results.append((value["name"], item))
+        # 'CA 19-9 400 U/mL' is no calcium.
+        name = value[0][: value.end("name")]
+        longer = " ".join([name, *value[0][value.end("name") :].split()[:1]])
+        results.append((longer if normalise(longer) in canonical_names() else name, item))
     # 'Urine sodium 40, potassium 20': what names no specimen may be of the one before.
     specimens = [profile(name).specimen for name, _ in results]
     if any(
