@@ -11,6 +11,7 @@ import asyncio
 import math
 import threading
 import time
+from collections import Counter
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -20,6 +21,7 @@ import ray
 from prefect import task
 from prefect.states import Failed, State
 from prefect.utilities.annotations import quote
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from medaction.envs.records import Built
 from medaction.tasks.engine import Unit, WorkerLost
@@ -81,7 +83,8 @@ class Players:
         if self._servers:
             threading.Thread(target=self._watch, daemon=True).start()
         self._under_way: dict[Any, int] = {}
-        self._cpus, self._looked = 1, float("-inf")
+        self._node_of: dict[Any, str] = {}
+        self._node_ids, self._looked = [""], float("-inf")
 
     def run(self, unit: Unit) -> Any:
         """Wait for the unit's result. Whoever dies takes all its cases along, and one of them may
@@ -143,20 +146,31 @@ class Players:
         """The player that has the fewest cases; a new one where there are fewer than CPUs."""
         with self._lock:
             if time.monotonic() - self._looked > CLUSTER_LOOKED_AT_S:
-                self._cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
+                self._node_ids = node_ids_of_cpus()
                 # A Ray of our own does not grow, and its GCS may be gone.
                 self._looked = math.inf if self._servers else time.monotonic()
-            if len(self._under_way) < self._cpus:
+            if len(self._under_way) < len(self._node_ids):
+                taken = Counter(self._node_of[player] for player in self._under_way)
+                [(node_id, _)] = (Counter(self._node_ids) - taken).most_common(1)
+                # Ray's own ways put two players on one CPU: an actor that waits takes none. Soft:
+                # elsewhere, where the node has just died.
+                place = NodeAffinitySchedulingStrategy(node_id, soft=True)
                 actor: Any = ray.remote(Player)
-                # Over the nodes: by default Ray packs actors on few of them.
                 player = actor.options(
-                    max_concurrency=MOST_AT_ONCE, scheduling_strategy="SPREAD"
+                    max_concurrency=MOST_AT_ONCE, scheduling_strategy=place
                 ).remote()
-                self._under_way[player] = 0
+                self._under_way[player], self._node_of[player] = 0, node_id
             else:
                 player = min(self._under_way, key=lambda one: self._under_way[one])
             self._under_way[player] += 1
             return player
+
+
+def node_ids_of_cpus() -> list[str]:
+    """The id of the node of each CPU of the cluster; one, where no node has a CPU to give."""
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    of_cpus = [n["NodeID"] for n in nodes for _ in range(int(n["Resources"].get("CPU", 0)))]
+    return of_cpus or [nodes[0]["NodeID"]]
 
 
 GCS = "gcs_server"
