@@ -97,9 +97,9 @@ _GENERAL_TEST = re.compile(
     r"|\b(?:identified|found|detected|isolated|grown) (?:in|from|on) (?:\w+ ){0,3}cultures?\b)"
     rf"|(?P<investigations>\b(?:investigations?|work-?ups?)\b[^.;,]{{0,40}}? (?:{FINDING.pattern}))"
     # Of a relative, and so of the patient.
-    r"|(?P<genetic_testing>\bthe same (?:\w+ )?(?:mutation|variant|genotype)s?\b"
+    r"|(?P<genetic_testing>\bthe same (?:\w+ )?(?:(?:mutation|genotype)s?\b"
     # Not 'the same variant of asthma'.
-    r"(?! of (?-i:(?!the\b|an?\b)[a-z]{4})))"
+    r"|variants?\b(?! of (?-i:(?!the\b|an?\b|un(?:certain|known)\b)[a-z]{4}))))"
     r"|(?P<operative_findings>\bintra-?operative findings\b"
     r"|\b(?:intra-?operatively"
     r"|(?:at|during) (?:[\w-]+ )?(?:surgery|operation|\w{3,}(?:otomy|oscopy))\b)"

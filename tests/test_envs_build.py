@@ -392,6 +392,8 @@ def test_a_result_in_other_words_is_cut() -> None:
         ("Intraoperative findings of a firm, whitish cyst.", {"Operative findings": 0}),
         ("A sister carries the same variant.", {"Genetic testing": 0}),
         ("A sister has the same variant of asthma.", {}),
+        ("A sister has the same mutation of exon 3.", {"Genetic testing": 0}),
+        ("A sister has the same variant of unknown significance.", {"Genetic testing": 0}),
         ("Sodium, taken by her doctor, had been 121 mmol/L.", {"Sodium": 0}),
         ("A plain film showed a sunburst of the femur.", {"Plain film": 0}),
         ("The aspirate was turbid with 68,000 cells/uL.", {"Laboratory tests": 0}),
