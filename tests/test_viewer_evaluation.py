@@ -24,10 +24,10 @@ pytestmark = pytest.mark.long
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with the evaluations of both embedded clinicians, `a` and `b`, and a distillation,
-    `d`, on three sample cases; on the third the two clinicians differ."""
+    `d`, on three sample cases; on the third the first, who has more turns, goes astray."""
     folder = tmp_path_factory.mktemp("runs")
     (folder / "cases").mkdir()
-    for number in ("01", "03", "08"):
+    for number in ("01", "03", "07"):
         shutil.copy(SAMPLES / f"medaction-{number}.json", folder / "cases")
     with pytest.MonkeyPatch.context() as patch:
         for variable in ("PREFECT_API_URL", "RAY_ADDRESS"):
@@ -35,19 +35,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("MEDACTION_CALL_CACHE", str(folder / "calls"))
         patch.setenv("PREFECT_HOME", str(folder / "prefect"))
         cases = str(folder / "cases")
-        for name, model in (("a", "kg-targeted"), ("b", "kg-screening")):
-            main(
-                [
-                    "evaluate",
-                    cases,
-                    "--model",
-                    model,
-                    "--out",
-                    str(folder / name),
-                    "--rollouts",
-                    "1",
-                ]
-            )
+        for name, model, turns in (("a", "kg-targeted", "8"), ("b", "kg-screening", "2")):
+            command = ["evaluate", cases, "--model", model, "--t-max", turns, "--rollouts", "1"]
+            main([*command, "--out", str(folder / name)])
         out = str(folder / "d")
         main(["distill", "--cases", cases, "--teacher", "kg-screening", "--out", out])
         yield folder
