@@ -220,9 +220,11 @@ def _bare(text: str) -> str:
 
 # Words that a name may have more than the text.
 # 'Troponin level' in the record is 'troponin' in the text.
-_IDLE = re.compile(
-    r"(?:a|an|and|for|from|in|of|on|or|s|the|to|with|levels?|panel|scan|study|tests?|testing)",
-    re.IGNORECASE,
+_IDLE = frozenset(
+    """
+    a an and for from in of on or s the to with
+    level levels panel scan study test tests testing
+    """.split()  # noqa: SIM905
 )
 
 
@@ -249,7 +251,7 @@ _BRACKETED = re.compile(r"[(\[]([^()\[\]]*)[)\]]")
 
 
 def _words_of_name(name: str) -> list[str]:
-    return [word for word in re.findall(r"\w+", name) if not _IDLE.fullmatch(word)]
+    return [word for word in re.findall(r"\w+", name) if word.casefold() not in _IDLE]
 
 
 def _name_forms(name: str) -> Iterator[list[str]]:

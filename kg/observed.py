@@ -19,9 +19,14 @@ MAXO_ANNOTATIONS = "maxo_diagnostic_annotations.tsv"
 MAXO_TERMS = "maxo.obo"
 LOINC_ANNOTATIONS = "loinc2hpo-annotations.tsv"
 
-_VISIT = re.compile(
-    r"evaluation$|^(clinical|dysmorphology) assessment$|^medical action$|^(radiograph imaging"
-    r"|diagnostic) procedure$"
+_VISITS = frozenset(
+    {
+        "clinical assessment",
+        "dysmorphology assessment",
+        "medical action",
+        "radiograph imaging procedure",
+        "diagnostic procedure",
+    }
 )
 """Seeing a specialist is no test. 'Clinical assessment' observes 1,296 findings: through it all of
 them would be neighbours."""
@@ -55,8 +60,10 @@ def read_maxo(folder: Path) -> list[Observed]:
             raise BadTable(
                 path, line, f"{row['hpo_id']!r} and {row['maxo_id']!r} are no ids of HPO and MAxO"
             )
-        if row["predicate_id"] == "is_observable_through" and not _VISIT.search(row["maxo_label"]):
-            labels[row["maxo_id"]] = row["maxo_label"]
+        label = row["maxo_label"]
+        is_visit = label in _VISITS or label.endswith("evaluation")
+        if row["predicate_id"] == "is_observable_through" and not is_visit:
+            labels[row["maxo_id"]] = label
             finds[row["maxo_id"]][row["hpo_id"]] = None
     synonyms = {key: terms[key].synonyms if key in terms else () for key in labels}
     return [
