@@ -96,8 +96,10 @@ def planned_counts(settings: DistillSettings) -> dict[str, int]:
     branches and gold of every tree included. What checks refuse, and where pairs are missing, is
     not known before."""
     counts, teachers = case_counts(settings), len(settings.teachers)
-    branches = settings.launch_points * settings.branches
-    a_tree = teachers * (settings.rollouts + branches) + bool(settings.gold)
+    # Launch points are chosen per teacher then, else in the whole tree.
+    branching = teachers if settings.branch_by == "every" else 1
+    branches = settings.launch_points * settings.branches * branching
+    a_tree = teachers * settings.rollouts + branches + bool(settings.gold)
     return counts | {"rollouts": counts["cases"] * a_tree}
 
 

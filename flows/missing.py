@@ -309,6 +309,7 @@ def tree_plan(settings: DistillSettings) -> TreePlan:
         settings.branches,
         settings.t_max,
         settings.launch,
+        settings.branch_by,
         settings.disease_graph,
         free_form={teacher.name: teacher.free_form or 0.0 for teacher in language_models},
         # Free-form rollouts have prompts of their own, and change with these alone.

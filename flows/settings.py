@@ -165,6 +165,10 @@ class DistillSettings(EnvironmentSettings):
     branches: int = Field(
         default=1, ge=0, le=16, description="Branched rollouts per launch point and teacher."
     )
+    branch_by: Literal["every", "same"] = Field(
+        default="every",
+        description="Who plays them: every teacher, or only the one that played up to there.",
+    )
     pair_branches: int = Field(
         default=0,
         ge=0,

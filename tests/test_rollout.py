@@ -385,6 +385,17 @@ def test_a_launch_point_of_the_store_stays_when_another_is_added_beside_it() -> 
     ).trajectories
 
 
+def test_only_the_teacher_of_the_parent_branches_when_asked() -> None:
+    world = environment()
+    plan = replace(PLAN, launch_points=4, branches=2, branch_by="same")
+    played = tree_of(world, {"a": Scripted(), "b": Scripted()}, plan=plan).trajectories
+    teachers = {t.trajectory_id: t.spec.teacher for t in played}
+    branches = [t for t in played if t.spec.parent_id]
+    assert len(branches) == 4 * 2
+    assert {t.spec.teacher for t in branches} == {"a", "b"}
+    assert all(teachers[t.spec.parent_id or ""] == t.spec.teacher for t in branches)
+
+
 FREE = replace(PLAN, free_form={"a": 0.1}, free_hashes={"a": "hash-free"}, rollouts=64)
 
 

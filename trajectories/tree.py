@@ -14,6 +14,8 @@ from medaction.trajectories.records import RolloutSpec, Trajectory
 
 Launch = Literal["uniform", "entropy", "dtc"]
 
+BranchBy = Literal["every", "same"]
+
 FIRST_PAIR_SAMPLE = 64
 """Numbers from here on are samples of branches for preference pairs: the settings allow 64 rollouts
 and 16 branches, so no planned one has such a number."""
@@ -41,8 +43,9 @@ class TreePlan:
     depend on. `free_form` maps it to the share (0 to 1) of its rollouts that are free-form (RQ2; a
     teacher that is missing plays none), and `free_hashes` to the hash of all settings that those
     depend on. `launch` says how launch points are chosen (`_ranked`). At a launch point every
-    teacher plays its `branches`: several continuations from the same evidence, by several styles of
-    reasoning. `disease_graph` names the graph on which DTC is measured, for a `launch` by DTC.
+    teacher plays its `branches` (several continuations from the same evidence, by several styles of
+    reasoning), or only the teacher that played the parent. `disease_graph` names the graph on which
+    DTC is measured, for a `launch` by DTC.
     """
 
     teachers: Mapping[str, str]
@@ -51,6 +54,7 @@ class TreePlan:
     branches: int
     t_max: int
     launch: Launch = "uniform"
+    branch_by: BranchBy = "every"
     disease_graph: str = "open"
     free_form: Mapping[str, float] = field(default_factory=dict)
     free_hashes: Mapping[str, str] = field(default_factory=dict)
@@ -102,7 +106,8 @@ def branch_specs(
             :lacking
         ]
     for parent_id, turn in points:
-        for teacher in plan.teachers:
+        parent = by_id[parent_id].spec.teacher
+        for teacher in plan.teachers if plan.branch_by == "every" else [parent]:
             for sample in range(plan.branches):
                 yield _spec(environment, plan, teacher, sample, parent_id, turn)
 
