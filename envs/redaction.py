@@ -255,10 +255,10 @@ class _Cutter:
         # What must stay leaks itself: the case is refused.
         if self.leaks(head):
             return sentence
-        told = sentence[demographics.end() :]
+        tail = sentence[demographics.end() :]
         # 'In whom a CT had shown ...' has a subject of its own before its verb.
-        in_whom = told.startswith(" in whom ")
-        parts = _AND_ANOTHER.split(told) if in_whom else _PREDICATE.split(told)
+        in_whom = tail.startswith(" in whom ")
+        parts = _AND_ANOTHER.split(tail) if in_whom else _PREDICATE.split(tail)
         removed: list[str] = []
         stays = [head]
         for before, part in itertools.pairwise(["", *parts]):

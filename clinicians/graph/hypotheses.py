@@ -20,7 +20,7 @@ UNSTATED = 0.5
 term (frequent, 30 to 79 %) rounded."""
 
 NAMED = 0.6
-"""Share of patients in whom a test that is for their disease names it."""
+"""Share of patients in whom a test that is for their disease names it: our choice."""
 
 DISEASE = "disease:"
 """Prefix of the key of a finding that names a disease: 'disease:Hodgkin lymphoma'."""
