@@ -1,5 +1,6 @@
 """Prefect's API for a run: the configured one, or a server on loopback that ends with the run."""
 
+import functools
 import logging
 import os
 import shutil
@@ -7,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +20,7 @@ import httpx
 from prefect._internal.concurrency.threads import get_global_loop, get_run_sync_loop
 from prefect.client.orchestration import get_client
 from prefect.events.worker import EventsWorker
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import Abort, ObjectNotFound
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import (
     PREFECT_API_REQUEST_TIMEOUT,
@@ -29,7 +30,9 @@ from prefect.settings import (
 )
 from prefect.states import Crashed
 
+from medaction.flows.artifacts import ANSWERED_WITHIN_S, flow_run_id, lost
 from medaction.flows.attached import ANSWERS_WITHIN_S
+from medaction.flows.configured import unseen
 from medaction.llm.call_cache import default_folder
 from medaction.words.errors import MedactionError
 from medaction.words.processes import free_port, spare_loopback, stop, wait_ready
@@ -40,8 +43,7 @@ IMPATIENT = {PREFECT_CLIENT_MAX_RETRIES: 3, PREFECT_API_REQUEST_TIMEOUT: 5.0}
 """A run goes on without Prefect: it shall not wait for a lost server. Prefect's own values, five
 more tries and 60 s each, kept one waiting for five minutes. Three more tries take 14 s: a busy
 server, whose database is locked for a while, has answered by then. On two cores under a load of 15
-it answered within 2 s; one that hangs is waited for this long at each of four tries, twice at the
-end of a flow."""
+it answered within 2 s; one that hangs is waited for this long at each of four tries."""
 EVENTS_WITHIN_S = 5.0
 
 
@@ -74,9 +76,9 @@ def prefect_api(home: Path) -> Iterator[str]:
     finally:
         try:
             # Log lines still to be sent would otherwise wait for a server that is gone.
-            APILogWorker.drain_all(timeout=5)
+            APILogWorker.drain_all(timeout=0 if unseen else 5)
         finally:
-            stop(server)
+            stop(server, patience=1 if unseen else 10)
 
 
 def server_answers(within_s: float = 0.0) -> bool:
@@ -93,10 +95,35 @@ def server_answers(within_s: float = 0.0) -> bool:
             time.sleep(0.5)
 
 
+class Unseen(Abort):
+    """A flow's work is done, with this `result`, and its server is away. Prefect's engine lets an
+    Abort through at once; to set the run's state it would ask a server that hangs for a minute."""
+
+    def __init__(self, result: Any) -> None:
+        super().__init__("the Prefect server is away")
+        self.result = result
+
+
+def aborting_unseen(work: Callable[..., Any]) -> Callable[..., Any]:
+    """A flow's function that raises Unseen with its result where nobody would take its state."""
+
+    @functools.wraps(work)
+    def run(*arguments: Any) -> Any:
+        result, id_ = work(*arguments), flow_run_id()
+        if id_ and (id_ in lost or not server_answers(ANSWERED_WITHIN_S)):
+            unseen.add(id_)
+            raise Unseen(result)
+        return result
+
+    return run
+
+
 def end_loops() -> None:
     """End Prefect's two threads and wait for them. Being daemons they would outlive the
     interpreter's teardown and keep alive what DuckDB's binding then lists on stderr as leaked,
-    below the summary of a run."""
+    below the summary of a run. With a server that is away they would wait for it."""
+    if unseen:
+        return
     _end_events()
     for loop in (get_global_loop(), get_run_sync_loop()):
         loop.shutdown()

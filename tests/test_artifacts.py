@@ -1,16 +1,23 @@
 """What a run shows on its page of Prefect is never a reason to end it."""
 
 import logging
+import os
 import re
+import signal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 import pytest
+from prefect import flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from medaction.flows import artifacts
+from medaction.flows import progress as progress_module
+from medaction.flows.configured import unseen
+from medaction.flows.prefect_server import IMPATIENT, Unseen, aborting_unseen, spawn_server
 from medaction.flows.progress import ProgressArtifact
-from medaction.words.processes import free_port
+from medaction.words.processes import free_port, stop
 from tests.conftest import REPOSITORY
 
 
@@ -18,7 +25,8 @@ def test_a_server_that_is_away_costs_one_notice(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("PREFECT__FLOW_RUN_ID", "00000000-0000-0000-0000-000000000000")
-    monkeypatch.setattr(artifacts, "RESTARTED_WITHIN_S", 0.0)
+    monkeypatch.setattr(artifacts, "ANSWERED_WITHIN_S", 0.0)
+    monkeypatch.setattr(progress_module, "ARTIFACT_EVERY_S", 0.0)  # it asks at every step
     caplog.set_level(logging.WARNING, "medaction")
     with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"}):
         artifacts.publish_artifact(key="curves", markdown="# Curves")
@@ -62,3 +70,25 @@ def test_every_flow_shows_its_results_so() -> None:
         if re.search(r"prefect\.artifacts", file.read_text())
     }
     assert direct == {"artifacts.py", "progress.py"}
+
+
+@pytest.mark.slow
+def test_a_flow_whose_server_hangs_at_its_end_is_not_waited_for(tmp_path: Path) -> None:
+    """Prefect's client asked it for the flow's state for a minute, then the run was done anew."""
+    server, url = spawn_server(tmp_path, free_port())
+
+    @flow
+    def work(number: int) -> int:
+        os.killpg(server.pid, signal.SIGSTOP)
+        return number + 1
+
+    work.fn = aborting_unseen(work.fn)
+    try:
+        settings = temporary_settings({PREFECT_API_URL: url, **IMPATIENT})
+        with settings, pytest.raises(Unseen) as ending:
+            work(1)
+        assert ending.value.result == 2
+    finally:
+        unseen.clear()
+        os.killpg(server.pid, signal.SIGCONT)
+        stop(server)
