@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import duckdb
 import polars as pl
 import pytest
 from click.testing import CliRunner
@@ -46,6 +47,23 @@ def remove(file: Path) -> None:
     file.unlink()
 
 
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def replace_by_something_else(file: Path) -> None:
+    file.unlink()
+    with duckdb.connect(str(file)) as db:
+        db.execute("create table shop (name varchar)")
+
+
+def replace_by_another_run_s(file: Path) -> None:
+    other = file.parent / "other"
+    with Store(other / "trajectories.duckdb") as store, store.run("distill", "{}", None, {}):
+        pass
+    shutil.copy(other / file.name, file)
+
+
 FILES = [
     *(
         (f"datasets/v1/{name}", harm)
@@ -58,6 +76,9 @@ FILES = [
     ("trajectories.duckdb", truncate),
     ("trajectories.duckdb", garble),
     ("trajectories.duckdb", remove),
+    *((name, replace_by_something_else) for name in ("snapshot.duckdb", "trajectories.duckdb")),
+    ("snapshot.duckdb", replace_by_another_run_s),
+    ("trajectories.duckdb", empty),
 ]
 
 
@@ -94,6 +115,24 @@ def test_damage_is_named_and_made_good(
     export(run)
     assert doctor("--out", run)[0] == 0
     assert records(run).equals(records(run_here))
+
+
+@pytest.mark.parametrize("harm", [remove, empty, replace_by_something_else])
+def test_no_new_store_takes_the_place_of_a_lost_one(
+    run: Path, harm: Callable[[Path], None]
+) -> None:
+    """At its end it would replace the copy too, with all that was played."""
+    copy = (run / "snapshot.duckdb").read_bytes()
+    harm(run / "trajectories.duckdb")
+    with pytest.raises(StoreError, match="--repair"):
+        export(run)
+    assert (run / "snapshot.duckdb").read_bytes() == copy
+
+
+def test_a_store_of_another_run_is_named(run: Path) -> None:
+    replace_by_another_run_s(run / "trajectories.duckdb")
+    status, words = doctor("--out", run)
+    assert (status, "another folder's" in words) == (1, True)
 
 
 def test_a_damaged_version_is_kept_aside_and_the_dataset_written_anew(run: Path) -> None:

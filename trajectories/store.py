@@ -28,7 +28,7 @@ from medaction.trajectories.records import (
     Trajectory,
     now,
 )
-from medaction.trajectories.snapshot import Publisher
+from medaction.trajectories.snapshot import Publisher, holds_runs
 from medaction.trajectories.table_rows import (
     BuiltCase,
     case_row,
@@ -82,6 +82,12 @@ class Store:
         self._failing: set[tuple[str, str]] | None = None  # `_has_failed`
         self._has_failed_to_write = False
         path.parent.mkdir(parents=True, exist_ok=True)
+        # An empty store would replace the copy, and with it all that was played.
+        if not (path.exists() and path.stat().st_size) and path.with_name(SNAPSHOT).exists():
+            raise StoreError(
+                f"{path} is missing or empty: `medaction doctor --out {path.parent} --repair` puts"
+                f" {SNAPSHOT}, its last whole copy, in its place"
+            )
         try:
             # No extension is fetched or loaded by itself: a run needs no network for its store.
             self.db = duckdb.connect(
@@ -110,10 +116,13 @@ class Store:
     def _create(self) -> None:
         """The schema, brought up to this program's version where an earlier one wrote the store; a
         copy of that one is kept."""
-        tables = self.rows(
-            "select count(*) from information_schema.tables where table_name = 'meta'"
-        )
-        version = self.meta("schema_version") if tables[0][0] else None
+        is_new = not self.rows("select 1 from duckdb_tables()")
+        if not (is_new or holds_runs(self.db)):
+            raise StoreError(
+                f"{self.path} is a database of something else: move it away. `medaction doctor"
+                f" --out {self.path.parent} --repair` puts {SNAPSHOT}, the last whole copy, there"
+            )
+        version = None if is_new else self.meta("schema_version")
         if version and version != SCHEMA_VERSION and version not in MIGRATIONS:
             raise StoreError(
                 f"{self.path} has schema version {version}, this program has {SCHEMA_VERSION}: use"
