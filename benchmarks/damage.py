@@ -7,9 +7,9 @@ Each fault is played on a run of its own over 30 made-up cases, with a simulated
 0.3 s a call and at most 12 calls at a time. The same command is then given again without the fault.
 Printed of each: the status and the last line, the seconds from the fault to the end, how many lines
 were shown, the processes and temporary files that were left, the cases that failed, the calls that
-were made again, and the rollouts that the second run had to end with but lacks. Ends with status 1
-where a run did not end in time or go on, showed a page, left a process, lost something, or made
-more calls again than were under way.
+were made again (of a teacher that hangs, time-outs too), and the rollouts that the second run had
+to end with but lacks. Ends with status 1 where a run did not end in time or go on, showed a page,
+left a process, or lost something.
 
 With `--moments` one run is interrupted so often, by Ctrl-C and SIGTERM in turn, at moments drawn at
 random from 0.2 s after its start on, and started again with the same command each time.

@@ -64,13 +64,25 @@ def replace_by_another_run_s(file: Path) -> None:
     shutil.copy(other / file.name, file)
 
 
+def link_elsewhere(folder: Path) -> None:
+    folder.rename(folder.parent.parent / "elsewhere")
+    folder.symlink_to(folder.parent.parent / "elsewhere")
+
+
+def replace_by_a_file(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.write_text("mine")
+
+
 FILES = [
     *(
         (f"datasets/v1/{name}", harm)
         for name in ("train.parquet", "train.jsonl", "README.md", "manifest.json")
         for harm in (truncate, garble, remove)
     ),
-    ("datasets/v1/train.jsonl", edit),
+    *((f"datasets/v1/{name}", edit) for name in ("train.jsonl", "manifest.json")),
+    ("datasets/v1", link_elsewhere),
+    ("datasets", replace_by_a_file),
     ("snapshot.duckdb", truncate),
     ("snapshot.duckdb", garble),
     ("trajectories.duckdb", truncate),
@@ -127,6 +139,25 @@ def test_no_new_store_takes_the_place_of_a_lost_one(
     with pytest.raises(StoreError, match="--repair"):
         export(run)
     assert (run / "snapshot.duckdb").read_bytes() == copy
+
+
+def test_a_block_that_cannot_be_read_is_named_by_whoever_reads_it(run: Path) -> None:
+    """The store opens: DuckDB compares a block's checksum when it reads the block."""
+    file, named = run / "trajectories.duckdb", 0
+    whole = file.read_bytes()
+    for block in range(3 * 4096, len(whole), 2**18):  # behind DuckDB's three heads
+        file.write_bytes(whole[: block + 100] + b"\xa5" * 8 + whole[block + 108 :])
+        try:
+            store = Store(file)
+        except StoreError:
+            continue
+        try:
+            with store:
+                for table in ("cases", "environments", "trajectories", "turns"):
+                    store.rows(f"select sum(hash(row)) from {table} as row")
+        except StoreError as error:
+            named += "--repair" in str(error)
+    assert named > 0
 
 
 def test_a_store_of_another_run_is_named(run: Path) -> None:

@@ -45,6 +45,8 @@ WRITE_ERRORS = (duckdb.IOException, duckdb.TransactionException, duckdb.FatalExc
 """What DuckDB raises when a file cannot be written: at an insert, at a commit, and from then on."""
 UNWRITABLE = ("Permission denied", "Read-only file system", "No space left", "File too large")
 """The system's words in DuckDB's errors for a file that may be sound and cannot be written."""
+CORRUPT = "Corrupt database file"
+"""In DuckDB's error for a block whose checksum is wrong, which it sees when it reads the block."""
 IN = "environment_id in (select unnest(?))"
 """Of these environments: a hash join, where `list_contains` compares each row with each id."""
 _ENVIRONMENTS = TypeAdapter(list[ClinicalEnvironment])
@@ -104,14 +106,10 @@ class Store:
                     f"{path} is in use by another process; wait for it or end it, then start again"
                     f" ({error})"
                 ) from error
-            reason = str(error).partition("\n")[0].rstrip(".!")
             # A full disk is no damage: `--repair` would put an old copy in a sound store's place.
-            if any(words in reason for words in UNWRITABLE):
+            if any(words in str(error).partition("\n")[0] for words in UNWRITABLE):
                 raise self._unwritable(error) from error
-            raise StoreError(
-                f"{path} cannot be opened as a DuckDB file: {reason}. `medaction doctor --out"
-                f" {path.parent} --repair` puts {SNAPSHOT}, its last whole copy, in its place"
-            ) from error
+            raise self._damaged(error) from error
 
     def _create(self) -> None:
         """The schema, brought up to this program's version where an earlier one wrote the store; a
@@ -149,6 +147,8 @@ class Store:
             self.db.close()
         finally:
             # A write outside of `transaction`, as `set_meta`: the same words for the same fault.
+            if isinstance(error, duckdb.Error) and CORRUPT in str(error):
+                raise self._damaged(error) from error
             if isinstance(error, WRITE_ERRORS):
                 raise self._unwritable(error) from error
 
@@ -169,6 +169,13 @@ class Store:
             self._publisher.if_due()
         except WRITE_ERRORS as error:
             raise self._unwritable(error) from error
+
+    def _damaged(self, error: duckdb.Error) -> StoreError:
+        reason = str(error).partition("\n")[0].rstrip(".!")
+        return StoreError(
+            f"{self.path} cannot be opened as a DuckDB file: {reason}. `medaction doctor --out"
+            f" {self.path.parent} --repair` puts {SNAPSHOT}, its last whole copy, in its place"
+        )
 
     def _unwritable(self, error: duckdb.Error) -> StoreError:
         # Once a write has failed, every further one names the first failure last.

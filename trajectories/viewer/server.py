@@ -27,7 +27,21 @@ def serve(out: Path, port: int, ready: Callable[[str], None], against: Path | No
             raise MedactionError(
                 f"port {port} of 127.0.0.1 is taken: give another with --port, or --port 0"
             ) from error
-        # Before the address is told: whoever opens it at once is answered.
+        # Before the address is said: whoever opens it at once is answered.
         listening.listen()
-        ready(f"http://127.0.0.1:{listening.getsockname()[1]}")
-        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        config = uvicorn.Config(app, log_level="warning")
+        _Announced(config, lambda: ready(url)).run(sockets=[listening])
+
+
+class _Announced(uvicorn.Server):
+    """Says that it is there once Ctrl-C ends it in order: before, its coroutine may not have begun,
+    which Python warns of."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
