@@ -43,10 +43,10 @@ _ASIDE = (
     r"|in (?:conclusion|summary|short|sum|view|light))\b[^,;\n]*,"
     r"|not\b[^,;\n]*,? but(?: rather)?\b)\W*"
 )
-_SUBJECT = (
-    "(?:this|it|he|she|i|we|(?:(?:an?|the|this|these|our|my) )?(?:(?:most|likely|probable|final"
-    "|definitive|primary|principal|working|leading|top|unifying|clinical|overall) )*"
-    "(?:patient|case|findings?|results?|picture|presentation|answer|diagnos[ie]s))"
+_LABEL = (
+    "(?:(?:an?|the|this|these|our|my) )?(?:(?:most|likely|probable|final|definitive|primary"
+    "|principal|working|leading|top|unifying|clinical|overall) )*"
+    "(?:patient|case|findings?|results?|picture|presentation|answer|diagnos[ie]s)"
 )
 _VERB = (
     r"(?: (?:most|very|would|must|(?!un)\w+ly))*"
@@ -54,7 +54,8 @@ _VERB = (
     "|suggests?|supports?|confirms?|indicates?|(?:consistent|compatible) with))+"
 )
 _OPENING = re.compile(
-    rf"^\W*(?:{_ASIDE}|{_SUBJECT}(?:{_VERB}\b\W*|\W+))*(?:an? |the )?"
+    rf"^\W*(?:{_ASIDE}|(?:this|it|he|she|i|we|{_LABEL}){_VERB}\b\W*|{_LABEL}\W+)*"
+    r"(?:an? |the )?"
     r"(?:(?:most )?(?:likely|probabl[ey]|suspected|presumed)\s+)?"
     r"(?:(?:case|patient)?\s*\d{1,2}\s*[.):]\W*)?",
     re.IGNORECASE,
