@@ -36,7 +36,7 @@ SAMPLE_COLUMNS = ("id", "case_id", "teacher", "style", "dataset")
 RECORDS_AT_ONCE = 512
 """Records that are tokenized, written and read at a time."""
 
-EVALUATION_ONLY = frozenset({"medrbench"})
+EVALUATION_ONLY = frozenset({"diagbench", "medrbench"})
 """Sources that are benchmarks. Export refuses them already; a dataset made by hand is refused here.
 """
 
