@@ -475,6 +475,19 @@ def refuse_bent(prepared: Prepared, max_length: int) -> None:
         )
 
 
+def refuse_beyond(prepared: Prepared, positions: int) -> None:
+    """Raises TrainError where a record is longer than the base model's longest text (0: it has no
+    limit): training would run all the same, on positions that mean nothing to the model."""
+    lengths = [len(sample.tokens) for sample in (*prepared.train, *prepared.validation)]
+    beyond = sum(length > positions for length in lengths)
+    if positions and beyond:
+        raise TrainError(
+            f"{beyond} of {len(lengths)} records are longer than the {positions} tokens that the"
+            f" base model is made for: --max-length {positions} leaves them out, or take another"
+            " --base"
+        )
+
+
 def write_samples(prepared: Prepared, file: Path) -> None:
     """The samples as one parquet file, which the training processes read; it appears whole or not
     at all."""

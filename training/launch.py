@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,14 @@ import psutil
 from huggingface_hub.errors import HfHubHTTPError
 
 from medaction.training import estimate
-from medaction.training.base import Base, resolve
+from medaction.training.base import Base, positions_of, resolve
 from medaction.training.checkpoints import REFUSAL, TRAINED, drop_torn_checkpoints
 from medaction.training.data import (
     Prepared,
     prepare_samples,
     read_datasets,
     refuse_bent,
+    refuse_beyond,
     repeats_noted,
     thinned,
     without_repeats,
@@ -129,6 +130,7 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
     samples = prepare_samples(frame, Renderer(tokenizer, settings.thinking), settings.max_length)
     if not settings.allow_dropped:
         refuse_bent(samples, settings.max_length)
+    refuse_beyond(samples, base.positions)
     prepared = whole_pairs(samples, settings) if prefers else thinned(samples, settings)
     processes = (settings.processes or devices()[1]) * settings.nodes
     report = prepared.report()
@@ -156,7 +158,7 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
 def base_and_tokenizer(settings: TrainSettings) -> tuple[Base, Any]:
     """Raises TrainError for a base model or a tracker that is not there, and on other nodes than
     the first, which prepares for all."""
-    from transformers import AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     if settings.node_rank:
         raise TrainError("only node 0 prepares")
@@ -171,11 +173,13 @@ def base_and_tokenizer(settings: TrainSettings) -> tuple[Base, Any]:
         )
     base = resolve(settings.base, settings.out / "base")
     try:
-        return base, AutoTokenizer.from_pretrained(base.path, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(base.path, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(base.path, trust_remote_code=False)
     except (OSError, ValueError, HfHubHTTPError) as error:
         raise TrainError(
             f"--base {settings.base}: its tokenizer cannot be loaded ({str(error).splitlines()[0]})"
         ) from error
+    return replace(base, positions=positions_of(config)), tokenizer
 
 
 def fitting_the_machine(
