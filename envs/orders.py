@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 
 from medaction.envs.categories import category_of
+from medaction.envs.mentions import named_tests
 from medaction.envs.naming import (
     GENERAL,
     IMAGING,
@@ -26,7 +27,7 @@ from medaction.envs.naming import (
 )
 from medaction.words.names import normalise
 from medaction.words.phrases import phrase_pattern
-from medaction.words.tests import canonical_names
+from medaction.words.tests import PANELS, canonical_names
 
 MAX_ORDER = 400
 """Characters of an order that are read; a longer one is no test's name. GPT-5's longest order in
@@ -229,11 +230,21 @@ def _without_refusals(text: str) -> str:
             piece = _until(_REFUSAL_INSIDE, _INSTEAD.sub(" ", piece))
             if in_purpose and not (profile(piece).canonical or profile(piece).kinds):
                 continue  # still the purpose: 'to assess the labrum, the capsule'
-            test = _until(_PURPOSE_OF_ORDER, piece)
+            test = _without_aim(_until(_PURPOSE_OF_ORDER, piece))
             in_purpose = test != piece
             tests.append(test.strip(" .:-"))
         clauses.append(", ".join(filter(None, tests)))
     return "; ".join(filter(None, clauses)).strip(" .:;,-")
+
+
+def _without_aim(order: str) -> str:
+    """'Ascites albumin' of 'ascites albumin for SAAG': a known analyte looks for nothing else."""
+    test, _, aim = order.partition(" for ")
+    reading = profile(test)
+    # A panel, a culture or a fluid alone may be made for what stands behind 'for'.
+    is_analyte = reading.canonical and reading.canonical not in PANELS and not reading.kinds
+    is_aim = is_analyte and reading.terms and not named_tests(aim)
+    return test if is_aim else order
 
 
 def _until(end: re.Pattern[str], text: str) -> str:
