@@ -343,7 +343,7 @@ def run(flow: str, settings: Any, *more: Any) -> Any:
         return RUNS[flow](settings, *more)
     from httpx import HTTPError
 
-    from medaction.flows.prefect_server import Unseen, aborting_unseen
+    from medaction.flows.unseen import Unseen, aborting_unseen
 
     with prefect(settings.out):
         try:

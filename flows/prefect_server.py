@@ -1,6 +1,5 @@
 """Prefect's API for a run: the configured one, or a server on loopback that ends with the run."""
 
-import functools
 import logging
 import os
 import shutil
@@ -8,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +19,7 @@ import httpx
 from prefect._internal.concurrency.threads import get_global_loop, get_run_sync_loop
 from prefect.client.orchestration import get_client
 from prefect.events.worker import EventsWorker
-from prefect.exceptions import Abort, ObjectNotFound
+from prefect.exceptions import ObjectNotFound
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import (
     PREFECT_API_REQUEST_TIMEOUT,
@@ -30,7 +29,6 @@ from prefect.settings import (
 )
 from prefect.states import Crashed
 
-from medaction.flows.artifacts import ANSWERED_WITHIN_S, flow_run_id, lost
 from medaction.flows.attached import ANSWERS_WITHIN_S
 from medaction.flows.configured import unseen
 from medaction.llm.call_cache import default_folder
@@ -93,29 +91,6 @@ def server_answers(within_s: float = 0.0) -> bool:
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.5)
-
-
-class Unseen(Abort):
-    """A flow's work is done, with this `result`, and its server is away. Prefect's engine lets an
-    Abort through at once; to set the run's state it would ask a server that hangs for a minute."""
-
-    def __init__(self, result: Any) -> None:
-        super().__init__("the Prefect server is away")
-        self.result = result
-
-
-def aborting_unseen(work: Callable[..., Any]) -> Callable[..., Any]:
-    """A flow's function that raises Unseen with its result where nobody would take its state."""
-
-    @functools.wraps(work)
-    def run(*arguments: Any) -> Any:
-        result, id_ = work(*arguments), flow_run_id()
-        if id_ and (id_ in lost or not server_answers(ANSWERED_WITHIN_S)):
-            unseen.add(id_)
-            raise Unseen(result)
-        return result
-
-    return run
 
 
 def end_loops() -> None:

@@ -15,8 +15,9 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from medaction.flows import artifacts
 from medaction.flows import progress as progress_module
 from medaction.flows.configured import unseen
-from medaction.flows.prefect_server import IMPATIENT, Unseen, aborting_unseen, spawn_server
+from medaction.flows.prefect_server import IMPATIENT, spawn_server
 from medaction.flows.progress import ProgressArtifact
+from medaction.flows.unseen import Unseen, aborting_unseen
 from medaction.words.processes import free_port, stop
 from tests.conftest import REPOSITORY
 
