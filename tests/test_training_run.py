@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -26,6 +27,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from medaction.cli.train import train
 from medaction.envs.reply import reply_schema
+from medaction.hub.grpo import prepare_episodes
 from medaction.llm.calls import call
 from medaction.llm.teacher import Teacher
 from medaction.training.base import resolve
@@ -33,10 +35,12 @@ from medaction.training.checkpoints import newest_checkpoint
 from medaction.training.curves import read_log
 from medaction.training.data import read_samples
 from medaction.training.launch import fit, prepare_run
+from medaction.training.process import leaving_refusals
 from medaction.training.serving import command
 from medaction.training.settings import MissingInput, TrainError, TrainSettings
 from medaction.training.trainer_arguments import deepspeed_config
 from medaction.words.processes import free_port
+from tests.conftest import SAMPLES
 from tests.runs import medaction
 from tests.tiny_model import dataset, tiny_model, trained
 
@@ -363,6 +367,31 @@ def test_a_checkpoint_that_was_changed_is_not_gone_on_from(
         fit(again, lambda line: None)
 
 
+def test_a_full_disk_and_a_full_memory_are_one_line(
+    finished_model: tuple[TrainSettings, list[dict[str, Any]]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = finished_model[0].model_copy(update={"out": tmp_path})
+    # Without a job the process dies at once; what is free is read when it has.
+    full = SimpleNamespace(free=2**20)
+    monkeypatch.setattr("medaction.training.launch.shutil.disk_usage", lambda _: full)
+    with pytest.raises(TrainError, match=r"the disk of .* is full"):
+        fit(asked, lambda line: None)
+
+    def train(out: Path) -> None:
+        raise torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 139 GiB"
+        )
+
+    with pytest.raises(torch.OutOfMemoryError):
+        leaving_refusals(train, tmp_path)
+    told = (tmp_path / "refusal.txt").read_text()
+    assert "Tried to allocate 2.00 GiB." in told
+    assert "--row-tokens" in told
+    assert "total capacity" not in told
+
+
 def test_records_beyond_the_bases_longest_text_are_refused(
     base: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -372,8 +401,11 @@ def test_records_beyond_the_bases_longest_text_are_refused(
     change = {"max_position_embeddings": 16}
     (short / "config.json").write_text(json.dumps(config | change))
     (tmp_path / "out").mkdir()
-    with pytest.raises(TrainError, match=r"longer than the 16 tokens.*--max-length 16"):
+    with pytest.raises(TrainError, match=r"longer than the 16 tokens.*: take another"):
         prepare_run(settings(short, data, tmp_path / "out"))
+    plays = {"objective": "grpo", "reply_tokens": 64}
+    with pytest.raises(TrainError, match="more than the 16 tokens"):
+        prepare_episodes(settings(short, SAMPLES, tmp_path / "out", **plays))
     # YaRN's, in a configuration that states the length before it.
     rope = {"rope_type": "yarn", "factor": 32.0, "original_max_position_embeddings": 16}
     change |= {"rope_parameters": rope | {"rope_theta": 1e4}}

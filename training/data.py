@@ -481,10 +481,10 @@ def refuse_beyond(prepared: Prepared, positions: int) -> None:
     lengths = [len(sample.tokens) for sample in (*prepared.train, *prepared.validation)]
     beyond = sum(length > positions for length in lengths)
     if positions and beyond:
+        shorter = f"--max-length {positions} leaves them out, or " if beyond < len(lengths) else ""
         raise TrainError(
             f"{beyond} of {len(lengths)} records are longer than the {positions} tokens that the"
-            f" base model is made for: --max-length {positions} leaves them out, or take another"
-            " --base"
+            f" base model is made for: {shorter}take another --base"
         )
 
 

@@ -9,6 +9,7 @@ import fcntl
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -53,6 +54,9 @@ from medaction.words.versions import file_hash
 
 # Bytes of the log's end that an error shows.
 LAST_WORDS = 3000
+
+FULL_DISK = 2**24
+"""Bytes that are free at most where a run that died is blamed on the disk."""
 
 PROGRAMS = {"grpo": "medaction.hub.grpo_process"}
 """What a training process runs; the other objectives share `medaction.training.process`."""
@@ -177,7 +181,9 @@ def base_and_tokenizer(settings: TrainSettings) -> tuple[Base, Any]:
         config = AutoConfig.from_pretrained(base.path, trust_remote_code=False)
     except (OSError, ValueError, HfHubHTTPError) as error:
         raise TrainError(
-            f"--base {settings.base}: its tokenizer cannot be loaded ({str(error).splitlines()[0]})"
+            f"--base {settings.base}: its tokenizer or configuration cannot be loaded"
+            f" ({' '.join(str(error).split())[:300]}): the folder must have both, of a kind that"
+            " transformers knows"
         ) from error
     return replace(base, positions=positions_of(config)), tokenizer
 
@@ -343,6 +349,12 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
     # What a process refused is no reason to start it again.
     if (out / REFUSAL).is_file():
         raise TrainError((out / REFUSAL).read_text(encoding="utf-8"))
+    # By what is free, not by words: every writer of a checkpoint has an error of its own.
+    if shutil.disk_usage(out).free < FULL_DISK:
+        raise TrainError(
+            f"the disk of {out} is full: make room, and the same command goes on from the newest"
+            " checkpoint"
+        )
     with log.open("rb") as words:
         words.seek(max(start, log.stat().st_size - LAST_WORDS))
         raise ProcessDied(
