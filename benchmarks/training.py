@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -186,9 +185,11 @@ def trl(
     as ours, with Liger's kernels on a GPU where they are installed."""
     import torch
 
+    from medaction.training.loss import liger_loads
+
     job = {
         "packed": packed,
-        "liger": torch.cuda.is_available() and find_spec("liger_kernel") is not None,
+        "liger": torch.cuda.is_available() and liger_loads(),
         "row_tokens": given.row_tokens,
         "method": given.method,
         "data": str(given.data),

@@ -46,6 +46,7 @@ _DENIED_CHARACTERS = 60
 _EXPOSURE = phrase_pattern(
     "endemic | exposed | exposure | contact with | contact of | contact to | close contact"
     " | travel* | immuniz* | immunis* | vaccin* | prophyla* | outbreak | index case"
+    " | where is | where are"  # 'where malaria is common': its name is taken out before
 )
 _HISTORY = phrase_pattern(
     "known | history of | previous | previously | prior | earlier | since | status post | s/p"

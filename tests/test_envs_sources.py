@@ -259,7 +259,11 @@ MENUS = {
     "Quintoscopy revealed a ring.": {"Quintoscopy": ()},
     "On admission: Creatinine 3.1 mg/dL.": {"Creatinine": ()},
     "Post-procedure: Creatinine 1.0 mg/dL.": {"Creatinine (post-procedure)": ()},
-    "Initial tests: Pancytopenia, elevated ferritin (900), low zinc.": {"Initial tests": ()},
+    "Initial tests: Pancytopenia, elevated ferritin (900), low zinc.": {
+        "complete blood count": (),
+        "ferritin": (),
+        "zinc": (),
+    },
     "Others: Negative for measles.": {"measles": ()},
     "Leukocytosis, no acidosis.": {"Ancillary tests": ()},
     "Second episode: Rods that were named later.": {"Ancillary tests (second episode)": ()},

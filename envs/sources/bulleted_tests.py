@@ -11,7 +11,7 @@ from medaction.envs.diagnosis_names import english_words
 from medaction.envs.documented import is_documented
 from medaction.envs.leaks import outcomes_in
 from medaction.envs.mentions import named_tests
-from medaction.envs.naming import CULTURED, KINDS, canonical_of, profile, specimen_of
+from medaction.envs.naming import CULTURED, FINDINGS, KINDS, canonical_of, profile, specimen_of
 from medaction.envs.orders import IN_FLUIDS
 from medaction.envs.records import DocumentedTest
 from medaction.envs.results_told import result_told
@@ -47,7 +47,7 @@ _GOES_ON = r"(?:(?:\w+ly )?\w+(?:ing|ed) (?:to|from)|down|up|with|which|then) "
 _ITEM_END = re.compile(rf"[,;]\s+(?:and\s+)?(?!{_GOES_ON})")
 # What only may end an item: 'and' joins words of one name, too.
 _ITEM_MAY_END = re.compile(r"(?:,\s+)?\b(?:and|with)\s+")
-_NO_NAME = "and | or | but | with | which | that | from | after | before | than | in | on | by"
+_NO_NAME = "and | or | but | with | which | that | from | after | before | than | in"
 _NAME_WORD = rf"(?!{phrase_regex(_NO_NAME, '')} )[^\s,;()=:]+"
 # 'Elevated CK (8,120 U/L)', 'plasma EBV-DNA quantification at 166 copies/mL', 'ANA negative'
 _VALUE_ITEM = re.compile(
@@ -55,14 +55,16 @@ _VALUE_ITEM = re.compile(
     rf"(?P<name>(?:[A-Za-zα-ω]|\d[\d,]*-h?)[^\s,;()=:]*(?: {_NAME_WORD}){{0,6}}?)"
     r"(?: \((?P<short>[A-Za-z][\w/-]*)\))?"
     r"(?: (?:levels?|of|at|was|is|were))*\s*[:=]?\s*"
-    # Not the number of a name: 'HbA1c', 'T4'.
-    rf"(?P<value>[(]?[<>≤≥~]?\s*(?<![\w-])\d.*|(?:\w+ly )?{IMPRESSION}\b.*)",
+    # Not the number of a name: 'HbA1c', 'T4'. In brackets the analyte may be named again.
+    r"(?P<value>(?:[(](?:[^()\d]{0,20}(?<=\W))?)?[<>≤≥~]?\s*(?<![\w-])\d.*"
+    rf"|(?:\w+ly )?{IMPRESSION}\b.*|)",
     re.IGNORECASE,
 )
+_TEST_OF_FINDING = {finding: test for test, found in FINDINGS.items() for finding in found}
 _LONGEST_ITEM = 200
 """Characters of an item with its reference range: our choice."""
-# 'Leukocytosis (17,000/mm3)' is what was found, and names no analyte.
-_FINDING_NOUN = re.compile(r"(?:[ae]mia|penia|philia|osis|itis|megaly|uria)$")
+# 'Splenomegaly (14 cm)' is what was found, and names no analyte.
+_FINDING_NOUN = re.compile(r"(?:osis|itis|megaly)$")
 _NEXT_LABEL = re.compile(r"[;.]\s+(?=[A-Za-z][\w ()/-]{2,50}:\s)(?![^()]*\))")
 # Labels that gather tests and are none themselves.
 _ATTRIBUTES = (
@@ -341,6 +343,12 @@ def with_remarks(lines: Iterable[_BulletLine], name: str) -> Iterator[_BulletLin
             yield line
         elif entry is None:
             entry = DocumentedTest(name, category_of(name), line.text)
+        # 'Anti-Mi-2 negative' is no more of a CK, while 'CD20 positive' is more of a biopsy.
+        elif entry.category == "laboratory" and (
+            (value := _value(line.text.strip(" ."))) and value["value"]
+        ):
+            yield entry
+            entry = _test_of_analyte(value["name"], line.text, name)
         else:
             entry = replace(entry, result=f"{entry.result}\n{line.text}")
     if entry is not None:
@@ -407,6 +415,14 @@ def _tests_of_label(label: str, result: str, container: str) -> Iterator[Documen
     if not name or not result:
         return
     category = category_of(name, container)
+    # '... Echocardiography revealed hypertrophy.' at the end of a laboratory's results is its own.
+    *before, last = split_outside_brackets(_RESULT_END, result)
+    is_other = _is_of_test(last) and category_of(named_tests(last)[0]) != "laboratory"
+    if before and is_other and _GENERAL_LABS.fullmatch(name):
+        yield from _tests_of_label(name, result[: result.rindex(last)].strip(), container)
+        lines = _sentence(last, container, begins=False)
+        yield from (line for line in lines if isinstance(line, DocumentedTest))
+        return
     # 'Laboratory tests: Na 130, K 4.1' is one test for each analyte, which are ordered so.
     if category == "laboratory" and _GENERAL_LABS.fullmatch(name) and (parts := _analytes(result)):
         yield from (_test_of_analyte(*part, name) for part in parts)
@@ -466,7 +482,8 @@ def _analytes(result: str) -> list[tuple[str, str]]:
     result stays in one piece.
     """
     row = _row_of_values(result)
-    return [] if _shares_status(row) else [(name, item) for name, item, _ in row]
+    says_all = all(value["value"] and name in item for name, item, value in row)
+    return [(name, item) for name, item, _ in row] if says_all and not _shares_status(row) else []
 
 
 def _row_of_values(text: str) -> list[tuple[str, str, re.Match[str]]]:
@@ -477,9 +494,12 @@ def _row_of_values(text: str) -> list[tuple[str, str, re.Match[str]]]:
         value = _value(item)
         if value is None:
             return []
+        # 'Severe anemia (6.8 g/dL)' is a hemoglobin.
         name = value["name"]
+        if canonical_of(name) is None:
+            name = _TEST_OF_FINDING.get(normalise(name).split()[-1], name)
         # 'CA 19-9 400 U/mL' is no calcium.
-        longer = " ".join([name, *value["value"].split()[:1]])
+        longer = " ".join([name, *re.findall(r"\A[\d–-]\S*", value["value"])])
         is_longer = normalise(longer) in canonical_names()
         is_longer = is_longer or any(map(longer.endswith, named_tests(longer)))
         row.append((longer if is_longer else name, item, value))
@@ -512,14 +532,23 @@ def _value(item: str) -> re.Match[str] | None:
     """The name and the value of an item, where the name is a known test's or may be an analyte's
     that no table knows: a noun phrase that is neither plain English, nor an organ, nor a finding.
     """
-    # Longer ones are prose. A long row of spaces would be tried in every way.
-    value = _VALUE_ITEM.fullmatch(" ".join(item.split())) if len(item) < _LONGEST_ITEM else None
-    if value is None or canonical_of(value["name"]) is not None:
+    item = item.strip(" .;")
+    if len(item) > _LONGEST_ITEM or len(split_outside_brackets(_RESULT_END, item)) > 1:
+        return None
+    # A long row of spaces would be tried in every way.
+    value = _VALUE_ITEM.fullmatch(" ".join(item.split()))
+    if value is None or not (words := normalise(value["name"]).split()):
+        return None
+    canonical = canonical_of(value["name"])
+    is_known = canonical is not None or bool(named_tests(value["name"]))
+    is_finding = canonical is None and words[-1] in _TEST_OF_FINDING
+    # Without a value: 'leukocytosis', 'elevated D-dimer'.
+    if is_finding or not value["value"]:
+        return value if is_finding or (is_known and value["status"]) else None
+    if canonical is not None:
         return value
-    words = normalise(value["name"]).split()
-    is_plain = english_words().issuperset(words) and not (
-        named_tests(value["name"]) or re.search(r"[A-Za-z]-?\d", value["name"])
-    )
+    has_code = re.search(r"[A-Za-z]-?\d", value["name"])
+    is_plain = english_words().issuperset(words) and not (is_known or has_code)
     reading = profile(value["name"])
     # 'Spleen 14 cm' is of an organ, 'hepatic copper' of what is measured in it.
     tells = (reading.regions and not reading.terms) or _FINDING_NOUN.search(words[-1])
@@ -528,7 +557,10 @@ def _value(item: str) -> re.Match[str] | None:
 
 def _shares_status(row: list[tuple[str, str, re.Match[str]]]) -> bool:
     """'Elevated ESR (75), CRP (4)': whether the first item's status is said of a later one, too."""
-    return bool(row) and bool(row[0][2]["status"]) and not all(value["status"] for *_, value in row)
+    return bool(row and row[0][2]["status"]) and any(
+        not value["status"] and value["value"] and re.match(r"\W*\d", value["value"])
+        for *_, value in row
+    )
 
 
 def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_BulletLine]:
