@@ -160,7 +160,7 @@ def ray_joined(workers: int | None) -> Iterator[None]:
 
 @contextmanager
 def _sigterm_as_it_was() -> Iterator[None]:
-    """Ray puts handlers of its own in the way of SIGTERM, which print a page and abort."""
+    """Ray puts a handler of its own there, which ends the process with status 15."""
     handler = signal.getsignal(signal.SIGTERM)
     try:
         yield
