@@ -229,7 +229,7 @@ async def _sessions(url: str, replies: Replies, case_ids: list[str], at_once: in
     room = asyncio.Semaphore(at_once)
 
     async def play(case_id: str) -> tuple[float, ...]:
-        async with room, GenericEnvClient(base_url=url) as client:
+        async with room, GenericEnvClient(base_url=url, message_timeout_s=600) as client:
             result = await client.reset(case_id=case_id)
             while not result.done:
                 reply = replies[case_id][result.observation["turn"] - 1]

@@ -49,7 +49,7 @@ def worlds() -> list[ClinicalEnvironment]:
 
 
 async def played(url: str, world: ClinicalEnvironment, policy: Policy) -> Any:
-    async with GenericEnvClient(base_url=url) as client:
+    async with GenericEnvClient(base_url=url, message_timeout_s=600) as client:
         result = await client.reset(case_id=world.case_id)
         assert world.initial_observation.split("\n")[0][:60] in json.dumps(result.observation)
         while not result.done:
