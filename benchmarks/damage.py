@@ -6,9 +6,10 @@
 Each fault is played on a run of its own over 30 made-up cases, with a simulated teacher that takes
 0.3 s a call and at most 12 calls at a time. The same command is then given again without the fault.
 Printed of each: the status and the last line, the seconds from the fault to the end, how many lines
-were shown, the processes and temporary files that were left, the cases that failed, and the
-rollouts that the second run had to end with but lacks. Ends with status 1 where a run did not end
-in time or go on, showed a page, left a process, or lost something.
+were shown, the processes and temporary files that were left, the cases that failed, the calls that
+were made again (of a teacher that hangs, time-outs too), and the rollouts that the second run had
+to end with but lacks. Ends with status 1 where a run did not end in time or go on, showed a page,
+left a process, or lost something.
 
 With `--moments` one run is interrupted so often, by Ctrl-C and SIGTERM in turn, at moments drawn at
 random from 0.2 s after its start on, and started again with the same command each time.
@@ -248,7 +249,8 @@ def environment_of(home: Path) -> dict[str, str]:
 class Outcome:
     """How a run ended. `lines`: what it printed after the fault. `files`: what it left in its
     temporary folder. `failed`: failures that it put on record; `lost`: rollouts that it and the
-    same command again did not bring, `retried`: as many when `medaction retry` was given too."""
+    same command again did not bring, `retried`: as many when `medaction retry` was given too.
+    `again`: requests of all these runs that the teacher had had before."""
 
     status: int
     seconds: float
@@ -258,6 +260,7 @@ class Outcome:
     failed: int
     lost: int
     retried: int
+    again: int
 
     @property
     def is_page(self) -> bool:
@@ -322,7 +325,13 @@ def play(name: str, fault: Fault, home: Path) -> Outcome:
     if fault.disk_mib:
         subprocess.run(["umount", home / "out"], check=True)
     lost, retried = (CASES * ROLLOUTS - count for count in rollouts)
-    return Outcome(process.returncode, seconds, _words_in(text), left, files, failed, lost, retried)
+    again, words = requests_again(home / "log"), _words_in(text)
+    return Outcome(process.returncode, seconds, words, left, files, failed, lost, retried, again)
+
+
+def requests_again(log: Path) -> int:
+    requests = requests_of(log)
+    return len(requests) - len({key for key, _ in requests})
 
 
 LONGEST_S = 400.0
@@ -409,10 +418,9 @@ def play_moments(engine: str, count: int, seed: int, home: Path) -> bool:
         done = subprocess.run(command, env=environment_of(home), capture_output=True, text=True)
     Console(width=150).print(table)
     rollouts = count_in(home / "out", "select count(*) from trajectories")
-    requests = requests_of(home / "log")
-    again = len(requests) - len({key for key, _ in requests})
+    requests, again = len(requests_of(home / "log")), requests_again(home / "log")
     print(f"left in peace: status {done.returncode}, {rollouts} of {CASES * ROLLOUTS} rollouts;")
-    print(f"{len(requests)} requests, {again} of them made again")
+    print(f"{requests} requests, {again} of them made again")
     return good and done.returncode == 0 and rollouts == CASES * ROLLOUTS
 
 
@@ -448,7 +456,8 @@ def main() -> int:
             engine = options.engine or "local"
             is_whole = play_moments(engine, options.moments, options.seed, Path(folder))
         return 0 if is_whole else 1
-    table = Table("fault", "status", "s", "lines", "left", "failed", "lost, by retry", "last line")
+    numbers = ("status", "s", "lines", "left", "failed", "lost, by retry", "again")
+    table = Table("fault", *numbers, "last line")
     good = True
     for name in options.only:
         fault = FAULTS[name]
@@ -465,6 +474,7 @@ def main() -> int:
             ", ".join(outcome.processes + outcome.files),
             str(outcome.failed),
             f"{outcome.lost}, {outcome.retried}",
+            str(outcome.again),
             outcome.lines[-1] if outcome.lines else "",
         )
         print(name, replace(outcome, lines=outcome.lines[:A_PAGE]), flush=True)

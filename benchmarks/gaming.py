@@ -72,6 +72,7 @@ def main() -> None:
             f"{COMMON[0]}, {COMMON[6]}, {truth.strip(' .')}" for truth in truths
         ],
         "one other and the truth": [f"{COMMON[1]} and {truth.strip(' .')}" for truth in truths],
+        "one other + the truth": [f"{COMMON[1]} + {truth.strip(' .')}" for truth in truths],
         "one other due to the truth": [
             f"{COMMON[1]} due to {truth.strip(' .')}" for truth in truths
         ],

@@ -14,19 +14,21 @@ import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
 
-from benchmarks.training import ours, random_model, trl
+from benchmarks.training import SHAPES, ours, random_model, trl
 
 BUDGET_S = 570
 
@@ -38,8 +40,6 @@ Part = tuple[int, Callable[[Made], dict[str, Any]]]
 
 def device(given: Made) -> dict[str, Any]:
     """The card, the packages that decide, and what it does in a product of bf16 matrices."""
-    from importlib.util import find_spec
-
     import torch
 
     size = 256 if given.tiny else 8192
@@ -221,12 +221,15 @@ def loss(given: Made, way: str) -> dict[str, Any]:
 
 def steps(given: Made, shape: str, method: str, way: str = "auto") -> dict[str, Any]:
     """Whole steps of ours: tokens a second, MFU, memory beside its estimate."""
+    write_model(given, shape)
     settings = arguments(given, method, way)
     return ours(settings, model_of(given, shape), given.folder / f"{shape}-{method}-{way}")
 
 
 def against(given: Made, shape: str, method: str) -> dict[str, Any]:
     """TRL packed, with Liger where it is installed, on the records that ours had."""
+    if find_spec("trl") is None:
+        return {"obstacle": "trl is not installed"}
     samples = given.folder / f"{shape}-{method}-auto" / "samples.parquet"
     if not samples.is_file():
         return {"obstacle": "ours did not run"}
@@ -247,7 +250,12 @@ def model_of(given: Made, shape: str) -> Path:
 
 
 def write_model(given: Made, shape: str) -> dict[str, Any]:
+    """The weights of a shape, if they are not there; the disk need not hold those of another."""
     folder = model_of(given, shape)
+    for other in (name for name in SHAPES if name != shape):
+        for earlier in given.folder.glob(f"{other}*"):
+            if earlier != folder:
+                shutil.rmtree(earlier)
     if not folder.is_dir():
         random_model("tiny" if given.tiny else shape, given.folder / "tokenizer", folder)
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))

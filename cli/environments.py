@@ -35,6 +35,8 @@ from medaction.words.errors import MedactionError
 def build(preset: str | None, dry_run: bool, quiet: bool, as_json: bool, **options: Any) -> None:
     """Build the environments of case reports and stop there; `distill` on the same --out goes
     on."""
+    from medaction.trajectories.store import Store
+
     settings = settings_of(EnvironmentSettings, preset, options)
     check_settings(settings)
     if dry_run:
@@ -49,8 +51,14 @@ def build(preset: str | None, dry_run: bool, quiet: bool, as_json: bool, **optio
         return
     extras = settings.extractor or settings.allow
     again = ", and the same --extractor and --allow" if extras else ""
-    line = f"medaction distill --cases {settings.cases} --out {settings.out} --teacher ..."
-    click.echo(f"Play: {line}{again}")
+    with Store(settings.out / STORE) as store:
+        # A benchmark's cases never become a dataset.
+        command, player = (
+            ("evaluate", "--model") if store.evaluation_only else ("distill --cases", "--teacher")
+        )
+    click.echo(
+        f"Play: medaction {command} {settings.cases} --out {settings.out} {player} ...{again}"
+    )
 
 
 def show_checks(checks: dict[str, Any], out: Path, quiet: bool, as_json: bool) -> None:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from medaction.flows.configured import unseen
 from medaction.words.errors import EngineLost, MedactionError
 
 Commands = dict[str, tuple[str, str]]
@@ -166,7 +167,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _end_in_time(status: int) -> None:
-    """Once Python ends this process it may take LAST_WORDS_S, whatever still waits then."""
+    """Once Python ends this process it may take LAST_WORDS_S, whatever still waits then; no time
+    where a run has ended unseen."""
+    if unseen:
+        atexit.unregister(logging.shutdown)  # would wait for Prefect's handler, 5 s
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        os._exit(status)
 
     def leave() -> None:
         time.sleep(LAST_WORDS_S)

@@ -343,9 +343,16 @@ def run(flow: str, settings: Any, *more: Any) -> Any:
         return RUNS[flow](settings, *more)
     from httpx import HTTPError
 
+    from medaction.flows.unseen import Unseen, aborting_unseen
+
     with prefect(settings.out):
         try:
-            return getattr(import_module(f"medaction.flows.{flow}"), flow)(settings, *more)
+            shown = getattr(import_module(f"medaction.flows.{flow}"), flow).with_options()
+            shown.fn = aborting_unseen(shown.fn)
+            return shown(settings, *more)
+        except Unseen as end:
+            log.warning("Prefect does not answer: the run has ended, and is not shown so there")
+            return end.result
         except HTTPError as error:  # of Prefect's client: nothing else of a run speaks HTTP here
             reason = str(error) or type(error).__name__
             log.warning("Prefect's server is lost (%s): the run goes on without it", reason)

@@ -20,11 +20,14 @@ def train(**options: Any) -> None:
     installed(settings.objective)
     from medaction.flows.train import print_results
     from medaction.flows.train import train as flow
+    from medaction.training.base import resolve
     from medaction.training.data import datasets_and_shares, require_dataset
 
+    # Before Prefect starts: a wrong path is a line at once. What a .gguf file holds takes longer.
+    if not Path(settings.base).expanduser().is_file():
+        resolve(settings.base, settings.out)
     if settings.objective != "grpo":  # whose data are case reports
         for folder, _ in datasets_and_shares(settings):
-            # Before Prefect starts: a wrong path is a line at once.
             require_dataset(folder)
     with prefect(settings.out):
         results = flow(settings)

@@ -196,6 +196,9 @@ def _names_in(diagnosis: str) -> Iterator[DiagnosisName]:
             # 'Clostridium difficile-associated colitis': the organism is the cause.
             is_cause = induced and organism in induced[1]
             genus, species = organism.split()
+            # 'Postpartum thyroiditis' is spelt like one.
+            if is_disease(species):
+                continue
             # Behind its first mention an organism is written 'K. oxytoca'.
             for name in (organism, f"{genus[0]} {species}"):
                 yield DiagnosisName(name, "cause" if is_cause else "answer", part.text)
@@ -210,7 +213,7 @@ def _names_in(diagnosis: str) -> Iterator[DiagnosisName]:
                 yield DiagnosisName(remainder, "effect", part.text)
         # 'Perthes' of the Legg-Calvé-Perthes disease; 'White' is an English word.
         for person in _persons_in(part.text):
-            if len(person) >= 6 and person.casefold() not in _english():
+            if len(person) >= 6 and person.casefold() not in english_words():
                 yield DiagnosisName(person, lesser, part.text, exact=True)
         for gene in (*_GENE.findall(part.text), *_MUTATION.findall(part.text)):
             yield DiagnosisName(gene, "answer", part.text, exact=True)
@@ -284,16 +287,19 @@ def _rare_attribute(part: str) -> str:
     organism or a shape before a disease's noun gives it away; an English word ('radiation') does
     not."""
     words = normalise(_LEADING.sub("", _PREPOSITION.split(part)[0])).split()
-    if len(words) != 2 or not words[0].isascii() or len(words[0]) < 6:
+    if len(words) not in (2, 3) or not words[0].isascii() or len(words[0]) < 6:
         return ""
     is_named = not _is_adjective(words[0]) and not is_disease(words[0])
+    # 'Peripartum' tells a time, and a drug that 'induced' it stands in the history.
+    is_named = is_named and not re.match("irr|non|peri|post", words[0]) and words[1] != "induced"
     # Words that tests are named by are no rarity either, however rare in English.
-    is_rare = is_named and words[0] not in _english() | vocabulary()
-    return words[0] if is_rare and is_disease(words[1]) else ""
+    is_rare = is_named and words[0] not in english_words() | vocabulary()
+    names_disease = is_disease(" ".join(words[1:])) or words[-1] == "infection"
+    return words[0] if is_rare and names_disease else ""
 
 
 @cache
-def _english() -> frozenset[str]:
+def english_words() -> frozenset[str]:
     """Common words: those that the encoder's vocabulary of 30,522 pieces holds whole."""
     pieces = json.loads(TOKENIZER.read_text(encoding="utf-8"))["model"]["vocab"]
     return frozenset(pieces)

@@ -79,13 +79,21 @@ for _row in _rows_of_section("findings"):
 CONDITIONS = _words_of_section("conditions")
 """What a test is done under: a value of it is none of the plain test."""
 
-_DRAWN_STATES = {
+_STATES_AND_WAYS = {
     "fasting": "fasting",
     "random": "random",
     "casual": "random",
     "postprandial": "postprandial",
+    "transthoracic": "thorax",
+    "tte": "thorax",
+    "transesophageal": "esophagus",
+    "tee": "esophagus",
+    "toe": "esophagus",
+    "transvaginal": "vagina",
+    "transabdominal": "abdomen",
+    "transrectal": "rectum",
 }
-"""In which state of the patient a sample was taken, by its words."""
+"""In which state of the patient a sample was taken, or by which way an organ was looked at."""
 _IGNORED = _words_of_section("ignored")
 _REPEATED = _words_of_section("again")
 _TAKEN = _words_of_section("taken")
@@ -371,7 +379,7 @@ def can_be_same(order: Profile, entry: Profile, result: frozenset[str] = frozens
     if order.canonical and entry.canonical and order.canonical != entry.canonical:
         return False
     states = [
-        {_DRAWN_STATES[word] for word in side.text.split() if word in _DRAWN_STATES}
+        {_STATES_AND_WAYS[word] for word in side.text.split() if word in _STATES_AND_WAYS}
         for side in (order, entry)
     ]
     # 'Fasting glucose' is not 'random glucose'; a plain 'glucose' may be either.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 
 from medaction.envs.categories import category_of
+from medaction.envs.mentions import named_tests
 from medaction.envs.naming import (
     GENERAL,
     IMAGING,
@@ -26,7 +27,7 @@ from medaction.envs.naming import (
 )
 from medaction.words.names import normalise
 from medaction.words.phrases import phrase_pattern
-from medaction.words.tests import canonical_names
+from medaction.words.tests import PANELS, canonical_names
 
 MAX_ORDER = 400
 """Characters of an order that are read; a longer one is no test's name. GPT-5's longest order in
@@ -60,6 +61,7 @@ _INSTEAD = re.compile(
     r"\binstead\b(?! of)|^\W*(?:order|get|obtain|do|just|only|please)\b", re.IGNORECASE
 )
 _CLAUSE = re.compile(r"\s*(?:;|\.\s|\n|\bbut\b|\bhowever\b|\bthen\b)\s*", re.IGNORECASE)
+_AFTER_LABEL = re.compile(r":\s|\s[-–—]\s")
 # The comma of '1,25-dihydroxyvitamin D' parts nothing.
 _COMMA = re.compile(r"(?<!\d),|,(?!\d)")
 # Not '1,25', 'antigen 125 and 19' or 'C3/C4'; 'and 24 h urine protein' begins another test.
@@ -216,6 +218,7 @@ def _without_refusals(text: str) -> str:
     """The clauses that ask for something, without what the tests are for."""
     clauses = []
     for clause in _CLAUSE.split(text):
+        clause = _without_frame(clause)
         pieces = [piece.strip(" \t.:-") for piece in _COMMA.split(clause)]
         if _REFUSAL_AT_START.match(pieces[0]):
             # 'no CT, MRI or PET' asks for nothing, 'no CT, MRI instead' for the MRI
@@ -229,11 +232,37 @@ def _without_refusals(text: str) -> str:
             piece = _until(_REFUSAL_INSIDE, _INSTEAD.sub(" ", piece))
             if in_purpose and not (profile(piece).canonical or profile(piece).kinds):
                 continue  # still the purpose: 'to assess the labrum, the capsule'
-            test = _until(_PURPOSE_OF_ORDER, piece)
+            test = _without_aim(_until(_PURPOSE_OF_ORDER, piece))
             in_purpose = test != piece
             tests.append(test.strip(" .:-"))
         clauses.append(", ".join(filter(None, tests)))
     return "; ".join(filter(None, clauses)).strip(" .:;,-")
+
+
+def _without_frame(clause: str) -> str:
+    """'CBC, CMP' of 'Laboratory: CBC, CMP' and 'CBC' of 'CBC: anemia?': neither the group that
+    tests stand under nor the question that one is to answer is a test."""
+    if not (sign := _AFTER_LABEL.search(clause)):
+        return clause
+    label, rest = clause[: sign.start()], clause[sign.end() :].strip()
+    if rest and names_no_test(label):
+        return rest
+    reading = profile(rest)
+    # 'Biopsy: liver?' and 'glucose: CSF?' say of what.
+    is_question = rest.endswith("?") and not (
+        reading.regions or reading.specimen or named_tests(rest)
+    )
+    return label if is_question and named_tests(label) else clause
+
+
+def _without_aim(order: str) -> str:
+    """'Ascites albumin' of 'ascites albumin for SAAG': a known analyte looks for nothing else."""
+    test, _, aim = order.partition(" for ")
+    reading = profile(test)
+    # A panel, a culture or a fluid alone may be made for what stands behind 'for'.
+    is_analyte = reading.canonical and reading.canonical not in PANELS and not reading.kinds
+    is_aim = is_analyte and reading.terms and not named_tests(aim)
+    return test if is_aim else order
 
 
 def _until(end: re.Pattern[str], text: str) -> str:

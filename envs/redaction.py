@@ -109,6 +109,8 @@ _DEMOGRAPHICS = re.compile(
 _PREDICATE = re.compile(
     r"(?=,? (?:who|whose|came|comes|presented|presents|presenting|was|is|has|had|with|and|for)\b)"
 )
+# A clause whose verb is still to come.
+_OPEN_CLAUSE = re.compile(r"\b(?:where|which|that)\b[^,;]*$")
 _AND_ANOTHER = re.compile(r"(?=,? and (?:an?|the)\b)")
 # What says more of the part of the sentence before it: 'with pneumonia | for two days'.
 _ADJUNCT = re.compile(r" for\b")
@@ -251,6 +253,9 @@ class _Cutter:
         demographics = _DEMOGRAPHICS.search(sentence)
         if demographics is None or COMPLAINT.search(label):
             return sentence
+        # A part alone may lack what excuses it: 'from Ghana, where malaria | is common'.
+        if not self.leaks(label + sentence) and not self._result(sentence):
+            return sentence
         head = sentence[: demographics.end()]
         # What must stay leaks itself: the case is refused.
         if self.leaks(head):
@@ -262,7 +267,8 @@ class _Cutter:
         removed: list[str] = []
         stays = [head]
         for before, part in itertools.pairwise(["", *parts]):
-            hangs = bool(removed) and removed[-1] == before and (in_whom or _ADJUNCT.match(part))
+            hangs = bool(removed) and removed[-1] == before
+            hangs = hangs and bool(in_whom or _ADJUNCT.match(part) or _OPEN_CLAUSE.search(before))
             goes = hangs or self.leaks(part) or self._result(part)
             (removed if goes else stays).append(part)
         if not removed:

@@ -89,10 +89,12 @@ _GENERAL_TEST = re.compile(
     rf"|\b(?:imaging|scans?) (?:\w+ ){{0,4}}?(?:{FINDING.pattern}))"
     r"|(?P<cell_count>\d ?%[^.;,]{0,40}\b(?:bone marrow|peripheral blood|smear|fluid)\b)"
     r"|(?P<laboratory_tests>\b\w+-(?:positive|negative) (?:sputum|blood|urine|stool|swab|csf)\b"
+    r"|\b(?:swab|smear|culture|scraping)s?\b[^.;,]{0,40} (?:was|were|is|are|came back|returned)"
+    r" (?:\w+ly )?(?:positive|negative)\b"
     rf"|\b{_LABS} (?:\w+ )?(?:{FINDING.pattern})"
     rf"|\b\w+ (?:on|by|via|in) (?:\w+ )?{_LABS}\b)"
     r"|(?P<karyotype>\A(?!.*\b(?:carrier|known)\b).*?\b4[5-8],\s?X[XY]{0,3}\b)"
-    r"|(?P<culture>\b(?:sputum|blood|urine|stool|pus|fluid|swab|wound|csf)s?(?: \w+)? grew\b"
+    r"|(?P<culture>\b(?:sputum|blood|urine|stool|pus|fluid|swab|wound|csf)s?(?: \w+){0,4} grew\b"
     rf"|\bcultures? (?:\w+ )?(?:{FINDING.pattern}|grew|noted|yielded)\b"
     r"|\b(?:identified|found|detected|isolated|grown) (?:in|from|on) (?:\w+ ){0,3}cultures?\b)"
     rf"|(?P<investigations>\b(?:investigations?|work-?ups?)\b[^.;,]{{0,40}}? (?:{FINDING.pattern}))"
@@ -333,7 +335,7 @@ def _repeats_entry(test: DocumentedTest, text: str, complaint: str) -> bool:
     """Whether a sentence names the test as the menu does, in whatever language, and shares a
     content word with its result; or tells a number of the laboratory's with such a word: '78 %
     blasts'."""
-    name = f" {normalise(test.name)} "
+    name = set(normalise(test.name).split())
     if is_unspaced(test.result):
         return _repeats_characters(test, text)
     words = _telling_words(test.result, test.name, complaint)
@@ -343,7 +345,7 @@ def _repeats_entry(test: DocumentedTest, text: str, complaint: str) -> bool:
     # Two digits: '5' and '7' stand everywhere.
     measured = numbers if test.category in ("laboratory", "pathology") else set()
     return any(
-        bool(words & shared) and (name in plain or bool(measured & figures))
+        bool(words & shared) and (name <= plain or bool(measured & figures))
         for plain, shared, figures in _compared_statements(text)
     )
 
@@ -383,11 +385,13 @@ def _phrases_of_history(text: str) -> tuple[frozenset[str], ...]:
 
 
 @lru_cache(maxsize=512)
-def _compared_statements(text: str) -> tuple[tuple[str, frozenset[str], frozenset[str]], ...]:
-    """Each statement as it is compared, its content words and its numbers."""
+def _compared_statements(
+    text: str,
+) -> tuple[tuple[frozenset[str], frozenset[str], frozenset[str]], ...]:
+    """Each statement's words as they are compared, its content words and its numbers."""
     return tuple(
         (
-            f" {normalise(_ELISION.sub(' ', statement))} ",
+            frozenset(normalise(_ELISION.sub(" ", statement)).split()),
             _content_words(statement),
             frozenset(numbers_of(statement)),
         )

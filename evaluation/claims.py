@@ -19,9 +19,10 @@ BRACKETS = re.compile(r"[(\[]([^()\[\]]*)[)\]]")
 _DOUBTFUL = (
     "likely | possib* | probabl* | suspected | presumed | impending | consider* | rule out"
     " | ruled out | rules out | ruling out | r/o | versus | vs | rather than | not | no"
-    " | negative for | absence of | exclud* | unlikely | despite | history of"
+    " | instead of | negative for | absence of | exclud* | unlikely | despite | history of"
     " | status post | pending | suspicious for | differential | alternatively | mimicking"
-    " | masquerading as | resembling | cannot be | is absent | was absent"
+    " | masquerading as | resembling | cannot be | is absent | was absent | one of | screening for"
+    " | risk of | risk for"
 )
 _DOUBT_OF_THE_DISEASE = phrase_pattern(_DOUBTFUL)
 DOUBT = phrase_pattern(f"{_DOUBTFUL} | without")
@@ -31,12 +32,31 @@ _DENIAL_OF_THE_DISEASE = re.compile(
     rf"(?:(?:is|was) )?(?:{DENIAL_AFTER.pattern}|not\b(?!\W+(?:{DENIAL_AFTER.pattern})))",
     re.IGNORECASE,
 )
-# 'Primary' is stripped before 'diagnosis' alone: elsewhere it is what a disease is.
+# A sentence around the name: an aside ('Given the imaging,'), a subject that is no disease with its
+# verb ('this patient most likely has'), a number. 'Primary' is stripped before 'diagnosis' alone:
+# elsewhere it is what a disease is.
+_ASIDE = (
+    # No '-ly': 'acromegaly' and 'polydactyly' are no adverbs.
+    r"(?:(?:finally|ultimately|accordingly|consequently|clearly|certainly|overall|together"
+    r"|therefore|thus|hence|so|sure|okay|ok|yes)[,.!:]"
+    r"|(?:given|based on|considering|taken|after|according to|because|since|as"
+    r"|in (?:conclusion|summary|short|sum|view|light))\b[^,;\n]*,"
+    r"|not\b[^,;\n]*,? but(?: rather)?\b)\W*"
+)
+_LABEL = (
+    "(?:(?:an?|the|this|these|our|my) )?(?:(?:most|likely|probable|final|definitive|primary"
+    "|principal|working|leading|top|unifying|clinical|overall) )*"
+    "(?:patient|case|findings?|results?|picture|presentation|answer|diagnos[ie]s)"
+)
+_VERB = (
+    r"(?: (?:most|very|would|must|(?!un)\w+ly))*"
+    "(?: (?:is|was|are|be|has|have|had|of|diagnose|suffers? from|suffering from|points? to"
+    "|suggests?|supports?|confirms?|indicates?|(?:consistent|compatible) with))+"
+)
 _OPENING = re.compile(
-    r"^\W*(?:(?:the patient has )?(?:an? |the )?"
-    r"(?:(?:(?:most )?(?:likely|probable)|final|definitive|primary|working) )?"
-    r"diagnos[ie]s(?: is| are| of)?\W+)?"
-    r"(?:(?:most )?(?:likely|probable|suspected|presumed)\s+)?"
+    rf"^\W*(?:{_ASIDE}|(?:this|it|he|she|i|we|{_LABEL}){_VERB}\b\W*|{_LABEL}\W+)*"
+    r"(?:an? |the )?"
+    r"(?:(?:most )?(?:likely|probabl[ey]|suspected|presumed)\s+)?"
     r"(?:(?:case|patient)?\s*\d{1,2}\s*[.):]\W*)?",
     re.IGNORECASE,
 )
@@ -46,13 +66,21 @@ _ALTERNATIVE = re.compile(r";|\n|\||\s/\s|\bor\b|\b(?:versus|vs)\b", re.IGNORECA
 _INITIAL = re.compile(r"\b[A-Z]\.$")  # of 'H. Influenzae'
 # Opens a further claim: a cause, a consequence, a companion.
 _LINK_WORDS = phrase_pattern(
-    "due to | secondary to | caused by | because of | resulting from | from | with | and"
+    "due to | secondary to | caused by | because of | resulting from | from | with"
     " | complicated by | causing | leading to | resulting in | associated with | arising in"
     " | arising from | in the setting of | in the context of | presenting as | presenting with"
     " | following | after | involving | related to"
 )
+_LIST_WORDS = phrase_pattern("and | as well as | along with | plus | et | und")
+_IN_NAMES = "’‘“”–‑°′™®"
+LIST = re.compile(
+    rf"{_LIST_WORDS.pattern}|[,/]|(?<=\s)[^\w\s'()\[\].:]+(?=\s)|[^\w\s\x00-\x7f{_IN_NAMES}]",
+    re.IGNORECASE,
+)
+"""What says of a further name no more than that it follows: a word, or any mark between spaces or
+outside of ASCII, as in 'A + B', 'A，B', 'A → B'."""
 LINK = re.compile(
-    rf"{_LINK_WORDS.pattern}|[,:/]|\s[-–—]\s|—|(?<=\w)(?:-induced|-related|-associated)\b",
+    rf"{_LINK_WORDS.pattern}|{LIST.pattern}|:|(?<=\w)(?:-induced|-related|-associated)\b",
     re.IGNORECASE,
 )
 
@@ -82,8 +110,16 @@ def claims(statement: str) -> list[str]:
     ([], ['Gout'], ['St. Louis encephalitis'])
     >>> claims("Gout not excluded"), claims("Gout not ruled out, tophi"), claims("Gout not likely")
     (['Gout'], ['Gout'], [])
+    >>> claims("Given the scan, this patient most likely has gout.")[:1], claims("It is not gout")
+    (['gout'], [])
+    >>> claims("This is not gout, but lymphoma"), claims("Rather than gout, lymphoma")
+    (['lymphoma'], [])
+    >>> claims("Acromegaly, severe")[0], claims("Sure! The diagnosis of gout is confirmed")[0]
+    ('Acromegaly, severe', 'gout is confirmed')
     >>> claims("Angioma NOS"), claims("Sarcoma, not otherwise specified")
     (['Angioma'], ['Sarcoma'])
+    >>> claims("Sarcoidosis + gout")[1:], claims("Gout instead of sarcoidosis")
+    (['Sarcoidosis', 'gout'], ['Gout'])
     """
     text, plain = _first_alternative(statement)
     # With 'without': 'varices without bleeding' claims varices, and no bleeding.

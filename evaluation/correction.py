@@ -36,11 +36,11 @@ class MeasuredJudge:
 
 
 MEASURED: Mapping[str, MeasuredJudge] = {
-    f"{OFFLINE}@1671a93379cb": MeasuredJudge(
+    f"{OFFLINE}@5096e5005963": MeasuredJudge(
         right=367,
         right_called=306,
         wrong=83,
-        wrong_called=69,
+        wrong_called=70,
         on="450 answers of three models to 150 MedR-Bench cases, in nested cross-validation by"
         " case, beside a GPT's verdicts (benchmarks/answers.py)",
     )

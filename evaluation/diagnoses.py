@@ -22,6 +22,7 @@ from medaction.evaluation.claims import (
     BRACKETS,
     DOUBT,
     LINK,
+    LIST,
     MOST_CLAIMS,
     assertion,
     claims,
@@ -73,9 +74,6 @@ _QUALIFIERS = frozenset(
     ["acute", "chronic", "severe", "symptomatic", "recurrent", "early", "late", "massive", "benign"]
 )
 """Words that say how bad or since when, not what."""
-
-_LIST = frozenset([",", "/", "and"])
-"""What joins the names of a list. Of the answers of the development half none was refused."""
 
 _NODE_METHODS = ("exact", "synonym", "abbreviation")
 
@@ -160,9 +158,10 @@ def figures(
     )
     if is_word or shares.weight(stated) < VAGUE * shares.weight(words_of(likest)):
         return "more general"
-    joint = LINK.search(parts[0])
     # 'A, B' with a foreign A is a list; in 'A due to B' it may be what B causes.
-    if joint and joint[0].strip().lower() in _LIST and shares.share(first_claim, true) < FOREIGN:
+    joint = LINK.search(parts[0])
+    is_list = joint and LIST.match(parts[0], joint.start())
+    if is_list and shares.share(first_claim, true) < FOREIGN:
         return "a list"
     others = {
         linker.bearer(part) for part in parts[1:] if shares.share(words_of(part), true) < FOREIGN

@@ -108,7 +108,8 @@ def power_statement(pool: Pool, cases: int, seeds: int, runs: int) -> str:
             f"{cases} held-out cases, {seeds} seeds, {runs} rollouts each. Difference in accuracy"
             f" that is found with a power of {POWER:.0%}: {words(smallest)} (two-sided, 5 %; paired"
             f" t test; sd of a case's difference {sd:.2f}: Miller 2024, section 5, with his"
-            " example's variances).",
+            " example's variances). What whole models of different seeds differ in is not known"
+            " before, and not in it: it is a lower bound.",
             f"Each arm learns {pool.records} records of {len(pool.cases)} cases. Records that two"
             " arms share teach both the same, so the last column is what the effect of the others"
             " must be, if it grows with their share.",

@@ -54,16 +54,28 @@ _BULLET = re.compile(r"^\s*(?:[-*•+]|\(?\d{1,2}[.)](?!\d))\s*")
 _LABEL = re.compile(r"^\**(?P<label>[^:*]{2,80})\**\s*:\s*\**(?P<rest>.*)$")
 
 
+# Words of sentences that no name of a test has.
+_PROSE = re.compile(
+    r"^i\b|\b(?:i['’]|we|he|she|it|they|his|her|their|would|should|could|can|is|are|was|were|has"
+    r"|had|do|does|did|be|what|which|whether|if|while|please|nothing|none|no|other|next)\b",
+    re.IGNORECASE,
+)
+_HEAD_OF_TABLE = re.compile(r"^\s*\|.*\|\s*\n\s*\|[\s:|-]+\|\s*$", re.MULTILINE)
+
+
 def orders_in(text: str) -> tuple[str, ...]:
-    """The single tests that a free text asks for, line by line; a line that names no test in
-    particular is kept as it is.
+    """The single tests that a free text asks for, line by line; a line that is no
+    sentence may name a test that no table knows, and is kept as it is.
 
     >>> orders_in("1. **CBC and CRP**: to look for infection\\n- Chest X-ray\\nNot required.")
     ('CBC', 'CRP', 'Chest X-ray')
+    >>> orders_in("**Please:**\\n| Test | Why |\\n|---|---|\\n| TSH | fatigue |\\nIs there a rash?")
+    ('TSH',)
     """
     found: list[str] = []
-    for line in re.split(r"[\n;]", text):
-        bare = _BULLET.sub("", line).strip()
+    for line in re.split(r"[\n;]", _HEAD_OF_TABLE.sub("", text)):
+        # Of a table's row the first cell is the test.
+        bare = _BULLET.sub("", line.strip().lstrip("| ").partition("|")[0]).strip()
         labelled = _LABEL.match(bare)
         named = bare
         # 'CBC: for anemia' has its test before the colon, 'Laboratory: CBC' behind it.
@@ -71,8 +83,11 @@ def orders_in(text: str) -> tuple[str, ...]:
             named = labelled["label"]
         elif labelled:
             named = labelled["rest"]
+        if labelled and not labelled["rest"].strip("* ") and not named_tests(bare):
+            continue  # the heading of what follows
         named = named.replace("*", "").strip(" .:;")
         if not any(c.isalpha() for c in named) or NOTHING_MORE.casefold() in bare.casefold():
             continue
-        found += single_tests([named[:200]])  # prose, not a name, beyond that
+        parts = single_tests([named[:200]])  # prose, not a name, beyond that
+        found += [part for part in parts if named_tests(part) or not _PROSE.search(part)]
     return tuple(dict.fromkeys(found))

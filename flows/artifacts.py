@@ -18,8 +18,8 @@ log = logging.getLogger("medaction")
 CHANGES_SHOWN = 200
 """Rows of what a version changes that are shown; the manifest has them all."""
 
-RESTARTED_WITHIN_S = 15.0
-"""Prefect's server took 5 to 12 s to start anew."""
+ANSWERED_WITHIN_S = 5.0
+"""How long the end of a run waits for a server that is away: its work is done."""
 
 
 def flow_run_id() -> str | None:
@@ -84,15 +84,15 @@ def publish_version(version: Version) -> None:
 def publish_artifact(**artifact: Any) -> None:
     """A Markdown artifact, or a table. A server that is away takes none, and ends nothing."""
     id_ = flow_run_id()
-    if not id_ or id_ in _lost:
+    if not id_ or id_ in lost:
         return
     from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
     from medaction.flows.prefect_server import server_answers
 
     # Asked first, because Prefect's own client would try for minutes.
-    if not server_answers(RESTARTED_WITHIN_S):
-        _lost.add(id_)
+    if not server_answers(ANSWERED_WITHIN_S):
+        lost.add(id_)
         return
     create = create_markdown_artifact if "markdown" in artifact else create_table_artifact
     try:
@@ -101,5 +101,5 @@ def publish_artifact(**artifact: Any) -> None:
         log.warning("Prefect does not take '%s' (%s)", artifact["key"], error)
 
 
-_lost: set[str] = set()
+lost: set[str] = set()
 """Flow runs whose server was away: it is waited for once."""

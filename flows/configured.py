@@ -9,6 +9,10 @@ from urllib.parse import urlsplit
 PORTS = {"http": 80, "https": 443, "ray": 10001, "": 6379}
 """Where a server listens whose address has no port, by scheme; Ray's own address has none."""
 
+unseen: set[str] = set()
+"""Flow runs that were aborted at their end, their Prefect server being away: the process waits for
+it no more."""
+
 
 def why_silent(address: str, within_s: float = 8.0) -> str:
     """Why nothing can be reached at a URL or HOST:PORT; empty: something listens there, and where

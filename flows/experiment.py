@@ -42,6 +42,7 @@ from medaction.training.data import (
 )
 from medaction.training.settings import TrainSettings, installed
 from medaction.training.templates import Renderer
+from medaction.words.errors import MedactionError
 
 if TYPE_CHECKING:
     from medaction.evaluation.experiment import Pool
@@ -81,15 +82,14 @@ def experiment(settings: ExperimentSettings, plan: bool = False) -> list[str]:
     from medaction.evaluation.compare import by_case
     from medaction.evaluation.experiment import experiment_report, power_statement
 
+    held_out = held_out_cases(settings)
     base = with_base(settings.stages()[1], settings).base
     weights = base_folder(base, settings.out / "base")
     datasets = filtered(settings)
     pool, arms = planned(settings, datasets, base, weights)
     words = [
         "# Filters at equal numbers of records\n",
-        power_statement(
-            pool, held_out_cases(settings), len(settings.seeds), settings.evaluate.runs
-        ),
+        power_statement(pool, held_out, len(settings.seeds), settings.evaluate.runs),
     ]
     (settings.out / "experiment.md").write_text("\n".join(words), encoding="utf-8")
     console.print(words[-1])
@@ -208,9 +208,15 @@ def planned(
 
 def held_out_cases(settings: ExperimentSettings) -> int:
     """How many cases the models will play, as far as that is known before stage 1 has checked
-    them."""
+    them. Raises MedactionError for too few to compare models on."""
     asked = settings.evaluate
     cases = {case.case_id for case in read_set(Path(asked.cases))}
     # `only` empty: all.
     cases &= {*asked.only} or cases
-    return min(len(cases), asked.limit or len(cases))
+    count = min(len(cases), asked.limit or len(cases))
+    if count < 2:
+        raise MedactionError(
+            f"{asked.cases}: {count} held-out cases are left to play, and a difference of models"
+            " needs two at least: see `only` and `limit` of the evaluation"
+        )
+    return count

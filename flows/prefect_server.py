@@ -30,6 +30,7 @@ from prefect.settings import (
 from prefect.states import Crashed
 
 from medaction.flows.attached import ANSWERS_WITHIN_S
+from medaction.flows.configured import unseen
 from medaction.llm.call_cache import default_folder
 from medaction.words.errors import MedactionError
 from medaction.words.processes import free_port, spare_loopback, stop, wait_ready
@@ -40,8 +41,7 @@ IMPATIENT = {PREFECT_CLIENT_MAX_RETRIES: 3, PREFECT_API_REQUEST_TIMEOUT: 5.0}
 """A run goes on without Prefect: it shall not wait for a lost server. Prefect's own values, five
 more tries and 60 s each, kept one waiting for five minutes. Three more tries take 14 s: a busy
 server, whose database is locked for a while, has answered by then. On two cores under a load of 15
-it answered within 2 s; one that hangs is waited for this long at each of four tries, twice at the
-end of a flow."""
+it answered within 2 s; one that hangs is waited for this long at each of four tries."""
 EVENTS_WITHIN_S = 5.0
 
 
@@ -74,9 +74,9 @@ def prefect_api(home: Path) -> Iterator[str]:
     finally:
         try:
             # Log lines still to be sent would otherwise wait for a server that is gone.
-            APILogWorker.drain_all(timeout=5)
+            APILogWorker.drain_all(timeout=0 if unseen else 5)
         finally:
-            stop(server)
+            stop(server, patience=1 if unseen else 5)
 
 
 def server_answers(within_s: float = 0.0) -> bool:
@@ -96,7 +96,9 @@ def server_answers(within_s: float = 0.0) -> bool:
 def end_loops() -> None:
     """End Prefect's two threads and wait for them. Being daemons they would outlive the
     interpreter's teardown and keep alive what DuckDB's binding then lists on stderr as leaked,
-    below the summary of a run."""
+    below the summary of a run. With a server that is away they would wait for it."""
+    if unseen:
+        return
     _end_events()
     for loop in (get_global_loop(), get_run_sync_loop()):
         loop.shutdown()

@@ -52,13 +52,14 @@ class ProgressArtifact:
                 self._id = cast(UUID, create_progress_artifact(percent, self.stage, text))
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
-        if reason:
+        # Once for a server that stays away, be it for hours.
+        if reason and not self._silent_until:
             log.warning(
                 "Prefect does not answer (%s): the run goes on, and shows nothing there meanwhile",
                 reason,
             )
-            # Each question to a server that is away waits for seconds: not at every case.
-            self._silent_until = time.monotonic() + 10 * ARTIFACT_EVERY_S
+        # Each question to a server that is away waits for seconds: not at every case.
+        self._silent_until = time.monotonic() + 10 * ARTIFACT_EVERY_S if reason else 0.0
 
 
 class Progress:

@@ -61,6 +61,11 @@ def prepare_episodes(settings: TrainSettings) -> dict[str, Any]:
     """
     cases = played_cases(settings)
     base, tokenizer = base_and_tokenizer(settings)
+    if 0 < base.positions < settings.max_length:
+        raise TrainError(
+            f"--max-length {settings.max_length} is more than the {base.positions} tokens that the"
+            f" base model is made for: take --max-length {base.positions}"
+        )
     if not tokenizer.chat_template:
         raise TrainError(f"--base {settings.base} has no chat template: take an instruct model")
     for world in (cases.train | cases.held_out).values():

@@ -100,6 +100,7 @@ class Players:
                 # Its other cases come here too, each by its own thread; the next `_take` makes a
                 # new player.
                 self._under_way.pop(player, None)
+                self._node_of.pop(player, None)
         finally:
             with self._lock:
                 if player in self._under_way:

@@ -2,13 +2,17 @@
 
 import logging
 import re
+import subprocess
+import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from medaction.flows import artifacts
+from medaction.flows import progress as progress_module
 from medaction.flows.progress import ProgressArtifact
 from medaction.words.processes import free_port
 from tests.conftest import REPOSITORY
@@ -18,7 +22,8 @@ def test_a_server_that_is_away_costs_one_notice(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("PREFECT__FLOW_RUN_ID", "00000000-0000-0000-0000-000000000000")
-    monkeypatch.setattr(artifacts, "RESTARTED_WITHIN_S", 0.0)
+    monkeypatch.setattr(artifacts, "ANSWERED_WITHIN_S", 0.0)
+    monkeypatch.setattr(progress_module, "ARTIFACT_EVERY_S", 0.0)  # it asks at every step
     caplog.set_level(logging.WARNING, "medaction")
     with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"}):
         artifacts.publish_artifact(key="curves", markdown="# Curves")
@@ -62,3 +67,38 @@ def test_every_flow_shows_its_results_so() -> None:
         if re.search(r"prefect\.artifacts", file.read_text())
     }
     assert direct == {"artifacts.py", "progress.py"}
+
+
+HANGS = """
+import os, signal, sys
+from pathlib import Path
+from prefect import flow
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from medaction.flows.prefect_server import IMPATIENT, spawn_server
+from medaction.flows.unseen import Unseen, aborting_unseen
+from medaction.words.processes import free_port
+
+server, url = spawn_server(Path(sys.argv[1]), free_port())
+
+@flow
+def work(number):
+    os.killpg(server.pid, signal.SIGSTOP)
+    return number + 1
+
+work.fn = aborting_unseen(work.fn)
+try:
+    with temporary_settings({PREFECT_API_URL: url, **IMPATIENT}):
+        work(1)
+except Unseen as ending:
+    print("unseen:", ending.result, flush=True)
+finally:
+    os.killpg(server.pid, signal.SIGKILL)
+    os._exit(0)
+"""
+
+
+@pytest.mark.slow
+def test_a_flow_whose_server_hangs_at_its_end_is_not_waited_for(tmp_path: Path) -> None:
+    """Prefect's client asked it for the flow's state for a minute, then the run was done anew."""
+    command = [sys.executable, "-c", HANGS, str(tmp_path)]
+    assert "unseen: 2" in subprocess.run(command, capture_output=True, text=True).stdout

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import duckdb
 import polars as pl
 import pytest
 from click.testing import CliRunner
@@ -46,18 +47,50 @@ def remove(file: Path) -> None:
     file.unlink()
 
 
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def replace_by_something_else(file: Path) -> None:
+    file.unlink()
+    with duckdb.connect(str(file)) as db:
+        db.execute("create table shop (name varchar)")
+
+
+def replace_by_another_run_s(file: Path) -> None:
+    other = file.parent / "other"
+    with Store(other / "trajectories.duckdb") as store, store.run("distill", "{}", None, {}):
+        pass
+    shutil.copy(other / file.name, file)
+
+
+def link_elsewhere(folder: Path) -> None:
+    folder.rename(folder.parent.parent / "elsewhere")
+    folder.symlink_to(folder.parent.parent / "elsewhere")
+
+
+def replace_by_a_file(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.write_text("mine")
+
+
 FILES = [
     *(
         (f"datasets/v1/{name}", harm)
         for name in ("train.parquet", "train.jsonl", "README.md", "manifest.json")
         for harm in (truncate, garble, remove)
     ),
-    ("datasets/v1/train.jsonl", edit),
+    *((f"datasets/v1/{name}", edit) for name in ("train.jsonl", "manifest.json")),
+    ("datasets/v1", link_elsewhere),
+    ("datasets", replace_by_a_file),
     ("snapshot.duckdb", truncate),
     ("snapshot.duckdb", garble),
     ("trajectories.duckdb", truncate),
     ("trajectories.duckdb", garble),
     ("trajectories.duckdb", remove),
+    *((name, replace_by_something_else) for name in ("snapshot.duckdb", "trajectories.duckdb")),
+    ("snapshot.duckdb", replace_by_another_run_s),
+    ("trajectories.duckdb", empty),
 ]
 
 
@@ -94,6 +127,56 @@ def test_damage_is_named_and_made_good(
     export(run)
     assert doctor("--out", run)[0] == 0
     assert records(run).equals(records(run_here))
+
+
+@pytest.mark.parametrize("harm", [remove, empty, replace_by_something_else])
+def test_no_new_store_takes_the_place_of_a_lost_one(
+    run: Path, harm: Callable[[Path], None]
+) -> None:
+    """At its end it would replace the copy too, with all that was played."""
+    copy = (run / "snapshot.duckdb").read_bytes()
+    harm(run / "trajectories.duckdb")
+    with pytest.raises(StoreError, match="--repair"):
+        export(run)
+    assert (run / "snapshot.duckdb").read_bytes() == copy
+
+
+def test_a_block_that_cannot_be_read_is_named_by_whoever_reads_it(run: Path) -> None:
+    """The store opens: DuckDB compares a block's checksum when it reads the block."""
+    file, named = run / "trajectories.duckdb", 0
+    whole = file.read_bytes()
+    for block in range(3 * 4096, len(whole), 2**18):  # behind DuckDB's three heads
+        file.write_bytes(whole[: block + 100] + b"\xa5" * 8 + whole[block + 108 :])
+        try:
+            store = Store(file)
+        except StoreError:
+            continue
+        try:
+            with store:
+                for table in ("cases", "environments", "trajectories", "turns"):
+                    store.rows(f"select sum(hash(row)) from {table} as row")
+        except StoreError as error:
+            named += "--repair" in str(error)
+    assert named > 0
+
+
+def test_a_store_that_may_not_be_written_is_no_damage(run: Path) -> None:
+    """A file of somebody else's, or a full disk: an older copy was put in a sound store's place."""
+    script = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        " resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0));"
+        " from medaction.cli.main import main; main(['doctor', '--out', sys.argv[1], '--repair'])"
+    )
+    command = [sys.executable, "-c", script, str(run)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, "cannot be written" in done.stderr) == (1, True)
+    assert not [*run.glob("*.damaged-*")]
+
+
+def test_a_store_of_another_run_is_named(run: Path) -> None:
+    replace_by_another_run_s(run / "trajectories.duckdb")
+    status, words = doctor("--out", run)
+    assert (status, "another folder's" in words) == (1, True)
 
 
 def test_a_damaged_version_is_kept_aside_and_the_dataset_written_anew(run: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import SAMPLES
 from tests.openai_server import Asked, openai_server
 from tests.runs import medaction, rows, sample_cases
+from tests.test_envs_sources_more import NOTE
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +93,23 @@ def test_a_refused_case_is_built_again_under_other_settings(
     assert rows(
         out, "select count(*) from failures where stage = 'environment' and resolved is null"
     ) == [(0,)]
+
+
+def test_a_benchmark_s_cases_are_to_be_evaluated_and_others_distilled(
+    built: tuple[Path, str], tmp_path: Path, run_environment: dict[str, str]
+) -> None:
+    assert "Play: medaction distill --cases" in built[1]
+    cases, out = tmp_path / "DiagBench.json", tmp_path / "out"
+    cases.write_text(json.dumps({"1": NOTE}))
+    line = f"medaction evaluate {cases} --out {out}"
+    local = ("--engine", "local")
+    process = medaction(run_environment, "envs", "build", "--cases", cases, "--out", out, *local)
+    assert f"Play: {line} --model ..." in process.stdout, process.stderr
+    playing = (*line.split()[1:], "--model", "kg-screening", "--rollouts", "1", *local)
+    evaluated = medaction(run_environment, *playing)
+    assert evaluated.returncode == 0, evaluated.stderr
+    result = json.loads((out / "result.json").read_text())
+    assert {row["case_id"] for row in result["rows"]} == {"1"}
 
 
 def test_the_composition_is_drawn(built: tuple[Path, str], run_environment: dict[str, str]) -> None:

@@ -57,6 +57,21 @@ BENCH = {
         "reviewer": "B",
     }
 }
+DIAGBENCH = [
+    {
+        "note_id": "PMC9-1",
+        "case_summary": "- Chief Complaint: Cough for three weeks and night sweats.",
+        "stepwise_diagnostic_reasoning_timeline_list": [
+            "Current diagnosis: Bronchitis\nBased on the patient's initial presentation, the"
+            " following investigation(s) should be performed: Sputum smear\nReason: He coughs.\n"
+            "Test result: Acid-fast rods.",
+            "Current diagnosis: Tuberculosis\nReason: He coughs still.",
+            "The available information is sufficient to make a diagnosis.\n\nDiagnosis:"
+            " Tuberculosis\nReason: The rods.",
+        ],
+        "rubrics": [{"of": "a form that nobody has shown"}],
+    }
+]
 PACKET = {
     "id": "p1",
     "subject": {"id": "1", "sex": "MALE", "karyotypicSex": "XY"},
@@ -109,6 +124,15 @@ def write(folder: Path, name: str, *rows: object) -> Path:
             {
                 ("field", "generate_case.differential_diagnosis: not read"): 1,
                 ("field", "reviewer: not read"): 1,
+            },
+        ),
+        (
+            "diagbench.json",
+            DIAGBENCH,
+            {
+                ("step", "it orders no test"): 1,
+                ("reasoning", "an annotator's reasoning, no part of the record"): 3,
+                ("field", "rubrics: not read"): 1,
             },
         ),
         (

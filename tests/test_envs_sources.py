@@ -157,7 +157,8 @@ def test_a_summary_is_split_at_the_ancillary_tests(tmp_path: Path) -> None:
         == "- Patient Information: 40-year-old man\n- Chief Complaint: Fever"
     )
     assert {test.name: test.result for test in case.structured.tests} == {
-        "Laboratory": "CRP 120 mg/L; WBC 14 (elevated; repeat 13).",
+        "CRP": "CRP 120 mg/L",
+        "WBC": "WBC 14 (elevated; repeat 13)",
         "Chest X-ray": "Normal.",
         "CT of the abdomen": "Liver abscess of 5 cm.",
         "Cervical spine MRI": "Cervical spine MRI revealed:\nDisc bulge at C5.",
@@ -258,7 +259,11 @@ MENUS = {
     "Quintoscopy revealed a ring.": {"Quintoscopy": ()},
     "On admission: Creatinine 3.1 mg/dL.": {"Creatinine": ()},
     "Post-procedure: Creatinine 1.0 mg/dL.": {"Creatinine (post-procedure)": ()},
-    "Initial tests: Pancytopenia, elevated ferritin (900), low zinc.": {"Initial tests": ()},
+    "Initial tests: Pancytopenia, elevated ferritin (900), low zinc.": {
+        "complete blood count": (),
+        "ferritin": (),
+        "zinc": (),
+    },
     "Others: Negative for measles.": {"measles": ()},
     "Leukocytosis, no acidosis.": {"Ancillary tests": ()},
     "Second episode: Rods that were named later.": {"Ancillary tests (second episode)": ()},

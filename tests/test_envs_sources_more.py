@@ -18,6 +18,7 @@ from medaction.envs.records import BadCase, CaseReport, StructuredCase
 from medaction.envs.sources import (
     agentclinic,
     case_json,
+    diagbench,
     mediq,
     medrbench,
     phenopackets,
@@ -55,6 +56,95 @@ def refusal(cases: Iterable[CaseReport | BadCase]) -> BadCase:
     (case,) = cases
     assert isinstance(case, BadCase), case
     return case
+
+
+# --- DiagBench --------------------------------------------------------------------------
+
+
+def step(order: str, result: str, reason: str = "To tell the two apart.") -> str:
+    """A step of a timeline as DiagBench publishes it."""
+    return (
+        "Current diagnosis: Community-acquired pneumonia\nBased on the patient's initial"
+        " presentation, the following investigation(s) should be performed:"
+        f" {order}.\nReason: {reason}\nTest result: {result}"
+    )
+
+
+END = (
+    "The available information is sufficient to make a diagnosis. \n\nDiagnosis: Legionnaires'"
+    " disease\nReason: The antigen is positive."
+)
+NOTE = {
+    "note_id": "10000001-DS-7",
+    "case_summary": "- Patient Information: ___ y/o M\n- Chief Complaint: Fever and a dry cough for"
+    " four days\n- Personal History: Not provided.",
+    "stepwise_diagnostic_reasoning_timeline_list": [
+        step("Chest X-ray", "Consolidation of the right lower lobe."),
+        step("Serum sodium, C-reactive protein and procalcitonin", "Na 128, CRP 310, PCT 4.1"),
+        step("Sputum culture", "Not available."),
+        step("Legionella urinary antigen", "Positive for serogroup 1."),
+        END,
+    ],
+    "final_diagnosis": "Legionnaires' disease",
+}
+TIMELINE = diagbench.TIMELINE
+
+
+@pytest.mark.parametrize("form", ["list", "object"])
+def test_diagbench_timelines_are_menus_in_both_forms(form: str, tmp_path: Path) -> None:
+    named = {key: value for key, value in NOTE.items() if key != "note_id"}
+    content = [NOTE] if form == "list" else {NOTE["note_id"]: named}
+    path = write(tmp_path / "DiagBench.json", content)
+    assert refusal(read_cases(path)).reason == "no_licence"  # the notes of MIMIC-IV
+    case = only(read_cases(path, frozenset({"unlicensed"})))
+    assert (case.case_id, case.source, case.evaluation_only) == ("10000001-DS-7", "diagbench", True)
+    world = build_environment(case).environment
+    assert world is not None
+    assert world.evaluation_only
+    assert world.diagnosis == "Legionnaires' disease"
+    shared = "Na 128, CRP 310, PCT 4.1"
+    # The sputum culture has no result, and the oracle must not have one either.
+    assert {test.name: test.result for test in world.menu} == {
+        "Chest X-ray": "Consolidation of the right lower lobe.",
+        "Serum sodium": shared,
+        "C-reactive protein": shared,
+        "procalcitonin": shared,
+        "Legionella urinary antigen": "Positive for serogroup 1.",
+    }
+    assert "left out, no result documented: Sputum culture" in world.warnings
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({}, ""),
+        ({"final_diagnosis": None}, ""),  # the timeline's end tells it
+        ({TIMELINE: NOTE[TIMELINE][:-1]}, ""),  # and the field, where the end is missing
+        ({TIMELINE: NOTE[TIMELINE][:-1], "final_diagnosis": ""}, "no_diagnosis"),
+        ({TIMELINE: "one text"}, "bad_field"),
+        ({TIMELINE: [NOTE[TIMELINE]]}, "bad_field"),
+        ({"case_summary": None}, "bad_field"),
+        ({"final_diagnosis": ["Legionnaires' disease"]}, "bad_field"),
+        ({"note_id": "../a"}, "unsafe_id"),
+    ],
+)
+def test_a_damaged_diagbench_case_is_refused_and_the_others_go_on(
+    change: dict[str, object], reason: str, tmp_path: Path
+) -> None:
+    path = write(
+        tmp_path / "b.json", [NOTE | {"note_id": "PMC12-1"} | change, 7, NOTE | {"note_id": "m-2"}]
+    )
+    first, number, last = read_cases(path)
+    assert isinstance(number, BadCase)
+    assert (number.reason, number.case_id) == ("bad_field", "diagbench-2")
+    assert isinstance(last, CaseReport)
+    assert last.licence == "MIT"
+    if reason:
+        assert isinstance(first, BadCase)
+        assert first.reason == reason
+    else:
+        assert structure(first).diagnosis == "Legionnaires' disease"
+        assert structure(first).tests == structure(last).tests
 
 
 # --- MedR-Bench -------------------------------------------------------------------------

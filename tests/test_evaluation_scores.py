@@ -293,7 +293,7 @@ def test_a_table_says_what_its_judge_is_worth_and_what_constant_orders_score() -
     offline = judge_key(None, "sources")
     text = result_table(result("a", [True, False], judge=offline))
     assert "sensitivity is 0.83 (367 right answers)" in text
-    assert "corrected by them (Rogan-Gladen): **0.498**" in text
+    assert "corrected by them (Rogan-Gladen): **0.507**" in text
     bare = result("a", [True])
     assert "sensitivity and specificity are not known" in result_table(bare)
     criteria = {"rollouts": 3, "with_a_decisive_test": 0, "right": 0, "needless_procedure": 0.5}

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 import yaml
 
+from medaction.cli.pipeline import pipeline_settings
 from medaction.evaluation.experiment import (
     choose_pool,
     disagreement,
@@ -20,6 +21,7 @@ from medaction.evaluation.experiment import (
     shared_records,
 )
 from medaction.evaluation.power import detectable, paired_power, sd_of_difference
+from medaction.flows.experiment import ExperimentSettings, held_out_cases
 from medaction.flows.pipeline_settings import PIPELINES
 from medaction.words.errors import MedactionError
 from tests.runs import medaction
@@ -78,10 +80,21 @@ def test_what_can_be_found_is_said_with_the_share_of_records_that_arms_have_in_c
     words = power_statement(pool, 100, 3, 1)
     smallest = detectable(sd_of_difference(3), 100)
     assert f"with a power of 80%: {smallest:.3f} (" in words
+    assert "lower bound" in words
     assert f"| none and dtc_rac | 50% | {2 * smallest:.3f} |" in words
     same = replace(pool, shared={("none", "dtc_rac"): 1.0})
     assert "| 100% | none: " in power_statement(same, 100, 3, 1)
     assert "of 80%: none: " in power_statement(pool, 2, 1, 1)
+
+
+def test_one_held_out_case_is_refused_before_anything_is_played(tmp_path: Path) -> None:
+    preset = yaml.safe_load((PIPELINES / "tiny.yaml").read_text())
+    preset["evaluate"] |= {"only": ["medaction-11"]}
+    (tmp_path / "one.yaml").write_text(yaml.safe_dump(preset))
+    file = str(tmp_path / "one.yaml")
+    settings = pipeline_settings(ExperimentSettings, file, tmp_path / "out", None, None)
+    with pytest.raises(MedactionError, match="1 held-out cases are left"):
+        held_out_cases(settings)
 
 
 def scores(rate: float, seeds: int, spread: float, stream: int) -> dict[int, dict[str, float]]:

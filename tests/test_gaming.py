@@ -61,7 +61,19 @@ def test_a_chain_of_causes_that_reaches_the_truth_is_no_diagnosis(
 
 
 @pytest.mark.parametrize(
-    "form", ["{others}; {truth}", "{others}, {truth}", "{first}, {second} and {truth}"]
+    "form",
+    [
+        "{others}; {truth}",
+        "{others}, {truth}",
+        "{first}, {second} and {truth}",
+        "{first} + {truth}",
+        "{first} & {truth}",
+        "{first} → {truth}",
+        "{first}，{truth}、{second}",
+        "{first} - {truth} - {second}",
+        "{first} as well as {truth}",
+        "{first} instead of {truth}",
+    ],
 )
 def test_the_truth_behind_other_names_is_no_diagnosis(form: str, judge: OfflineJudge) -> None:
     first, second = COMMON[5], COMMON[8]

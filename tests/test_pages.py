@@ -28,7 +28,7 @@ from tests.openai_server import openai_server
 from tests.simulated_teacher import cases_in
 from tests.stand_in import DISCHARGE_LETTER, stand_in
 from tests.test_envs_extraction import LETTER
-from tests.test_envs_sources_more import PACKET
+from tests.test_envs_sources_more import NOTE, PACKET
 from tests.test_kg_loaders import CLIN_EDGES, CLIN_NODES, KG_HEADER
 from tests.test_rubrics import row as conversation
 
@@ -209,6 +209,7 @@ def write_inputs() -> None:
     Path("packets").mkdir()
     packet = json.dumps(PACKET).replace("Muscular dystrophy, invented", "Nemaline myopathy 2")
     Path("packets/PMID_1.json").write_text(packet)
+    Path("DiagBench_MTSamples.json").write_text(json.dumps([NOTE | {"note_id": "1"}]))
     Path("my.yaml").write_text("{cases: examples/cases, out: runs/again, teachers: [kg-targeted]}")
     for name in ("healthbench.jsonl", "2025-05-07-06-14-12_oss_eval.jsonl"):
         Path(name).write_text(json.dumps(conversation(1, 5, 5)) + "\n")

@@ -59,6 +59,7 @@ def test_a_case_that_kills_its_process_takes_no_other_case_along(
         assert isinstance(lost.exception(), WorkerLost)
         assert all(other.result() for other in others)
     assert players.run(unit(_process, 0))  # a new process has taken its place
+    assert players._node_of.keys() == players._under_way.keys()
 
 
 def test_an_error_of_a_unit_is_that_error() -> None:

@@ -162,8 +162,9 @@ def test_without_a_validation_split_cases_are_held_out(tokenizer: Any, tmp_path:
 def test_bad_datasets_are_refused_with_the_remedy(tokenizer: Any, tmp_path: Path) -> None:
     with pytest.raises(TrainError, match=r"is no dataset: there is no train\.parquet"):
         prepared(tokenizer, tmp_path)
-    with pytest.raises(TrainError, match=r"medrbench, a benchmark: .*never for training"):
-        prepared(tokenizer, dataset(tmp_path / "benchmark", source="medrbench"))
+    for source in ("medrbench", "diagbench"):
+        with pytest.raises(TrainError, match=rf"{source}, a benchmark: .*never for training"):
+            prepared(tokenizer, dataset(tmp_path / source, source=source))
     empty = dataset(tmp_path / "empty")
     for split in ("train", "validation"):
         pl.read_parquet(empty / f"{split}.parquet").clear().write_parquet(

@@ -1,6 +1,8 @@
 """The loss a few targets at a time is the loss of all logits at once, gradients included; a model
 that changes its logits afterwards is noticed."""
 
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ pytest.importorskip("torch", reason="training is not installed (pip install 'med
 import torch
 
 from medaction.training import attention, loss
-from medaction.training.loss import LossHead, chunked, summed
+from medaction.training.loss import LossHead, chunked, liger_loads, summed
 from medaction.training.rows import NO_TARGET, Layout, tensors
 from tests.test_training_packing import SAMPLES
 from tests.tiny_model import tiny_model
@@ -122,3 +124,18 @@ def test_a_model_learns_the_same_with_the_loss_in_its_head(
     assert value == pytest.approx(expected, rel=1e-5)
     for name, gradient in gradients.items():
         torch.testing.assert_close(gradient, of_all[name], atol=1e-4, rtol=1e-4)
+
+
+def test_a_liger_that_cannot_be_imported_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert liger_loads() == (find_spec("liger_kernel") is not None)
+    for name in [*sys.modules]:
+        if name.startswith("liger_kernel"):
+            monkeypatch.delitem(sys.modules, name)
+    package = tmp_path / "liger_kernel/transformers"
+    package.mkdir(parents=True)
+    (package.parent / "__init__.py").touch()
+    (package / "__init__.py").write_text("from transformers import gone_with_a_release")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not liger_loads()

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -26,6 +27,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from medaction.cli.train import train
 from medaction.envs.reply import reply_schema
+from medaction.hub.grpo import prepare_episodes
 from medaction.llm.calls import call
 from medaction.llm.teacher import Teacher
 from medaction.training.base import resolve
@@ -33,10 +35,12 @@ from medaction.training.checkpoints import newest_checkpoint
 from medaction.training.curves import read_log
 from medaction.training.data import read_samples
 from medaction.training.launch import fit, prepare_run
+from medaction.training.process import leaving_refusals
 from medaction.training.serving import command
-from medaction.training.settings import TrainError, TrainSettings
+from medaction.training.settings import MissingInput, TrainError, TrainSettings
 from medaction.training.trainer_arguments import deepspeed_config
 from medaction.words.processes import free_port
+from tests.conftest import SAMPLES
 from tests.runs import medaction
 from tests.tiny_model import dataset, tiny_model, trained
 
@@ -348,6 +352,67 @@ def test_another_run_is_not_gone_on_with(
         prepare_run(asked.model_copy(update={"learning_rate": 1e-3}))
 
 
+def test_a_checkpoint_that_was_changed_is_not_gone_on_from(
+    finished_model: tuple[TrainSettings, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    """Without its moments transformers would go on all the same, from moments of zero."""
+    asked, _ = finished_model
+    shutil.copytree(asked.out, tmp_path / "out", symlinks=True)
+    again = asked.model_copy(update={"out": tmp_path / "out"})
+    (again.out / "trained.json").unlink()
+    newest = newest_checkpoint(again.out)
+    assert newest is not None
+    (newest / "optimizer.pt").unlink()
+    with pytest.raises(TrainError, match=r"changed after it was written \(optimizer.pt\)"):
+        fit(again, lambda line: None)
+
+
+def test_a_full_disk_and_a_full_memory_are_one_line(
+    finished_model: tuple[TrainSettings, list[dict[str, Any]]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = finished_model[0].model_copy(update={"out": tmp_path})
+    # Without a job the process dies at once; what is free is read when it has.
+    full = SimpleNamespace(free=2**20)
+    monkeypatch.setattr("medaction.training.launch.shutil.disk_usage", lambda _: full)
+    with pytest.raises(TrainError, match=r"the disk of .* is full"):
+        fit(asked, lambda line: None)
+
+    def train(out: Path) -> None:
+        raise torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 139 GiB"
+        )
+
+    with pytest.raises(torch.OutOfMemoryError):
+        leaving_refusals(train, tmp_path)
+    told = (tmp_path / "refusal.txt").read_text()
+    assert "Tried to allocate 2.00 GiB." in told
+    assert "--row-tokens" in told
+    assert "total capacity" not in told
+
+
+def test_records_beyond_the_bases_longest_text_are_refused(
+    base: Path, data: Path, tmp_path: Path
+) -> None:
+    short = tmp_path / "base"
+    shutil.copytree(base, short)
+    config = json.loads((short / "config.json").read_text())
+    change = {"max_position_embeddings": 16}
+    (short / "config.json").write_text(json.dumps(config | change))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(TrainError, match=r"longer than the 16 tokens.*: take another"):
+        prepare_run(settings(short, data, tmp_path / "out"))
+    plays = {"objective": "grpo", "reply_tokens": 64}
+    with pytest.raises(TrainError, match="more than the 16 tokens"):
+        prepare_episodes(settings(short, SAMPLES, tmp_path / "out", **plays))
+    # YaRN's, in a configuration that states the length before it.
+    rope = {"rope_type": "yarn", "factor": 32.0, "original_max_position_embeddings": 16}
+    change |= {"rope_parameters": rope | {"rope_theta": 1e4}}
+    (short / "config.json").write_text(json.dumps(config | change))
+    prepare_run(settings(short, data, tmp_path / "out"))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_it_is_served_like_any_teacher(
@@ -390,7 +455,7 @@ def test_it_is_served_like_any_teacher(
             os.killpg(server.pid, signal.SIGKILL)
 
 
-def test_bases_are_checked_before_they_are_loaded(base: Path, tmp_path: Path) -> None:
+def test_bases_are_checked_before_they_are_loaded(base: Path, data: Path, tmp_path: Path) -> None:
     pickled = tmp_path / "pickled"
     pickled.mkdir()
     (pickled / "pytorch_model.bin").write_bytes(b"\x80\x04never read")
@@ -401,7 +466,12 @@ def test_bases_are_checked_before_they_are_loaded(base: Path, tmp_path: Path) ->
     os.truncate(torn / "model.safetensors", 5000)
     with pytest.raises(TrainError, match="no whole safetensors file"):
         resolve(str(torn), tmp_path)
-    with pytest.raises(TrainError, match="there is no such folder"):
+    for missing in (tmp_path / "nosuch", tmp_path / "nosuch.gguf"):
+        # Before Prefect starts, which would take seconds to say so.
+        wrong = ("train", "--base", missing, "--data", data, "--out", tmp_path)
+        done = medaction({**os.environ}, *wrong)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    with pytest.raises(MissingInput, match="there is no such folder"):
         resolve(str(tmp_path / "nowhere"), tmp_path)
     (tmp_path / "broken.gguf").write_bytes(b"not a model")
     with pytest.raises(TrainError, match="cannot be read as a model"):

@@ -16,9 +16,12 @@ pytest.importorskip(
     "transformers", reason="training is not installed (pip install 'medaction[train]')"
 )
 
+from transformers import AutoTokenizer
+
 from medaction.training.data import prepare_samples, read_datasets, refuse_bent
 from medaction.training.settings import TrainError, TrainSettings
-from medaction.training.templates import Renderer, switches_of, with_thinking_set
+from medaction.training.soft_prompt import add_soft_prompt
+from medaction.training.templates import Renderer, served_as_taught, switches_of, with_thinking_set
 from tests.tiny_model import ASKED, dataset, tiny_tokenizer
 
 REPLY = {
@@ -190,8 +193,10 @@ def test_the_loss_is_on_the_reply_as_it_is_served(family: str, target: str) -> N
 
 
 def test_a_template_without_a_system_role_has_its_text_before_the_users() -> None:
-    for family in ("gemma2", "mistral1"):
-        prompt, _ = Renderer(tokenizer_of(family)).texts([*ASKED, REPLY])
+    no_system = "{% if messages[0].role == 'system' %}{{ raise_exception('two roles') }}{% endif %}"
+    others = tiny_tokenizer(no_system + LLAMA3, MARKS["llama3"][1])
+    for tokenizer in (tokenizer_of("gemma2"), tokenizer_of("mistral1"), others):
+        prompt, _ = Renderer(tokenizer).texts([*ASKED, REPLY])
         assert f"{ASKED[0]['content']}\n\n{ASKED[1]['content']}" in prompt
 
 
@@ -223,6 +228,28 @@ def test_two_blocks_of_thoughts_are_refused() -> None:
     renderer.texts([*ASKED, REPLY])
     with pytest.raises(TrainError, match="--thinking empty"):
         renderer.texts([*ASKED, REPLY], "It may be malaria.")
+
+
+def test_a_template_that_writes_the_date_makes_the_same_records_tomorrow() -> None:
+    """A run's records are a part of what it goes on with."""
+    dated = LLAMA3.replace("text|>' }}", "text|>Today Date: ' + strftime_now('%d %b %Y') }}", 1)
+    tokenizer = tiny_tokenizer(dated, MARKS["llama3"][1])
+    prompt, _ = Renderer(tokenizer).texts([*ASKED, REPLY])
+    assert prompt.startswith("<|begin_of_text|>Today Date: 01 Jan 2026<|start_header_id|>")
+    tokenizer = add_soft_prompt(tokenizer, 1)
+    prompt, _ = Renderer(tokenizer).texts([*ASKED, REPLY])
+    assert "Today Date: 01 Jan 2026<" in prompt
+
+
+def test_of_several_templates_by_name_the_default_is_taken(tmp_path: Path) -> None:
+    """As models for tools have them (Command R, Hermes)."""
+    tokenizer = tiny_tokenizer({"default": QWEN3, "tool_use": LLAMA3}, MARKS["qwen3"][1])
+    tokenizer.save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    prompt, target = Renderer(tokenizer).texts([*ASKED, REPLY])
+    assert (prompt + target).endswith(f"{EMPTY}{REPLY['content']}<|im_end|>")
+    served = served_as_taught(tokenizer, thinking=False)
+    assert prompt == served.apply_chat_template(ASKED, tokenize=False, add_generation_prompt=True)
 
 
 def test_a_template_that_fails_is_an_error_of_its_own() -> None:

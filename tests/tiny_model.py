@@ -20,7 +20,7 @@ REPLY = {"role": "assistant", "content": '{"pivot": "which fever"}'}
 
 
 def tiny_tokenizer(
-    template: str | None = CHATML,
+    template: str | dict[str, str] | None = CHATML,
     marks: Sequence[str] = ("<|im_start|>", "<|im_end|>"),
     vocabulary: int = 2000,
 ) -> Any:

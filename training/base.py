@@ -14,8 +14,11 @@ from medaction.training.settings import MissingInput, TrainError
 @dataclass(frozen=True, slots=True)
 class Base:
     """A base model as a folder of safetensors, or a name on the hub (then its size is unknown
-    before the download: None). `queries` and `keys`: heads x head size of each; `inner`: the hidden
-    size within a layer's two big products."""
+    before the download: None).
+
+    queries, keys: heads x head size of each. inner: the hidden size within a layer's two big
+    products. positions: tokens of the longest text that it is made for; 0: it does not say.
+    """
 
     path: str
     parameters: int | None
@@ -25,6 +28,7 @@ class Base:
     queries: int = 0
     keys: int = 0
     inner: int = 0
+    positions: int = 0
 
 
 def resolve(base: str, converted: Path) -> Base:
@@ -36,14 +40,14 @@ def resolve(base: str, converted: Path) -> Base:
     path = Path(base).expanduser()
     if path.suffix == ".gguf":
         if not path.is_file():
-            raise TrainError(f"--base {base}: there is no such file")
+            raise MissingInput(f"--base {base}: there is no such file")
         if not (converted / "config.json").is_file():
             from_gguf(path, converted)
         path = converted
     elif not path.is_dir():
         # A misspelt path must not be looked for on the hub.
         if path.is_absolute() or base.startswith((".", "~")) or base.count("/") != 1:
-            raise TrainError(
+            raise MissingInput(
                 f"--base {base}: there is no such folder, and it is no model's name (OWNER/NAME)"
                 " either"
             )
@@ -125,3 +129,17 @@ def from_gguf(file: Path, folder: Path) -> None:
     tokenizer.save_pretrained(building)
     shutil.rmtree(folder, ignore_errors=True)
     building.rename(folder)
+
+
+def positions_of(config: Any) -> int:
+    """Tokens of the longest text that a model of this configuration is made for; 0: it does not
+    say."""
+    text = config.get_text_config()
+    rope = getattr(text, "rope_parameters", None) or {}
+    # Stretched (YaRN), some state the length before and the factor. One a kind of layer is nested.
+    stretched = [
+        part.get("factor", 1) * (part.get("original_max_position_embeddings") or 0)
+        for part in (rope, *rope.values())
+        if isinstance(part, dict)
+    ]
+    return int(max(getattr(text, "max_position_embeddings", None) or 0, 0, *stretched))

@@ -1,13 +1,16 @@
 """Checkpoints on disk, and what processes leave for whoever started them."""
 
+import json
 import shutil
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from medaction.training.settings import TrainError
+
 COMPLETE = "complete"
-"""A checkpoint with this file in it is whole: every process had written its part."""
+"""A checkpoint with this file in it is whole: every process had written its part. It lists them."""
 SPARE_CHECKPOINTS = 2
 """What transformers' own rotation leaves beyond those that are kept: it runs before the one that is
 being written is whole, and counts that one and the best."""
@@ -15,6 +18,28 @@ TRAINED = "trained.json"
 """In the run's folder once the last step is done and the weights are written."""
 REFUSAL = "refusal.txt"
 """What a process refused, in the run's folder."""
+
+
+def mark_whole(checkpoint: Path) -> None:
+    (checkpoint / COMPLETE).write_text(json.dumps(_sizes(checkpoint)))
+
+
+def _sizes(checkpoint: Path) -> dict[str, int]:
+    files = (file for file in checkpoint.rglob("*") if file.is_file() and file.name != COMPLETE)
+    return {str(file.relative_to(checkpoint)): file.stat().st_size for file in files}
+
+
+def refuse_changed(checkpoint: Path) -> None:
+    """Raises TrainError where a file of a whole checkpoint is no longer what was written: without
+    its moments, say, training would go on all the same, with a jump in the loss."""
+    listing = (checkpoint / COMPLETE).read_text()
+    written = json.loads(listing) if listing else {}  # earlier ones have an empty mark
+    sizes = _sizes(checkpoint)
+    if changed := [name for name, size in written.items() if sizes.get(name) != size]:
+        raise TrainError(
+            f"{checkpoint} was changed after it was written ({min(changed)}): remove that folder to"
+            " go on from an earlier checkpoint, or from the beginning"
+        )
 
 
 def newest_checkpoint(out: Path) -> Path | None:

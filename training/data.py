@@ -36,7 +36,7 @@ SAMPLE_COLUMNS = ("id", "case_id", "teacher", "style", "dataset")
 RECORDS_AT_ONCE = 512
 """Records that are tokenized, written and read at a time."""
 
-EVALUATION_ONLY = frozenset({"medrbench"})
+EVALUATION_ONLY = frozenset({"diagbench", "medrbench"})
 """Sources that are benchmarks. Export refuses them already; a dataset made by hand is refused here.
 """
 
@@ -472,6 +472,19 @@ def refuse_bent(prepared: Prepared, max_length: int) -> None:
         raise TrainError(
             f"--max-length {max_length} leaves out {kinds}: the model would learn from other turns"
             " than the dataset has. Raise --max-length, or accept it with --allow-dropped"
+        )
+
+
+def refuse_beyond(prepared: Prepared, positions: int) -> None:
+    """Raises TrainError where a record is longer than the base model's longest text (0: it has no
+    limit): training would run all the same, on positions that mean nothing to the model."""
+    lengths = [len(sample.tokens) for sample in (*prepared.train, *prepared.validation)]
+    beyond = sum(length > positions for length in lengths)
+    if positions and beyond:
+        shorter = f"--max-length {positions} leaves them out, or " if beyond < len(lengths) else ""
+        raise TrainError(
+            f"{beyond} of {len(lengths)} records are longer than the {positions} tokens that the"
+            f" base model is made for: {shorter}take another --base"
         )
 
 

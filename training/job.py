@@ -13,11 +13,12 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import rotate_checkpoints
 
 from medaction.training.checkpoints import (
-    COMPLETE,
     SPARE_CHECKPOINTS,
     TRAINED,
     Writes,
+    mark_whole,
     newest_checkpoint,
+    refuse_changed,
 )
 from medaction.training.settings import TrainSettings
 
@@ -56,6 +57,8 @@ def open_job(out: Path) -> Job:
 def train_to_end(trainer: Trainer, job: Job, attention: str) -> None:
     """From the newest whole checkpoint if there is one, to the model's weights."""
     checkpoint = newest_checkpoint(job.out)
+    if checkpoint:
+        refuse_changed(checkpoint)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     # On all processes: under ZeRO 3 each has a part of the weights.
     trainer.save_model(str(job.out / ".model.building"))
@@ -86,7 +89,7 @@ class MarkComplete(TrainerCallback):
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             keep = args.save_total_limit - SPARE_CHECKPOINTS
             best = state.best_model_checkpoint
-            self.writes.then((folder / COMPLETE).touch)
+            self.writes.then(mark_whole, folder)
             self.writes.then(rotate_checkpoints, args.output_dir, keep, best)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_options: Any) -> None:

@@ -9,12 +9,13 @@ import fcntl
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,14 @@ import psutil
 from huggingface_hub.errors import HfHubHTTPError
 
 from medaction.training import estimate
-from medaction.training.base import Base, resolve
+from medaction.training.base import Base, positions_of, resolve
 from medaction.training.checkpoints import REFUSAL, TRAINED, drop_torn_checkpoints
 from medaction.training.data import (
     Prepared,
     prepare_samples,
     read_datasets,
     refuse_bent,
+    refuse_beyond,
     repeats_noted,
     thinned,
     without_repeats,
@@ -52,6 +54,9 @@ from medaction.words.versions import file_hash
 
 # Bytes of the log's end that an error shows.
 LAST_WORDS = 3000
+
+FULL_DISK = 2**24
+"""Bytes that are free at most where a run that died is blamed on the disk."""
 
 PROGRAMS = {"grpo": "medaction.hub.grpo_process"}
 """What a training process runs; the other objectives share `medaction.training.process`."""
@@ -129,6 +134,7 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
     samples = prepare_samples(frame, Renderer(tokenizer, settings.thinking), settings.max_length)
     if not settings.allow_dropped:
         refuse_bent(samples, settings.max_length)
+    refuse_beyond(samples, base.positions)
     prepared = whole_pairs(samples, settings) if prefers else thinned(samples, settings)
     processes = (settings.processes or devices()[1]) * settings.nodes
     report = prepared.report()
@@ -156,7 +162,7 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
 def base_and_tokenizer(settings: TrainSettings) -> tuple[Base, Any]:
     """Raises TrainError for a base model or a tracker that is not there, and on other nodes than
     the first, which prepares for all."""
-    from transformers import AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     if settings.node_rank:
         raise TrainError("only node 0 prepares")
@@ -171,11 +177,15 @@ def base_and_tokenizer(settings: TrainSettings) -> tuple[Base, Any]:
         )
     base = resolve(settings.base, settings.out / "base")
     try:
-        return base, AutoTokenizer.from_pretrained(base.path, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(base.path, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(base.path, trust_remote_code=False)
     except (OSError, ValueError, HfHubHTTPError) as error:
         raise TrainError(
-            f"--base {settings.base}: its tokenizer cannot be loaded ({str(error).splitlines()[0]})"
+            f"--base {settings.base}: its tokenizer or configuration cannot be loaded"
+            f" ({' '.join(str(error).split())[:300]}): the folder must have both, of a kind that"
+            " transformers knows"
         ) from error
+    return replace(base, positions=positions_of(config)), tokenizer
 
 
 def fitting_the_machine(
@@ -339,6 +349,12 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
     # What a process refused is no reason to start it again.
     if (out / REFUSAL).is_file():
         raise TrainError((out / REFUSAL).read_text(encoding="utf-8"))
+    # By what is free, not by words: every writer of a checkpoint has an error of its own.
+    if shutil.disk_usage(out).free < FULL_DISK:
+        raise TrainError(
+            f"the disk of {out} is full: make room, and the same command goes on from the newest"
+            " checkpoint"
+        )
     with log.open("rb") as words:
         words.seek(max(start, log.stat().st_size - LAST_WORDS))
         raise ProcessDied(

@@ -8,7 +8,7 @@ summed up in fp32.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -79,21 +79,27 @@ def chunked(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -
     return ChunkedLoss.apply(hidden, weight, targets, torch.is_grad_enabled())
 
 
-def whole(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """The same with all logits at once."""
-    return summed(hidden @ weight.T, targets)
-
-
 def summed(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.cross_entropy(
         logits.float(), targets, ignore_index=NO_TARGET, reduction="sum"
     )
 
 
+def liger_loads() -> bool:
+    """Whether Liger's kernels are there. A release that does not go with this torch or transformers
+    fails as it is imported, and the trainer would fail with it."""
+    try:
+        import_module("liger_kernel.transformers")
+    # Whatever a foreign package raises, training goes on without it.
+    except Exception:
+        return False
+    return True
+
+
 def choose_loss(device: torch.device) -> tuple[SummedLoss, str]:
     """(how the loss is computed, in words): by Liger's kernel on a GPU where it is installed and
     agrees with ours."""
-    if device.type != "cuda" or find_spec("liger_kernel") is None:
+    if device.type != "cuda" or not liger_loads():
         return chunked, "chunked"
     noise = torch.Generator(device).manual_seed(0)
     hidden = torch.randn(200, 128, generator=noise, device=device)

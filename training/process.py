@@ -16,6 +16,7 @@ from pathlib import Path
 # Before transformers is imported: its tokenizers' threads do not survive a fork, and warn of it.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import torch
 from torch import distributed
 from torch.distributed.elastic.multiprocessing.errors import record
 
@@ -39,11 +40,16 @@ def train_as_job_says(out: Path) -> None:
 
 def leaving_refusals(train: Callable[[Path], None], out: Path) -> None:
     """Train in `out`. A TrainError is raised, and left in the folder for whoever started the
-    process."""
+    process; so is a memory that is full: starting again would end the same way."""
     try:
         train(out)
     except TrainError as refusal:
         (out / REFUSAL).write_text(str(refusal), encoding="utf-8")
+        raise
+    except torch.OutOfMemoryError as error:
+        remedy = "--gradient-checkpointing, a smaller --row-tokens and --max-length, --method lora"
+        words = f"the GPU's memory is full ({str(error).split(' GPU ')[0]}): take {remedy}"
+        (out / REFUSAL).write_text(words, encoding="utf-8")
         raise
 
 

@@ -2,7 +2,6 @@
 the model."""
 
 import os
-from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from medaction.training.checkpoints import Writes
 from medaction.training.data import Prepared, Sample, read_samples
 from medaction.training.job import Job, MarkComplete, mark_trained, open_job, train_to_end
 from medaction.training.looks import Looks
-from medaction.training.loss import LossHead, choose_loss
+from medaction.training.loss import LossHead, choose_loss, liger_loads
 from medaction.training.packing import PackedRow, Plan, packed, plan_run
 from medaction.training.progress import (
     OF_DATASET,
@@ -141,7 +140,7 @@ def _arguments(out: Path, settings: TrainSettings, planned: Plan, cuda: bool) ->
         train_sampling_strategy="sequential",  # the plan has every epoch's order
         num_train_epochs=1,
         warmup_steps=round(settings.warmup * len(planned.steps)),
-        use_liger_kernel=cuda and find_spec("liger_kernel") is not None,
+        use_liger_kernel=cuda and liger_loads(),
         # The loss is computed at the targets only (PackedTrainer), so Liger's own is not wanted.
         liger_kernel_config={"fused_linear_cross_entropy": False, "cross_entropy": False},
         remove_unused_columns=False,

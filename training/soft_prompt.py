@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from medaction.training.settings import TrainSettings
+from medaction.training.templates import template_of
 
 
 def add_soft_prompt(tokenizer: Any, count: int) -> Any:
@@ -19,7 +20,7 @@ def add_soft_prompt(tokenizer: Any, count: int) -> Any:
     tokenizer.add_tokens(names, special_tokens=True)
     begin = tokenizer.bos_token or ""
     tokenizer.chat_template = (
-        f"{{% set conversation %}}{tokenizer.chat_template}{{% endset %}}"
+        f"{{% set conversation %}}{template_of(tokenizer)}{{% endset %}}"
         f"{{% set begin = {begin!r} %}}"
         "{% if begin and conversation.startswith(begin) %}{{ begin }}"
         "{% set conversation = conversation[begin|length:] %}{% endif %}"

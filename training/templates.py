@@ -5,6 +5,7 @@ import json
 import re
 from array import array
 from collections.abc import Sequence
+from datetime import date
 from itertools import takewhile
 from typing import Any, Literal, TypeAlias
 
@@ -25,7 +26,28 @@ THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking")
 """Fields of a message from which templates take its thoughts: Qwen3's and GLM's; Gemma 4's;
 gpt-oss's."""
 
+TODAY = date(2026, 1, 1)
+"""What templates that write a date (Llama 3, gpt-oss) take for today: the same records on every
+day, so that a run goes on from its checkpoints tomorrow."""
+
 _OPENED = re.compile(r"<think>\s*$")
+
+
+def template_of(tokenizer: Any) -> str:
+    """The tokenizer's chat template; of several by name (for tools, for documents) the default."""
+    template = getattr(tokenizer, "chat_template", None) or ""
+    return template.get("default", "") if isinstance(template, dict) else template
+
+
+def on_one_day(template: str) -> str:
+    """The template with TODAY in the place of its day. A macro: transformers hands a template no
+    functions."""
+    if "strftime_now" not in template:
+        return template
+    codes = ((f"%{code}", TODAY.strftime(f"%{code}")) for code in "aAbBdHIjmMpSyY")
+    replaced = "".join(f"|replace({code!r}, {part!r})" for code, part in codes)
+    macro = "{%- macro strftime_now(format) %}{{- format" + replaced + " -}}{%- endmacro %}"
+    return macro + template
 
 
 def switches_of(template: str) -> tuple[str, ...]:
@@ -50,8 +72,8 @@ def with_thinking_set(template: str, on: bool) -> str:
 def served_as_taught(tokenizer: Any, thinking: bool) -> Any:
     """The tokenizer of a model that is asked to think where it is taught to, and only there: its
     prompts are rendered so."""
-    if tokenizer.chat_template and switches_of(tokenizer.chat_template):
-        tokenizer.chat_template = with_thinking_set(tokenizer.chat_template, thinking)
+    if switches_of(template := template_of(tokenizer)):
+        tokenizer.chat_template = with_thinking_set(template, thinking)
     return tokenizer
 
 
@@ -71,7 +93,8 @@ class Renderer:
     """
 
     def __init__(self, tokenizer: Any, thinking: Thinking = "keep"):
-        if not getattr(tokenizer, "chat_template", None):
+        self.template = on_one_day(template_of(tokenizer))
+        if not self.template:
             raise TrainError(
                 "the base model's tokenizer has no chat template: take an instruct model, or put"
                 " chat_template.jinja into its folder"
@@ -79,27 +102,26 @@ class Renderer:
         self.tokenizer = tokenizer
         self.thinking = thinking
         self.special = tuple(tokenizer.all_special_tokens)
-        self.switches = switches_of(tokenizer.chat_template)
+        self.switches = switches_of(self.template)
         self.knows_system = self._knows_system()
 
     def _knows_system(self) -> bool:
-        system = {"role": "system", "content": "the system's text"}
+        messages = [{"role": role, "content": f"the {role}'s text"} for role in ("system", "user")]
         try:
-            text = self._rendered(
-                [system, {"role": "user", "content": "U"}], {}, add_generation_prompt=True
-            )
-        except TemplateError as error:
-            if "system" not in str(error).casefold() and "alternate" not in str(error).casefold():
-                raise TrainError(f"the chat template cannot be rendered: {error}") from error
+            return messages[0]["content"] in self._rendered(messages, {})
+        except TrainError:
+            self._rendered(messages[1:], {})  # one that cannot be rendered at all is refused
             return False
-        return system["content"] in text
 
     def _rendered(
         self, messages: Sequence[dict[str, str]], switches: dict[str, bool], **options: Any
     ) -> str:
-        text: str = self.tokenizer.apply_chat_template(
-            messages, tokenize=False, **switches, **options
-        )
+        try:
+            text: str = self.tokenizer.apply_chat_template(
+                messages, tokenize=False, chat_template=self.template, **switches, **options
+            )
+        except (TemplateError, TypeError) as error:
+            raise TrainError(f"the chat template cannot be rendered: {error}") from error
         return text
 
     def tokenize(self, texts: Sequence[tuple[str, str]]) -> list[tuple[Tokens, int]]:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -14,7 +15,7 @@ from medaction.trajectories.files import RESULT, SNAPSHOT, STORE
 from medaction.trajectories.snapshot import open_snapshot
 from medaction.trajectories.store import Store, StoreError
 from medaction.words.errors import MedactionError
-from medaction.words.versions import checksum
+from medaction.words.versions import checksum, json_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +35,21 @@ def checksums(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): checksum(path) for path in files}
 
 
+def checksum_of_manifest(manifest: dict[str, Any]) -> str:
+    """SHA-256 of all that it says besides."""
+    return json_hash({name: fact for name, fact in manifest.items() if name != "checksum"})
+
+
 def damage_of_version(folder: Path) -> list[tuple[Path, str]]:
     """The files of a dataset's version that are not what its manifest says, each with the fact;
     empty: it is sound. A file that the manifest does not name is nobody's damage."""
     manifest = folder / "manifest.json"
     try:
-        written = json.loads(manifest.read_text(encoding="utf-8"))["files"]
-        names = dict(written)
+        written = json.loads(manifest.read_text(encoding="utf-8"))
+        names = dict(written["files"])
+        # None stands in those of earlier programs.
+        if written.get("checksum") not in (None, checksum_of_manifest(written)):
+            return [(manifest, "was changed since it was written")]
     except FileNotFoundError:
         return [(manifest, "is missing")]
     # JSON of another form, or brackets without end: a file that was overwritten may hold anything.
@@ -57,7 +66,7 @@ def damage_of_version(folder: Path) -> list[tuple[Path, str]]:
 def damage_of_run(out: Path, repair: bool = False) -> Iterator[Damage]:
     """Look at the store, the copy that others read, the dataset's versions and the result of the
     run in `out`. Nothing is changed without `repair`; with it, what is damaged is moved aside,
-    never deleted. Raises StoreError when another process has the store."""
+    never deleted. Raises StoreError when another process has the store or it may not be written."""
     yield from _store_and_copy(out, repair)
     yield from _versions(out, repair)
     yield from _result(out)
@@ -79,6 +88,8 @@ def _store_and_copy(out: Path, repair: bool) -> Iterator[Damage]:
     # Each is read to its end once: a store may hold many gigabytes.
     fault = _fault_of_store(store) if store.exists() else "is missing"
     fault_of_copy = _fault_of_snapshot(out)
+    if not (fault or fault_of_copy) and _runs_of_copy(out) - _runs_of_store(store):
+        fault_of_copy = "knows a run that the store does not: one of the two is another folder's"
     if fault and fault_of_copy:
         yield Damage(
             store, fault, "no copy of it can be read: start the run anew in another folder"
@@ -111,8 +122,8 @@ def _fault_of_store(file: Path) -> str:
         with Store(file) as store:
             return _unreadable(store.db)
     except StoreError as error:
-        # A run has it open: that is no damage.
-        if "in use" in str(error):
+        # A run has it open, the disk is full, the file somebody else's: that is no damage.
+        if "in use" in str(error) or "cannot be written" in str(error):
             raise
         return str(error.__cause__ or error).partition("\n")[0][:200]
     except duckdb.Error as error:  # it was closed with a block that could not be read
@@ -131,13 +142,26 @@ def _unreadable(db: duckdb.DuckDBPyConnection) -> str:
     return ""
 
 
+def _runs_of_store(file: Path) -> set[tuple[str]]:
+    with Store(file) as store:
+        return set(store.rows("select run_id from runs"))
+
+
+def _runs_of_copy(out: Path) -> set[tuple[str]]:
+    db = open_snapshot(out)
+    try:
+        return set(db.sql("select run_id from runs").fetchall())
+    finally:
+        db.close()
+
+
 def _fault_of_snapshot(out: Path) -> str:
     try:
         db = open_snapshot(out)
     except FileNotFoundError:
         return "is missing"
     except MedactionError:
-        return "cannot be opened as a DuckDB file"
+        return "cannot be opened as a copy of the store"
     try:
         return _unreadable(db)
     finally:
@@ -146,10 +170,19 @@ def _fault_of_snapshot(out: Path) -> str:
 
 def _versions(out: Path, repair: bool) -> Iterator[Damage]:
     """A version that is damaged is moved aside: `medaction export` writes the newest anew."""
+    if (out / "datasets").is_file():
+        if repair:
+            _aside(out / "datasets")
+        remedy = f"move it away, then: medaction export --out {out}"
+        yield Damage(out / "datasets", "is no folder of versions", remedy, repair)
     for folder in sorted((out / "datasets").glob("v*")):
         if not folder.name[1:].isdecimal():  # 'v3.damaged-1'
             continue
-        damage = damage_of_version(folder)
+        damage = (
+            [(folder, "is a link to somewhere else")]
+            if folder.is_symlink()
+            else damage_of_version(folder)
+        )
         if damage and repair:
             _aside(folder)
         for file, fact in damage:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from medaction.envs.records import ClinicalEnvironment
 from medaction.envs.turns import Style, Turn
-from medaction.trajectories.damage import checksums, damage_of_version
+from medaction.trajectories.damage import checksum_of_manifest, checksums, damage_of_version
 from medaction.trajectories.labels import rejected
 from medaction.trajectories.records import Trajectory, path_of
 from medaction.trajectories.store import IN, Store, StoreError
@@ -290,9 +290,7 @@ def export_dataset(
         "contaminated": former.get("contaminated", {}),
         "files": files,
     } | about
-    (building / "manifest.json").write_text(
-        json.dumps(manifest, indent=1, default=str), encoding="utf-8"
-    )
+    _write_manifest(building, manifest)
     # The last step: from here on the version is there, whole.
     building.rename(version.folder)
     _point(link, version.folder)
@@ -306,11 +304,18 @@ def manifest_of(version: Path) -> dict[str, Any]:
 
 
 def note_in_manifest(version: Path, **facts: Any) -> None:
-    """Replace facts of a version's manifest, all at once for whoever reads it."""
+    """Replace facts of a version's manifest."""
+    _write_manifest(version, manifest_of(version) | facts)
+
+
+def _write_manifest(version: Path, manifest: dict[str, Any]) -> None:
+    """With a checksum of its own, and all at once for whoever reads it."""
+    # As it is read again: a date is a text then.
+    manifest = json.loads(json.dumps(manifest, default=str))
+    manifest["checksum"] = checksum_of_manifest(manifest)
     # By a rename: the viewer or a training run may read it meanwhile.
     draft = version / "manifest.part"
-    text = json.dumps(manifest_of(version) | facts, indent=1, ensure_ascii=False)
-    draft.write_text(text, encoding="utf-8")
+    draft.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
     draft.replace(version / "manifest.json")
 
 

@@ -106,4 +106,16 @@ def open_snapshot(out: Path) -> duckdb.DuckDBPyConnection:
         ) from error
     # The file holds times with a zone, which would be shown in that of the machine.
     db.execute("set timezone = 'UTC'")
+    if not holds_runs(db):
+        db.close()
+        raise MedactionError(
+            f"{path} is a database of something else: `medaction doctor --out {out} --repair`"
+            " writes it anew"
+        )
     return db
+
+
+def holds_runs(db: duckdb.DuckDBPyConnection) -> bool:
+    """Whether a database is a store or its copy, and not something else's."""
+    tables = {name for (name,) in db.sql("select table_name from duckdb_tables()").fetchall()}
+    return {"meta", "runs"} <= tables

@@ -28,7 +28,7 @@ from medaction.trajectories.records import (
     Trajectory,
     now,
 )
-from medaction.trajectories.snapshot import Publisher
+from medaction.trajectories.snapshot import Publisher, holds_runs
 from medaction.trajectories.table_rows import (
     BuiltCase,
     case_row,
@@ -45,6 +45,8 @@ WRITE_ERRORS = (duckdb.IOException, duckdb.TransactionException, duckdb.FatalExc
 """What DuckDB raises when a file cannot be written: at an insert, at a commit, and from then on."""
 UNWRITABLE = ("Permission denied", "Read-only file system", "No space left", "File too large")
 """The system's words in DuckDB's errors for a file that may be sound and cannot be written."""
+CORRUPT = "Corrupt database file"
+"""In DuckDB's error for a block whose checksum is wrong, which it sees when it reads the block."""
 IN = "environment_id in (select unnest(?))"
 """Of these environments: a hash join, where `list_contains` compares each row with each id."""
 _ENVIRONMENTS = TypeAdapter(list[ClinicalEnvironment])
@@ -82,6 +84,12 @@ class Store:
         self._failing: set[tuple[str, str]] | None = None  # `_has_failed`
         self._has_failed_to_write = False
         path.parent.mkdir(parents=True, exist_ok=True)
+        # An empty store would replace the copy, and with it all that was played.
+        if not (path.exists() and path.stat().st_size) and path.with_name(SNAPSHOT).exists():
+            raise StoreError(
+                f"{path} is missing or empty: `medaction doctor --out {path.parent} --repair` puts"
+                f" {SNAPSHOT}, its last whole copy, in its place"
+            )
         try:
             # No extension is fetched or loaded by itself: a run needs no network for its store.
             self.db = duckdb.connect(
@@ -98,22 +106,21 @@ class Store:
                     f"{path} is in use by another process; wait for it or end it, then start again"
                     f" ({error})"
                 ) from error
-            reason = str(error).partition("\n")[0].rstrip(".!")
             # A full disk is no damage: `--repair` would put an old copy in a sound store's place.
-            if any(words in reason for words in UNWRITABLE):
+            if any(words in str(error).partition("\n")[0] for words in UNWRITABLE):
                 raise self._unwritable(error) from error
-            raise StoreError(
-                f"{path} cannot be opened as a DuckDB file: {reason}. `medaction doctor --out"
-                f" {path.parent} --repair` puts {SNAPSHOT}, its last whole copy, in its place"
-            ) from error
+            raise self._damaged(error) from error
 
     def _create(self) -> None:
         """The schema, brought up to this program's version where an earlier one wrote the store; a
         copy of that one is kept."""
-        tables = self.rows(
-            "select count(*) from information_schema.tables where table_name = 'meta'"
-        )
-        version = self.meta("schema_version") if tables[0][0] else None
+        is_new = not self.rows("select 1 from duckdb_tables()")
+        if not (is_new or holds_runs(self.db)):
+            raise StoreError(
+                f"{self.path} is a database of something else: move it away. `medaction doctor"
+                f" --out {self.path.parent} --repair` puts {SNAPSHOT}, the last whole copy, there"
+            )
+        version = None if is_new else self.meta("schema_version")
         if version and version != SCHEMA_VERSION and version not in MIGRATIONS:
             raise StoreError(
                 f"{self.path} has schema version {version}, this program has {SCHEMA_VERSION}: use"
@@ -140,6 +147,8 @@ class Store:
             self.db.close()
         finally:
             # A write outside of `transaction`, as `set_meta`: the same words for the same fault.
+            if isinstance(error, duckdb.Error) and CORRUPT in str(error):
+                raise self._damaged(error) from error
             if isinstance(error, WRITE_ERRORS):
                 raise self._unwritable(error) from error
 
@@ -160,6 +169,13 @@ class Store:
             self._publisher.if_due()
         except WRITE_ERRORS as error:
             raise self._unwritable(error) from error
+
+    def _damaged(self, error: duckdb.Error) -> StoreError:
+        reason = str(error).partition("\n")[0].rstrip(".!")
+        return StoreError(
+            f"{self.path} cannot be opened as a DuckDB file: {reason}. `medaction doctor --out"
+            f" {self.path.parent} --repair` puts {SNAPSHOT}, its last whole copy, in its place"
+        )
 
     def _unwritable(self, error: duckdb.Error) -> StoreError:
         # Once a write has failed, every further one names the first failure last.

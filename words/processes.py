@@ -82,13 +82,14 @@ def wait_ready(server: subprocess.Popen[bytes], url: str, log_file: Path, troubl
     raise MedactionError(f"{trouble}\n{last_words}")
 
 
-def stop(server: subprocess.Popen[bytes]) -> None:
-    """End the server and its children, which share its session."""
-    for way, patience in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
+def stop(server: subprocess.Popen[bytes], patience: float = 10) -> None:
+    """End the server and its children, which share its session; `patience`: seconds that they have
+    for it by themselves."""
+    for way, within_s in ((signal.SIGTERM, patience), (signal.SIGKILL, 5)):
         try:
             # The number of a session's first process is the number of its group.
             os.killpg(server.pid, way)
-            server.wait(patience)
+            server.wait(within_s)
             return
         except ProcessLookupError:
             return

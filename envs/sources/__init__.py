@@ -17,6 +17,7 @@ from medaction.envs.sources import (
     agentclinic,
     archives,
     case_json,
+    diagbench,
     jats,
     mediq,
     medrbench,
@@ -65,6 +66,7 @@ FORMS = (
     ),
     SourceForm("phenopackets (.json)", (".json",), phenopackets.read, phenopackets.recognises),
     SourceForm("MedR-Bench cases (.json)", (".json",), medrbench.read, medrbench.recognises),
+    SourceForm("DiagBench cases (.json)", (".json",), diagbench.read, diagbench.recognises),
     SourceForm("plain text (.txt, .md, .html)", text.SUFFIXES, text.read),
 )
 
@@ -212,7 +214,7 @@ def _reader(path: Path, any_article: bool) -> Reader:
     into the file.
     """
     forms = [form for form in FORMS if path.name.lower().endswith(form.suffixes)]
-    # Read only where names do not decide: .json and .jsonl have three forms each.
+    # Read only where names do not decide: .json and .jsonl have several forms each.
     content = _content_of_form(path) if any(form.recognises for form in forms) else None
     for form in forms:
         if form.recognises is None or form.recognises(content):

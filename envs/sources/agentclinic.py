@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from medaction.envs.categories import category_of
+from medaction.envs.categories import category_of, known_category
 from medaction.envs.documented import says_something
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import profile
@@ -114,7 +114,8 @@ _VITAL_SIGNS = (
     "blood pressure | temperature | pulse | heart rate | respiratory rate | oxygen saturation"
 )
 _EXAMINATION = re.compile(
-    rf"(?:(?:\w+ ){{0,2}}{phrase_regex(_PARTS_OF_EXAMINATION)}|{phrase_regex(_VITAL_SIGNS)})\b",
+    rf"(?:(?:[\w'’-]+ ){{0,2}}{phrase_regex(_PARTS_OF_EXAMINATION)}"
+    rf"|{phrase_regex(_VITAL_SIGNS)})\b",
     re.IGNORECASE,
 )
 # A test that is named by what it looks for: 'Tests for cryptococcus: Negative'.
@@ -274,7 +275,7 @@ def _notes(notes: str) -> tuple[tuple[DocumentedTest, ...], list[str], tuple[str
         elif _EXAMINATION.match(label) and not names:
             findings.append(note)
             header, goes_on = "", False
-        elif match and (names or _names_test(label, match["rest"])):
+        elif match and (names or known_category(label) or _names_test(label, match["rest"])):
             goes_on = says_something(match["rest"])
             if goes_on:
                 tests.append(DocumentedTest(label, category_of(label), match["rest"].strip()))

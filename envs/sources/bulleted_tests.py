@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from medaction.envs.categories import category_of, known_category
+from medaction.envs.diagnosis_names import english_words
 from medaction.envs.documented import is_documented
 from medaction.envs.leaks import outcomes_in
 from medaction.envs.mentions import named_tests
-from medaction.envs.naming import CULTURED, KINDS, canonical_of, profile
+from medaction.envs.naming import CULTURED, FINDINGS, KINDS, canonical_of, profile, specimen_of
 from medaction.envs.orders import IN_FLUIDS
 from medaction.envs.records import DocumentedTest
 from medaction.envs.results_told import result_told
@@ -18,6 +19,7 @@ from medaction.envs.sources.finding_sentences import (
     ABBREVIATION,
     BARE_STATUS,
     FINDING_VERB,
+    IMPRESSION,
     SHOWING_VERB,
     SHOWS_A_VALUE,
     TEST_BEHIND,
@@ -40,7 +42,29 @@ BULLET_LINE = re.compile(r"^(?P<indent>\s*)(?:[-*•]|\d+[.)])\s+(?P<text>.*)$")
 # 'Glucose: 5 g/L; urine dipstick: positive': a second label on the line of the first.
 # Not inside brackets: '(IgM; IgG: ...)' is one result.
 _JOINED_CLAUSE = re.compile(r",\s+(?:and|but|while|whereas)\s+")
-_ITEM_END = re.compile(r"[,;]\s+(?:and\s+)?(?![^()]*\))")
+# 'CRP 212, falling to 40 by day 4' goes on with the value.
+_GOES_ON = r"(?:(?:\w+ly )?\w+(?:ing|ed) (?:to|from)|down|up|with|which|then) "
+_ITEM_END = re.compile(rf"[,;]\s+(?:and\s+)?(?!{_GOES_ON})")
+# What only may end an item: 'and' joins words of one name, too.
+_ITEM_MAY_END = re.compile(r"(?:,\s+)?\b(?:and|with)\s+")
+_NO_NAME = "and | or | but | with | which | that | from | after | before | than | in"
+_NAME_WORD = rf"(?!{phrase_regex(_NO_NAME, '')} )[^\s,;()=:]+"
+# 'Elevated CK (8,120 U/L)', 'plasma EBV-DNA quantification at 166 copies/mL', 'ANA negative'
+_VALUE_ITEM = re.compile(
+    rf"(?:initial )?(?P<status>(?:\w+ly )?{BARE_STATUS.pattern})?"
+    rf"(?P<name>(?:[A-Za-zα-ω]|\d[\d,]*-h?)[^\s,;()=:]*(?: {_NAME_WORD}){{0,6}}?)"
+    r"(?: \((?P<short>[A-Za-z][\w/-]*)\))?"
+    r"(?: (?:levels?|of|at|was|is|were))*\s*[:=]?\s*"
+    # Not the number of a name: 'HbA1c', 'T4'. In brackets the analyte may be named again.
+    r"(?P<value>(?:[(](?:[^()\d]{0,20}(?<=\W))?)?[<>≤≥~]?\s*(?<![\w-])\d.*"
+    rf"|(?:\w+ly )?{IMPRESSION}\b.*|)",
+    re.IGNORECASE,
+)
+_TEST_OF_FINDING = {finding: test for test, found in FINDINGS.items() for finding in found}
+_LONGEST_ITEM = 200
+"""Characters of an item with its reference range: our choice."""
+# 'Splenomegaly (14 cm)' is what was found, and names no analyte.
+_FINDING_NOUN = re.compile(r"(?:osis|itis|megaly)$")
 _NEXT_LABEL = re.compile(r"[;.]\s+(?=[A-Za-z][\w ()/-]{2,50}:\s)(?![^()]*\))")
 # Labels that gather tests and are none themselves.
 _ATTRIBUTES = (
@@ -319,6 +343,12 @@ def with_remarks(lines: Iterable[_BulletLine], name: str) -> Iterator[_BulletLin
             yield line
         elif entry is None:
             entry = DocumentedTest(name, category_of(name), line.text)
+        # 'Anti-Mi-2 negative' is no more of a CK, while 'CD20 positive' is more of a biopsy.
+        elif entry.category == "laboratory" and (
+            (value := _value(line.text.strip(" ."))) and value["value"]
+        ):
+            yield entry
+            entry = _test_of_analyte(value["name"], line.text, name)
         else:
             entry = replace(entry, result=f"{entry.result}\n{line.text}")
     if entry is not None:
@@ -385,6 +415,14 @@ def _tests_of_label(label: str, result: str, container: str) -> Iterator[Documen
     if not name or not result:
         return
     category = category_of(name, container)
+    # '... Echocardiography revealed hypertrophy.' at the end of a laboratory's results is its own.
+    *before, last = split_outside_brackets(_RESULT_END, result)
+    is_other = _is_of_test(last) and category_of(named_tests(last)[0]) != "laboratory"
+    if before and is_other and _GENERAL_LABS.fullmatch(name):
+        yield from _tests_of_label(name, result[: result.rindex(last)].strip(), container)
+        lines = _sentence(last, container, begins=False)
+        yield from (line for line in lines if isinstance(line, DocumentedTest))
+        return
     # 'Laboratory tests: Na 130, K 4.1' is one test for each analyte, which are ordered so.
     if category == "laboratory" and _GENERAL_LABS.fullmatch(name) and (parts := _analytes(result)):
         yield from (_test_of_analyte(*part, name) for part in parts)
@@ -437,41 +475,91 @@ def _once(names: tuple[str, ...], own: str) -> tuple[str, ...]:
 
 
 def _analytes(result: str) -> list[tuple[str, str]]:
-    """Each analyte of 'WBC 9.7 x 10^3/uL, CRP 25.9 mg/L, ESR 42 mm/hr' with its own words; none
-    where an item is anything else.
+    """Each analyte of 'WBC 9.7 x 10^3/uL, CRP 25.9 mg/L' with its own words; none where an item is
+    anything else.
 
     A word before the first item ('Elevated ESR (75), CRP (4)') is said of all of them, so such a
     result stays in one piece.
     """
-    # Not inside brackets: 'Hb 9 (12-15, low)' is one item.
-    items = [item.strip(" .") for item in _ITEM_END.split(result.strip())]
-    results = []
-    for item in items:
-        value = re.fullmatch(
-            r"(?P<name>[A-Za-z][\w\s/α-ω-]*?(?:\scounts?)?)(?:\s+(?:levels?|of|was"
-            r"|is))*\s*[:=(]?\s*[<>≤≥~]?\s*"
-            # Not the number of a name: 'HbA1c', 'T4'.
-            r"(?<![A-Za-z])\d(?:[^,;]|,(?=\d))*",
-            " ".join(item.split()),  # a long row of spaces would be tried in every way
-        )
-        # All or none: one item that is no analyte makes prose of the line.
-        if not value or canonical_of(value["name"]) is None:
+    row = _row_of_values(result)
+    says_all = all(value["value"] and name in item for name, item, value in row)
+    return [(name, item) for name, item, _ in row] if says_all and not _shares_status(row) else []
+
+
+def _row_of_values(text: str) -> list[tuple[str, str, re.Match[str]]]:
+    """The name, the words and the grammar of each item of a list in which a value follows every
+    noun phrase; none where an item is anything else: all or none, since such a line is prose."""
+    row = []
+    for item in _items(text.strip(" .")):
+        value = _value(item)
+        if value is None:
             return []
+        # 'Severe anemia (6.8 g/dL)' is a hemoglobin.
+        name = value["name"]
+        if canonical_of(name) is None:
+            name = _TEST_OF_FINDING.get(normalise(name).split()[-1], name)
         # 'CA 19-9 400 U/mL' is no calcium.
-        name = value[0][: value.end("name")]
-        longer = " ".join([name, *value[0][value.end("name") :].split()[:1]])
-        results.append((longer if normalise(longer) in canonical_names() else name, item))
+        longer = " ".join([name, *re.findall(r"\A[\d–-]\S*", value["value"])])
+        is_longer = normalise(longer) in canonical_names()
+        is_longer = is_longer or any(map(longer.endswith, named_tests(longer)))
+        row.append((longer if is_longer else name, item, value))
     # 'Urine sodium 40, potassium 20': what names no specimen may be of the one before.
-    specimens = [profile(name).specimen for name, _ in results]
-    if any(
-        one not in (None, "blood") and two is None for one, two in itertools.pairwise(specimens)
-    ):
-        return []
-    return (
-        results
-        # An analyte that stands twice was measured twice, and needs its words.
-        if len(results) > 1 and len({normalise(name) for name, _ in results}) == len(results)
-        else []
+    shares_specimen = any(
+        profile(one).specimen not in (None, "blood")
+        and _may_be_of_fluid(two)
+        and not any(map(specimen_of, normalise(two).split()))
+        for (one, *_), (two, *_) in itertools.pairwise(row)
+    )
+    # An analyte that stands twice was measured twice, and needs its words.
+    is_row = len(row) > 1 and len({normalise(name) for name, *_ in row}) == len(row)
+    is_known = any(canonical_of(name) is not None for name, *_ in row)
+    return row if is_row and is_known and not shares_specimen else []
+
+
+def _items(text: str) -> Iterator[str]:
+    for piece in split_outside_brackets(_ITEM_END, text):
+        start = end = 0
+        for part in split_outside_brackets(_ITEM_MAY_END, piece):
+            place = piece.index(part, end)
+            if end and _value(part) and _value(piece[start:end]):
+                yield piece[start:end].strip()
+                start = place
+            end = place + len(part)
+        yield piece[start:end]
+
+
+def _value(item: str) -> re.Match[str] | None:
+    """The name and the value of an item, where the name is a known test's or may be an analyte's
+    that no table knows: a noun phrase that is neither plain English, nor an organ, nor a finding.
+    """
+    item = item.strip(" .;")
+    if len(item) > _LONGEST_ITEM or len(split_outside_brackets(_RESULT_END, item)) > 1:
+        return None
+    # A long row of spaces would be tried in every way.
+    value = _VALUE_ITEM.fullmatch(" ".join(item.split()))
+    if value is None or not (words := normalise(value["name"]).split()):
+        return None
+    canonical = canonical_of(value["name"])
+    is_known = canonical is not None or bool(named_tests(value["name"]))
+    is_finding = canonical is None and words[-1] in _TEST_OF_FINDING
+    # Without a value: 'leukocytosis', 'elevated D-dimer'.
+    if is_finding or not value["value"]:
+        return value if is_finding or (is_known and value["status"]) else None
+    if canonical is not None:
+        return value
+    has_code = re.search(r"[A-Za-z]-?\d", value["name"])
+    is_plain = english_words().issuperset(words) and not (is_known or has_code)
+    reading = profile(value["name"])
+    # 'Spleen 14 cm' is of an organ, 'hepatic copper' of what is measured in it.
+    tells = (reading.regions and not reading.terms) or _FINDING_NOUN.search(words[-1])
+    return None if is_plain or tells or SHOWS_A_VALUE.search(value["name"]) else value
+
+
+def _shares_status(row: list[tuple[str, str, re.Match[str]]]) -> bool:
+    """'Elevated ESR (75), CRP (4)': whether the first item's status is said of a later one, too."""
+    return bool(row and row[0][2]["status"]) and any(
+        not value["status"] and value["value"] and re.match(r"\W*\d", value["value"])
+        for *_, value in row
     )
 
 
@@ -486,8 +574,11 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_BulletLi
     if label and (begins or _is_label_of_test(label)):
         yield from _tests_of_label(label, rest, container)
         return
-    if analytes := _analytes(sentence):
-        yield from (_test_of_analyte(*part, container) for part in analytes)
+    if row := _row_of_values(sentence):
+        of_all = without_markdown(sentence) if _shares_status(row) else ""
+        for name, item, value in row:
+            test = _test_of_analyte(name, of_all or item, container)
+            yield replace(test, aliases=(value["short"],) if value["short"] else ())
         return
     names = named_tests(sentence)
     subject = _subject(sentence, names, container, begins)

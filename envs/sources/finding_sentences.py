@@ -59,6 +59,7 @@ _NO_NAME = frozenset(
     """.split()  # noqa: SIM905
 )
 _STATUS = phrase_regex(_STATUSES, "")
+IMPRESSION = phrase_regex(_IMPRESSIONS, "")
 BARE_STATUS = re.compile(rf"{_STATUS}(?: results?)?(?: for)?:?\s+", re.IGNORECASE)
 _CELL_END = re.compile(r"\s\|\s|\t+")
 ABBREVIATION = re.compile(r"\s*\(([A-Z][A-Za-z0-9/-]{1,11})\)")
@@ -162,7 +163,8 @@ def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
     if len(before) > 60 or "(" in before:
         return ""
     is_test = named_tests(before) or canonical_of(before) is not None
-    if is_test or (not names and _TEST_NOUN.fullmatch(before)):
+    # 'Hepatitis A, B and C serologies': the noun at its end is that of all of them.
+    if is_test or (not names and _TEST_NOUN.fullmatch(before.replace(",", ""))):
         name = _ARTICLE.sub("", before, count=1)
         return name[0].upper() + name[1:] if name != before else name
     if shows and known_category(before):

@@ -10,6 +10,19 @@ from medaction.trajectories.viewer.app import app_of
 from medaction.words.errors import MedactionError
 
 
+class AnnouncedServer(uvicorn.Server):
+    """Says that it is ready when it takes requests and ends at a signal, not before: a Ctrl+C in
+    between would end in a warning of Python's."""
+
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]):
+        super().__init__(config)
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._announce()
+
+
 def serve(out: Path, port: int, ready: Callable[[str], None], against: Path | None = None) -> None:
     """Show the run in `out` on 127.0.0.1, beside the one in `against`; `ready` is called with the
     URL.
@@ -27,7 +40,6 @@ def serve(out: Path, port: int, ready: Callable[[str], None], against: Path | No
             raise MedactionError(
                 f"port {port} of 127.0.0.1 is taken: give another with --port, or --port 0"
             ) from error
-        # Before the address is told: whoever opens it at once is answered.
-        listening.listen()
-        ready(f"http://127.0.0.1:{listening.getsockname()[1]}")
-        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        config = uvicorn.Config(app, log_level="warning")
+        AnnouncedServer(config, lambda: ready(url)).run(sockets=[listening])
