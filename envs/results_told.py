@@ -89,6 +89,8 @@ _GENERAL_TEST = re.compile(
     rf"|\b(?:imaging|scans?) (?:\w+ ){{0,4}}?(?:{FINDING.pattern}))"
     r"|(?P<cell_count>\d ?%[^.;,]{0,40}\b(?:bone marrow|peripheral blood|smear|fluid)\b)"
     r"|(?P<laboratory_tests>\b\w+-(?:positive|negative) (?:sputum|blood|urine|stool|swab|csf)\b"
+    r"|\b(?:swab|smear|culture|scraping)s?\b[^.;,]{0,40} (?:was|were|is|are|came back|returned)"
+    r" (?:\w+ly )?(?:positive|negative)\b"
     rf"|\b{_LABS} (?:\w+ )?(?:{FINDING.pattern})"
     rf"|\b\w+ (?:on|by|via|in) (?:\w+ )?{_LABS}\b)"
     r"|(?P<karyotype>\A(?!.*\b(?:carrier|known)\b).*?\b4[5-8],\s?X[XY]{0,3}\b)"

@@ -415,6 +415,14 @@ def _tests_of_label(label: str, result: str, container: str) -> Iterator[Documen
     if not name or not result:
         return
     category = category_of(name, container)
+    # '... Echocardiography revealed hypertrophy.' at the end of a laboratory's results is its own.
+    *before, last = split_outside_brackets(_RESULT_END, result)
+    is_other = _is_of_test(last) and category_of(named_tests(last)[0]) != "laboratory"
+    if before and is_other and _GENERAL_LABS.fullmatch(name):
+        yield from _tests_of_label(name, result[: result.rindex(last)].strip(), container)
+        lines = _sentence(last, container, begins=False)
+        yield from (line for line in lines if isinstance(line, DocumentedTest))
+        return
     # 'Laboratory tests: Na 130, K 4.1' is one test for each analyte, which are ordered so.
     if category == "laboratory" and _GENERAL_LABS.fullmatch(name) and (parts := _analytes(result)):
         yield from (_test_of_analyte(*part, name) for part in parts)
