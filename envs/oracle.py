@@ -172,6 +172,11 @@ class Oracle:
         ordered = profile(parsed.text)
         # Before it is split: the name of an entry may itself hold an 'and'.
         match = self._by_name(ordered) or (self._by_panel(ordered) if ordered.canonical else None)
+        if match and len(parsed.parts) > 1:
+            sure = (self._by_tables(profile(part)) for part in parsed.parts)
+            # 'Complete blood count and ferritin' is no ferritin alone.
+            if {n for part in sure if part for n in part.entries} > set(match.entries):
+                match = None
         matches = [match] if match else self._match_all(parsed.parts)
         if not matches and len(parsed.parts) > 1:
             matches = self._match_all((parsed.text,))

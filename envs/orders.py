@@ -61,6 +61,7 @@ _INSTEAD = re.compile(
     r"\binstead\b(?! of)|^\W*(?:order|get|obtain|do|just|only|please)\b", re.IGNORECASE
 )
 _CLAUSE = re.compile(r"\s*(?:;|\.\s|\n|\bbut\b|\bhowever\b|\bthen\b)\s*", re.IGNORECASE)
+_AFTER_LABEL = re.compile(r":\s|\s[-–—]\s")
 # The comma of '1,25-dihydroxyvitamin D' parts nothing.
 _COMMA = re.compile(r"(?<!\d),|,(?!\d)")
 # Not '1,25', 'antigen 125 and 19' or 'C3/C4'; 'and 24 h urine protein' begins another test.
@@ -217,6 +218,7 @@ def _without_refusals(text: str) -> str:
     """The clauses that ask for something, without what the tests are for."""
     clauses = []
     for clause in _CLAUSE.split(text):
+        clause = _without_frame(clause)
         pieces = [piece.strip(" \t.:-") for piece in _COMMA.split(clause)]
         if _REFUSAL_AT_START.match(pieces[0]):
             # 'no CT, MRI or PET' asks for nothing, 'no CT, MRI instead' for the MRI
@@ -235,6 +237,22 @@ def _without_refusals(text: str) -> str:
             tests.append(test.strip(" .:-"))
         clauses.append(", ".join(filter(None, tests)))
     return "; ".join(filter(None, clauses)).strip(" .:;,-")
+
+
+def _without_frame(clause: str) -> str:
+    """'CBC, CMP' of 'Laboratory: CBC, CMP' and 'CBC' of 'CBC: anemia?': neither the group that
+    tests stand under nor the question that one is to answer is a test."""
+    if not (sign := _AFTER_LABEL.search(clause)):
+        return clause
+    label, rest = clause[: sign.start()], clause[sign.end() :].strip()
+    if rest and names_no_test(label):
+        return rest
+    reading = profile(rest)
+    # 'Biopsy: liver?' and 'glucose: CSF?' say of what.
+    is_question = rest.endswith("?") and not (
+        reading.regions or reading.specimen or named_tests(rest)
+    )
+    return label if is_question and named_tests(label) else clause
 
 
 def _without_aim(order: str) -> str:

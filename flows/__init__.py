@@ -12,6 +12,8 @@ for _name, _value in {
     "DO_NOT_TRACK": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    # Ray's C++ one: in the middle of its start SIGTERM printed a page and aborted, the store open.
+    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",
 }.items():
     os.environ.setdefault(_name, _value)
 

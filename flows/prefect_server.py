@@ -76,7 +76,7 @@ def prefect_api(home: Path) -> Iterator[str]:
             # Log lines still to be sent would otherwise wait for a server that is gone.
             APILogWorker.drain_all(timeout=0 if unseen else 5)
         finally:
-            stop(server, patience=1 if unseen else 10)
+            stop(server, patience=1 if unseen else 5)
 
 
 def server_answers(within_s: float = 0.0) -> bool:

@@ -7,9 +7,11 @@ import json
 import logging
 import math
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -145,14 +147,27 @@ def ray_joined(workers: int | None) -> Iterator[None]:
         return
     # By its folder the processes of this Ray are known among all others (`_processes_in`).
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
-        if os.environ.get("RAY_ADDRESS"):
-            ray.init(log_to_driver=False)
-        else:
-            _start_ray(workers, folder)
+        with _sigterm_as_it_was():
+            if os.environ.get("RAY_ADDRESS"):
+                ray.init(log_to_driver=False)
+            else:
+                _start_ray(workers, folder)
         try:
             yield
         finally:
             _end_ray(folder)
+
+
+@contextmanager
+def _sigterm_as_it_was() -> Iterator[None]:
+    """Ray puts a handler of its own there, which ends the process with status 15."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        # Elsewhere Python allows no change, and Ray makes none.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _end_ray(folder: str) -> None:

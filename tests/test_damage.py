@@ -160,6 +160,19 @@ def test_a_block_that_cannot_be_read_is_named_by_whoever_reads_it(run: Path) -> 
     assert named > 0
 
 
+def test_a_store_that_may_not_be_written_is_no_damage(run: Path) -> None:
+    """A file of somebody else's, or a full disk: an older copy was put in a sound store's place."""
+    script = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        " resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0));"
+        " from medaction.cli.main import main; main(['doctor', '--out', sys.argv[1], '--repair'])"
+    )
+    command = [sys.executable, "-c", script, str(run)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, "cannot be written" in done.stderr) == (1, True)
+    assert not [*run.glob("*.damaged-*")]
+
+
 def test_a_store_of_another_run_is_named(run: Path) -> None:
     replace_by_another_run_s(run / "trajectories.duckdb")
     status, words = doctor("--out", run)

@@ -84,6 +84,12 @@ def found(order: str, oracle: Oracle = ORACLE) -> list[str]:
         ("CT abdomen with contrast", ["CT"]),
         ("FT4 TSH", ["Thyroid Function Tests"]),
         ("CT head to rule out haemorrhage", ["CT head"]),
+        ("complete blood count and serum sodium", ["Complete Blood Count", "Serum sodium"]),
+        ("Laboratory: complete blood count", ["Complete Blood Count"]),
+        ("Labs: sodium, ALT; Imaging: CT head", ["CT head", "ALT", "Serum sodium"]),
+        ("Complete blood count: anemia?", ["Complete Blood Count"]),
+        ("Serum sodium - hyponatremia, SIADH?", ["Serum sodium"]),
+        ("Glucose: CSF?", ["Lumbar puncture"]),
     ],
 )
 def test_an_order_gets_the_documented_tests(order: str, tests: list[str]) -> None:

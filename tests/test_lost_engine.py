@@ -1,6 +1,8 @@
 """A Ray whose raylet dies in the middle: Ray itself would wait for ever."""
 
 import asyncio
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -27,3 +29,25 @@ def test_all_that_wait_for_a_ray_that_has_died_are_told_so() -> None:
             )
         with pytest.raises(EngineLost):
             players.run(unit)
+
+
+TERMINATED = """
+import os, signal
+from medaction.flows.services import ray_joined
+
+def ours(*_):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGTERM, ours)
+try:
+    with ray_joined(1):
+        os.kill(os.getpid(), signal.SIGTERM)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_a_run_on_ray_hears_sigterm_as_it_does_without() -> None:
+    """Ray's own handlers printed a page, and the process aborted with the store open."""
+    done = subprocess.run([sys.executable, "-c", TERMINATED], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", "")

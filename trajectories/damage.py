@@ -66,7 +66,7 @@ def damage_of_version(folder: Path) -> list[tuple[Path, str]]:
 def damage_of_run(out: Path, repair: bool = False) -> Iterator[Damage]:
     """Look at the store, the copy that others read, the dataset's versions and the result of the
     run in `out`. Nothing is changed without `repair`; with it, what is damaged is moved aside,
-    never deleted. Raises StoreError when another process has the store."""
+    never deleted. Raises StoreError when another process has the store or it may not be written."""
     yield from _store_and_copy(out, repair)
     yield from _versions(out, repair)
     yield from _result(out)
@@ -122,8 +122,8 @@ def _fault_of_store(file: Path) -> str:
         with Store(file) as store:
             return _unreadable(store.db)
     except StoreError as error:
-        # A run has it open: that is no damage.
-        if "in use" in str(error):
+        # A run has it open, the disk is full, the file somebody else's: that is no damage.
+        if "in use" in str(error) or "cannot be written" in str(error):
             raise
         return str(error.__cause__ or error).partition("\n")[0][:200]
     except duckdb.Error as error:  # it was closed with a block that could not be read
