@@ -102,7 +102,7 @@ def with_ms_swift(blocks: list[str], dataset: Path, base: Path, out: Path) -> Ro
     swift, sft, *options = shlex.split(" ".join(blocks))
     assert (swift, sft) == ("swift", "sft")
     # It knows published models by their names, and has to be told what ours is.
-    model = ["--model", str(base), "--model_type", "llama", "--template", "chatml"]
+    model = ["--model", str(base), "--model_type", "llama", "--template", "qwen3"]
     rows, _ = SwiftSft([*options, *model, "--output_dir", str(out / "run")])._prepare_dataset()
     return [rows[number] for number in range(len(rows))]
 

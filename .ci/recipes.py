@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from importlib.resources import files
 from pathlib import Path
 
 import polars as pl
@@ -100,6 +101,10 @@ def main(tools: list[str]) -> int:
         subprocess.run([sys.executable, *demo], check=True)
     dataset = (FOLDER / "demo" / "dataset").resolve()
     tokenizer = AutoTokenizer.from_pretrained(tiny_base(FOLDER / "base"))
+    # A template that can think: a reply without thoughts has an empty block of them in its prompt.
+    qwen3 = files("trl") / "chat_templates" / "qwen3.jinja"
+    tokenizer.chat_template = qwen3.read_text(encoding="utf-8")
+    tokenizer.save_pretrained(FOLDER / "base")
     renderer = Renderer(tokenizer)
     records = read_datasets(TrainSettings(data=(str(dataset),), out=FOLDER / "out"))
     pairs = read_preferences(TrainSettings(data=(str(dataset),), out=FOLDER / "out"))

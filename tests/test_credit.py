@@ -174,6 +174,8 @@ def test_the_turns_shares_add_up_to_the_rewards(
         for credit in credits_of(policy, worlds, ruler):
             assert 0 <= credit.total <= 1
             assert credit.total == pytest.approx(sum(turn.total for turn in credit.turns))
+            for turn in credit.turns:
+                assert all(0 <= share <= 1 for share in (*turn.shares.values(), turn.total))
             for name, value in credit.rewards.items():
                 if value is not None:
                     assert 0 <= value <= 1 + 1e-9

@@ -49,7 +49,7 @@ def worlds() -> list[ClinicalEnvironment]:
 
 
 async def played(url: str, world: ClinicalEnvironment, policy: Policy) -> Any:
-    async with GenericEnvClient(base_url=url) as client:
+    async with GenericEnvClient(base_url=url, message_timeout_s=600) as client:
         result = await client.reset(case_id=world.case_id)
         assert world.initial_observation.split("\n")[0][:60] in json.dumps(result.observation)
         while not result.done:
@@ -200,13 +200,11 @@ def test_benchmark_cases_are_refused_for_training(tmp_path: Path) -> None:
         environments_of(tmp_path, training=True)
     assert environments_of(tmp_path, training=False)
     command = [sys.executable, "-m", "medaction", "serve-env", "--cases", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert "may be trained on" in done.stderr
     (tmp_path / "empty").mkdir()
-    done = subprocess.run(
-        [*command[:-1], str(tmp_path / "empty")], capture_output=True, text=True, timeout=120
-    )
+    done = subprocess.run([*command[:-1], str(tmp_path / "empty")], capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "--cases: " in done.stderr
 

@@ -133,6 +133,8 @@ def siblings() -> tuple[Trajectory, Trajectory]:
 
 def test_branches_of_one_turn_are_a_pair_with_one_prompt(tmp_path: Path) -> None:
     root, branch = siblings()
+    thought = replace(branch.turns[0], thinking="Granulomas?")
+    branch = replace(branch, turns=(thought, *branch.turns[1:]))
     dtc = {root.trajectory_id: [3, 2, 2], branch.trajectory_id: [3, 0, 0]}
     every = found(tmp_path, [root, branch], dtc)
     compared = [state for state in every if len(state.candidates) > 1]
@@ -148,6 +150,10 @@ def test_branches_of_one_turn_are_a_pair_with_one_prompt(tmp_path: Path) -> None
         branch.turns[0].raw: True,
         root.turns[1].raw: False,
     }
+    # Else TRL would have an empty block of thoughts learnt, by templates that can think.
+    for row in labels:
+        assert row["chat_template_kwargs"] == {"enable_thinking": row["label"]}
+    assert pair["chat_template_kwargs"] == {"enable_thinking": True}
     assert {row["prompt"][1]["content"] for row in labels} == {asked[1]["content"]}
     assert sorted(file.name for file in (tmp_path / "preferences").iterdir()) == [
         *("dpo-train.jsonl", "dpo-train.parquet", "kto-train.jsonl", "kto-train.parquet")

@@ -190,6 +190,10 @@ def test_pairs_have_one_prompt_and_thinking_on_one_side_alone_is_left_out(
     base: Path, tmp_path: Path
 ) -> None:
     asked = settings(base, preferences(tmp_path / "d"), tmp_path / "out")
+    earlier = preferences(tmp_path / "earlier")  # of a version with fewer columns
+    for file in earlier.glob("preferences/*"):
+        pl.read_parquet(file).drop("chat_template_kwargs").write_parquet(file)
+    asked = asked.model_copy(update={"data": (*asked.data, str(earlier))})
     asked.out.mkdir()
     report = prepare_run(asked)
     assert (report["train"], report["validation"]) == (12, 4)

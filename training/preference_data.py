@@ -40,7 +40,8 @@ def read_preferences(settings: TrainSettings) -> pl.DataFrame:
     if any(share is not None for _, share in datasets_and_shares(settings)):
         raise TrainError("--objective dpo takes all pairs of its datasets: leave the shares out")
     frames = [_pairs_of(folder, settings) for folder, _ in datasets_and_shares(settings)]
-    pairs = pl.concat(frames).unique("id", keep="first", maintain_order=True)
+    # Datasets of earlier versions have fewer columns.
+    pairs = pl.concat(frames, how="diagonal").unique("id", keep="first", maintain_order=True)
     if settings.teachers:
         by_teachers = [
             pl.col(f"{side}_teacher").is_in(settings.teachers) for side in ("chosen", "rejected")

@@ -35,13 +35,16 @@ _STRING, _INT = pl.String(), pl.Int32()
 MESSAGE = pl.Struct({"role": _STRING, "content": _STRING})
 REPLY = pl.Struct({"role": _STRING, "content": _STRING, "reasoning_content": _STRING})
 """A message that may be an assistant's, with what it thought before it; null: nothing."""
+SWITCH = pl.Struct({"enable_thinking": pl.Boolean()})
+"""What TRL hands to the chat template. Else templates that can think open a reply without thoughts
+by an empty block of them, and TRL would put the loss on it."""
 SCHEMA = pl.Schema(
     {
         "id": _STRING,
         "messages": pl.List(REPLY),
         "prompt": pl.List(MESSAGE),
         "completion": pl.List(REPLY),
-        "chat_template_kwargs": pl.Struct({"enable_thinking": pl.Boolean()}),
+        "chat_template_kwargs": SWITCH,
         "case_id": _STRING,
         "teacher": _STRING,
         "style": _STRING,
@@ -161,8 +164,6 @@ def _record(
         "messages": [*prompt, reply],
         "prompt": prompt,
         "completion": [reply],
-        # Else templates that can think open a reply without thoughts by an empty block of them, and
-        # TRL would put the loss on it.
         "chat_template_kwargs": {"enable_thinking": bool(turn.thinking)},
         "case_id": environment.case_id,
         "teacher": spec.teacher,

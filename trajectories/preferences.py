@@ -32,6 +32,7 @@ from medaction.kg.metrics import reaches_truth
 from medaction.trajectories.export import (
     MESSAGE,
     REPLY,
+    SWITCH,
     Prompt,
     SplitFiles,
     reply_message,
@@ -56,6 +57,7 @@ PAIRS = pl.Schema(
         "prompt": pl.List(MESSAGE),
         "chosen": pl.List(REPLY),
         "rejected": pl.List(REPLY),
+        "chat_template_kwargs": SWITCH,
         "better_by": _TEXT,
         "chosen_id": _TEXT,
         "rejected_id": _TEXT,
@@ -70,6 +72,7 @@ LABELS = pl.Schema(
         "id": _TEXT,
         "prompt": pl.List(MESSAGE),
         "completion": pl.List(REPLY),
+        "chat_template_kwargs": SWITCH,
         "label": pl.Boolean(),
         "teacher": _TEXT,
     }
@@ -232,6 +235,7 @@ def pair_records(state: State, validation_percent: int) -> Iterator[dict[str, An
             "prompt": state.prompt,
             "chosen": [reply_message(chosen.turn)],
             "rejected": [reply_message(rejected.turn)],
+            "chat_template_kwargs": _switch(chosen, rejected),
             "better_by": measure,
             "chosen_id": chosen.id,
             "rejected_id": rejected.id,
@@ -254,9 +258,15 @@ def label_records(state: State, validation_percent: int) -> Iterator[dict[str, A
                 "id": candidate.id,
                 "prompt": state.prompt,
                 "completion": [reply_message(candidate.turn)],
+                "chat_template_kwargs": _switch(candidate),
                 "label": wins[candidate.id] > 0,
                 "teacher": candidate.teacher,
             } | _about(state, candidate, validation_percent)
+
+
+def _switch(*replies: Candidate) -> dict[str, bool]:
+    """On where one of the replies was thought over first."""
+    return {"enable_thinking": any(reply.turn.thinking for reply in replies)}
 
 
 def _about(state: State, candidate: Candidate, validation_percent: int) -> dict[str, Any]:
