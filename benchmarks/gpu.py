@@ -5,6 +5,7 @@ Every part runs in a process of its own under a time limit and prints one JSON l
 takes too long says so on its line, and the next part runs. Parts begin with what matters most;
 those for which no time is left are named. Records are made here, as long as real ones: about 2,100
 tokens, 840 of them common, a seventh of them targets; `--data` takes a dataset instead.
+It wants 90 GiB of the GPU's memory and 20 GiB of disk; what does not fit says so on its line.
 
     python -m benchmarks.gpu | tee gpu.jsonl      # pip install trl datasets liger-kernel
     python -m benchmarks.gpu --tiny               # the same parts on a CPU, in tiny shapes
