@@ -25,7 +25,7 @@ from medaction.envs.leaks import (
     outcomes_in,
 )
 from medaction.envs.mentions import named_tests
-from medaction.envs.naming import canonical_of, profile, synonyms_of
+from medaction.envs.naming import canonical_of, profile, regions_in_text, synonyms_of, tokens_of
 from medaction.envs.patients import is_grown, tells_of_newborn
 from medaction.envs.records import CaseReport, CheckResult, DocumentedTest, StructuredCase
 from medaction.envs.results_told import (
@@ -41,6 +41,7 @@ from medaction.envs.results_told import (
     same_test,
     tells_whole,
 )
+from medaction.words.names import normalise
 from medaction.words.phrases import IN_BRACKETS
 from medaction.words.sentences import LABEL, split_outside_brackets
 
@@ -111,6 +112,16 @@ _PREDICATE = re.compile(
 )
 # A clause whose verb is still to come.
 _OPEN_CLAUSE = re.compile(r"\b(?:where|which|that)\b[^,;]*$")
+# 'Renal cysts were detected': by a test that is not told, in what no examination reaches.
+_DISCOVERED = re.compile(
+    r"\b(?:was|were|been) (?:\w+ly )?(?:discovered|detected|identified|visuali[sz]ed)\b"
+)
+_INSIDE = frozenset(
+    """
+    adrenal aorta bowel colon esophagus gallbladder kidney mediastinum ovary pancreas pituitary
+    stomach
+    """.split()  # noqa: SIM905
+)
 _AND_ANOTHER = re.compile(r"(?=,? and (?:an?|the)\b)")
 # What says more of the part of the sentence before it: 'with pneumonia | for two days'.
 _ADJUNCT = re.compile(r" for\b")
@@ -365,6 +376,9 @@ class _Cutter:
             is_measured = re.match(STATUS, after, re.IGNORECASE)
             if results == (True, False) or (results == (False, True) and is_measured):
                 return [before, "and " + after]
+        # 'Cysts were detected | and she took tolvaptan' has two subjects.
+        elif joint and _PATIENT_AS_SUBJECT.match(after) and self._result(before):
+            return [before, "and " + after]
         return [clause]
 
     def _result(self, text: str) -> Statement | None:
@@ -384,6 +398,9 @@ class _Cutter:
             known = {canonical_of(name) for name in named}
             others = (test for test in findings.values() if test not in known)
             return Statement(text, tuple(dict.fromkeys((*named, *others))))
+        if statement is None and self.is_present and _DISCOVERED.search(text):
+            inside = _organs_inside(text) - _organs_inside(self.complaint)
+            statement = Statement(text, ("Investigations",)) if inside else None
         return statement
 
     def _take(self, text: str, context: str = "", continues: bool = False) -> None:
@@ -404,6 +421,10 @@ class _Cutter:
         else:
             self.cut.append(text)
             self.last_is_result = False
+
+
+def _organs_inside(text: str) -> frozenset[str]:
+    return regions_in_text(tokens_of(normalise(text))) & _INSIDE
 
 
 def _is_of_patient(text: str, relative: re.Match[str]) -> bool:

@@ -7,11 +7,9 @@ import json
 import logging
 import math
 import os
-import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -147,27 +145,29 @@ def ray_joined(workers: int | None) -> Iterator[None]:
         return
     # By its folder the processes of this Ray are known among all others (`_processes_in`).
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
-        with _sigterm_as_it_was():
-            if os.environ.get("RAY_ADDRESS"):
-                ray.init(log_to_driver=False)
-            else:
-                _start_ray(workers, folder)
         try:
+            with _without_handlers_of_ray():
+                if os.environ.get("RAY_ADDRESS"):
+                    ray.init(log_to_driver=False)
+                else:
+                    _start_ray(workers, folder)
             yield
+        # In the middle of its start, too: its servers would outlive this process.
         finally:
             _end_ray(folder)
 
 
 @contextmanager
-def _sigterm_as_it_was() -> Iterator[None]:
-    """Ray puts a handler of its own there, which ends the process with status 15."""
-    handler = signal.getsignal(signal.SIGTERM)
+def _without_handlers_of_ray() -> Iterator[None]:
+    """Ray puts handlers of its own for SIGTERM, which end this process with the store open."""
+    import ray
+
+    setter = ray._private.utils.set_sigterm_handler
+    ray._private.utils.set_sigterm_handler = lambda _: None
     try:
         yield
     finally:
-        # Elsewhere Python allows no change, and Ray makes none.
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)
+        ray._private.utils.set_sigterm_handler = setter
 
 
 def _end_ray(folder: str) -> None:
