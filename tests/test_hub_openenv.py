@@ -3,6 +3,7 @@ send garbage or too much."""
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from medaction.envs.build import build_environment
 from medaction.envs.records import BadCase, ClinicalEnvironment
 from medaction.envs.sources import read_cases
 from medaction.hub.episodes import scorer_of
-from tests.conftest import SAMPLES
+from tests.conftest import REPOSITORY, SAMPLES
 from tests.openai_server import Reply, openai_server
 from tests.policies import GAMING, Policy, hedge, worker
 from tests.records import environment_of
@@ -207,6 +208,18 @@ def test_benchmark_cases_are_refused_for_training(tmp_path: Path) -> None:
     done = subprocess.run([*command[:-1], str(tmp_path / "empty")], capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "--cases: " in done.stderr
+
+
+def test_openenvs_own_check_passes(server: str) -> None:
+    """By its command line, as docs/rl.md has it."""
+    (line,) = re.findall(
+        "^openenv validate .*", (REPOSITORY / "docs" / "rl.md").read_text(), re.MULTILINE
+    )
+    program, *words = line.replace("http://127.0.0.1:8010", server).split()
+    command = [str(Path(sys.executable).parent / program), *words]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert json.loads(done.stdout)["passed"]
 
 
 def test_policies_that_play_for_the_reward_score_little_over_the_wire(

@@ -416,12 +416,15 @@ def _tests_of_label(label: str, result: str, container: str) -> Iterator[Documen
         return
     category = category_of(name, container)
     # '... Echocardiography revealed hypertrophy.' at the end of a laboratory's results is its own.
-    *before, last = split_outside_brackets(_RESULT_END, result)
-    is_other = _is_of_test(last) and category_of(named_tests(last)[0]) != "laboratory"
-    if before and is_other and _GENERAL_LABS.fullmatch(name):
-        yield from _tests_of_label(name, result[: result.rindex(last)].strip(), container)
-        lines = _sentence(last, container, begins=False)
-        yield from (line for line in lines if isinstance(line, DocumentedTest))
+    if _GENERAL_LABS.fullmatch(name) and (appended := _of_other_categories(result)):
+        end = len(result)
+        for last in reversed(appended):
+            end = result.rindex(last, 0, end)
+        yield from _tests_of_label(name, result[:end].strip(), container)
+        lines = (_sentence(last, container, begins=False) for last in appended)
+        for test in itertools.chain.from_iterable(lines):
+            if isinstance(test, DocumentedTest):
+                yield test
         return
     # 'Laboratory tests: Na 130, K 4.1' is one test for each analyte, which are ordered so.
     if category == "laboratory" and _GENERAL_LABS.fullmatch(name) and (parts := _analytes(result)):
@@ -437,6 +440,17 @@ def _tests_of_label(label: str, result: str, container: str) -> Iterator[Documen
     done = " ".join(clause for clause in re.split(r"(?<=[.;])\s+", result) if not is_undone(clause))
     others = (*_others(named_tests(f"{name}. {done}"), name), *listed)
     yield DocumentedTest(name, category, result, _once(others, name))
+
+
+def _of_other_categories(result: str) -> list[str]:
+    """The sentences at the end of a laboratory's results that tell of a scan or another test."""
+    later = reversed(split_outside_brackets(_RESULT_END, result)[1:])
+    return [
+        *itertools.takewhile(
+            lambda text: _is_of_test(text) and category_of(named_tests(text)[0]) != "laboratory",
+            later,
+        )
+    ][::-1]
 
 
 def _may_be_of_fluid(label: str) -> bool:
