@@ -27,7 +27,7 @@ check: .venv/installed-dev
 	$(BIN)/python .ci/licences.py dev local
 
 test: check
-	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/pytest -n 3 --dist loadfile $(PYTEST_ARGS)
 
 install: .venv/installed
 
