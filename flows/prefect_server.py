@@ -80,17 +80,26 @@ def prefect_api(home: Path) -> Iterator[str]:
 
 
 def server_answers(within_s: float = 0.0) -> bool:
-    """Whether Prefect's API answers, now or `within_s`: one that was killed is being started
-    anew."""
+    """Whether Prefect's API answers, now or `within_s`: one that was killed is being started anew.
+    Asked by Prefect's client, which has the certificates and the key."""
     deadline = time.monotonic() + within_s
-    while True:
-        try:
-            url = f"{PREFECT_API_URL.value()}/health"
-            return httpx.get(url, timeout=ANSWERS_WITHIN_S).is_success
-        except httpx.TransportError:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.5)
+    # Without an address the client would start a server of its own.
+    while PREFECT_API_URL.value():
+        with (
+            temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+            get_client({"timeout": ANSWERS_WITHIN_S}, sync_client=True) as client,
+        ):
+            error = client.api_healthcheck()
+        # One that tells only those who may know (401, 404) is there; a proxy before one that is
+        # away says 502.
+        if error is None or (
+            isinstance(error, httpx.HTTPStatusError) and error.response.status_code < 500
+        ):
+            return True
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.5)
+    return False
 
 
 def end_loops() -> None:

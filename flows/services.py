@@ -162,7 +162,8 @@ def _without_handlers_of_ray() -> Iterator[None]:
     """Ray puts handlers of its own for SIGTERM, which end this process with the store open."""
     import ray
 
-    setter = ray._private.utils.set_sigterm_handler
+    # Private: another release of Ray may have none, and go on as it is.
+    setter = getattr(ray._private.utils, "set_sigterm_handler", None)
     ray._private.utils.set_sigterm_handler = lambda _: None
     try:
         yield

@@ -13,6 +13,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from medaction.flows import artifacts
 from medaction.flows import progress as progress_module
+from medaction.flows.prefect_server import server_answers
 from medaction.flows.progress import ProgressArtifact
 from medaction.words.processes import free_port
 from tests.conftest import REPOSITORY
@@ -57,6 +58,25 @@ def test_what_a_server_does_not_take_ends_nothing(
             artifacts.publish_artifact(key="curves", markdown="# Curves")
         server.shutdown()
     assert any("does not take 'curves'" in line for line in caplog.messages)
+
+
+@pytest.mark.parametrize(
+    ("status", "answers"), [(200, True), (401, True), (404, True), (502, False)]
+)
+def test_a_server_that_tells_its_health_to_few_is_no_server_that_is_away(
+    status: int, answers: bool
+) -> None:
+    """A finished run was aborted, and Prefect showed it as running for ever."""
+
+    class Guarded(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(status)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Guarded) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{server.server_port}/api"}):
+            assert server_answers() == answers
+        server.shutdown()
 
 
 def test_every_flow_shows_its_results_so() -> None:

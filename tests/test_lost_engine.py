@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from medaction.flows.services import _without_handlers_of_ray
 from medaction.tasks import cases
 from medaction.tasks.engine import Unit
 from medaction.words.errors import EngineLost
@@ -51,3 +52,11 @@ def test_a_run_on_ray_hears_sigterm_as_it_does_without() -> None:
     """Ray's own handlers printed a page, and the process aborted with the store open."""
     done = subprocess.run([sys.executable, "-c", TERMINATED], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", "")
+
+
+def test_a_ray_without_that_private_function_is_started_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr("ray._private.utils.set_sigterm_handler")
+    with _without_handlers_of_ray():
+        pass
