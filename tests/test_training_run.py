@@ -406,11 +406,14 @@ def test_records_beyond_the_bases_longest_text_are_refused(
     plays = {"objective": "grpo", "reply_tokens": 64}
     with pytest.raises(TrainError, match="more than the 16 tokens"):
         prepare_episodes(settings(short, SAMPLES, tmp_path / "out", **plays))
-    # YaRN's, in a configuration that states the length before it.
-    rope = {"rope_type": "yarn", "factor": 32.0, "original_max_position_embeddings": 16}
-    change |= {"rope_parameters": rope | {"rope_theta": 1e4}}
-    (short / "config.json").write_text(json.dumps(config | change))
-    prepare_run(settings(short, data, tmp_path / "out"))
+    # Configurations that state the length before it was stretched.
+    for rope in (
+        {"rope_type": "yarn", "factor": 32.0, "original_max_position_embeddings": 16},
+        {"rope_type": "linear", "factor": 32.0},
+    ):
+        change |= {"rope_parameters": rope | {"rope_theta": 1e4}}
+        (short / "config.json").write_text(json.dumps(config | change))
+        prepare_run(settings(short, data, tmp_path / "out"))
 
 
 @pytest.mark.slow

@@ -135,11 +135,13 @@ def positions_of(config: Any) -> int:
     """Tokens of the longest text that a model of this configuration is made for; 0: it does not
     say."""
     text = config.get_text_config()
+    length = getattr(text, "max_position_embeddings", None) or 0
     rope = getattr(text, "rope_parameters", None) or {}
-    # Stretched (YaRN), some state the length before and the factor. One a kind of layer is nested.
+    # Stretched, some state the length before and the factor (YaRN, and 'linear' and 'dynamic' in
+    # the place of the length). One a kind of layer is nested.
     stretched = [
-        part.get("factor", 1) * (part.get("original_max_position_embeddings") or 0)
+        (part.get("factor") or 1) * (part.get("original_max_position_embeddings") or length)
         for part in (rope, *rope.values())
         if isinstance(part, dict)
     ]
-    return int(max(getattr(text, "max_position_embeddings", None) or 0, 0, *stretched))
+    return int(max(length, 0, *stretched))
