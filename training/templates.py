@@ -44,8 +44,9 @@ def on_one_day(template: str) -> str:
     functions."""
     if "strftime_now" not in template:
         return template
-    codes = ((f"%{code}", TODAY.strftime(f"%{code}")) for code in "aAbBdHIjmMpSyY")
-    replaced = "".join(f"|replace({code!r}, {part!r})" for code, part in codes)
+    # '%-d': without the zero.
+    codes = [f"%{flag}{letter}" for letter in "aAbBdHIjmMpSyY" for flag in ("", "-")]
+    replaced = "".join(f"|replace({code!r}, {TODAY.strftime(code)!r})" for code in codes)
     macro = "{%- macro strftime_now(format) %}{{- format" + replaced + " -}}{%- endmacro %}"
     return macro + template
 
