@@ -19,7 +19,7 @@ from pydantic_core import PydanticUndefined
 
 from medaction.flows.configured import configured_prefect, configured_ray, why_silent
 from medaction.flows.settings import DistillSettings, EnvironmentSettings, load_preset
-from medaction.trajectories.files import STORE
+from medaction.trajectories.files import STORE, is_run
 from medaction.words.errors import EngineLost, MedactionError
 
 if TYPE_CHECKING:
@@ -226,11 +226,11 @@ def language_model(option: str, name: str) -> "Teacher":
 
 
 class RunFolder(click.Path):
-    """The folder of a run: one that has a store. Opening a store would make one."""
+    """The folder of a run. Opening a store would make one."""
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Path:
         out = Path(os.fsdecode(super().convert(value, param, ctx)))
-        if not (out / STORE).is_file():
+        if not is_run(out):
             self.fail(f"{out} is not the folder of a run: it has no {STORE}", param, ctx)
         return out
 

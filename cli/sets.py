@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medaction.cli.options import CASES_PATH, FOLDER, language_model
-from medaction.trajectories.files import STORE
+from medaction.trajectories.files import STORE, is_run
 
 if TYPE_CHECKING:
     import polars as pl
@@ -212,7 +212,7 @@ def hard_set(
     from medaction.flows.versions import versions
 
     for path in pool:
-        if path.is_dir() and not (path / STORE).is_file():
+        if path.is_dir() and not is_run(path):
             raise click.UsageError(f"{path} is not the folder of a run: it has no {STORE}")
     drawn = draw_hard_set(pool, against, size, min_tests, seed)
     files = write_hard_set(drawn, out, versions())

@@ -18,7 +18,7 @@ from medaction.envs.turns import Style
 from medaction.flows.settings import DistillSettings, EnvironmentSettings, Retry
 from medaction.llm.calls import api_key
 from medaction.llm.teacher import Teacher
-from medaction.trajectories.files import STORE
+from medaction.trajectories.files import STORE, is_run
 from medaction.trajectories.records import WORKER_LOST, OpenFailure, RolloutSpec, Trajectory
 from medaction.trajectories.scoring import Aids, disease_linker, distance_of, unlinkable
 from medaction.trajectories.store import EnvironmentKey, Store, StoreError
@@ -96,7 +96,7 @@ def settings_for(out: Path, retry: Retry) -> EnvironmentSettings | None:
     names a case without an open failure.
     """
     path = out / STORE
-    if not path.exists():
+    if not is_run(out):
         raise StoreError(f"{out} is not the folder of a run: it has no {STORE}")
     with Store(path) as store:
         flow_name, last = store.last_run()

@@ -138,6 +138,9 @@ def test_no_new_store_takes_the_place_of_a_lost_one(
     harm(run / "trajectories.duckdb")
     with pytest.raises(StoreError, match="--repair"):
         export(run)
+    for command in (["retry"], ["export"], ["envs", "check"]):
+        done = CliRunner().invoke(medaction, [*command, "--out", str(run)])
+        assert "--repair" in str(done.exception)
     assert (run / "snapshot.duckdb").read_bytes() == copy
 
 
