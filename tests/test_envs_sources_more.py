@@ -334,7 +334,7 @@ CHALLENGE = {
 }
 NUMBERED = CHALLENGE | {
     "physical_exams": "The notes are: 1. Dermoscopy findings: Round spots. 2. Skin biopsy results:"
-    " Grains in the dermis."
+    " Grains in the dermis. 3. Psychiatric: Anxious."
 }
 PROSE = CHALLENGE | {
     "physical_exams": "Whole-body MRI showed edema of L4. Laboratory studies showed pancytopenia."
