@@ -16,7 +16,7 @@ from typing import Literal
 
 from rapidfuzz import fuzz
 
-from medaction.envs.naming import TABLE, canonical_of, profile, vocabulary
+from medaction.envs.naming import TABLE, canonical_of, profile, regions_in_text, vocabulary
 from medaction.envs.records import DocumentedTest
 from medaction.kg.encoder import TOKENIZER
 from medaction.words.names import normalise
@@ -96,6 +96,9 @@ _EPONYM = re.compile(
 )
 _CARCINOMA = re.compile(r"\b(?:\w+ cell )?\w*carcinoma\b", re.IGNORECASE)
 _INDUCED = re.compile(r"(.+?)[- ](?:induced|associated|related|triggered|mediated)\s+(.+)", re.I)
+_GENUS_END = "(?:a|[aeu]s|um|bacter|[aeiy]x)"  # no 'catheter', no 'prosthesis'
+# 'Peripartum cardiomyopathy' and 'postpartum thyroiditis' tell a time.
+_TELLS_WHEN = re.compile("irr|non|peri|post|ante|intra", re.IGNORECASE)
 # A Latin binomial: 'Klebsiella oxytoca'.
 _ORGANISM = re.compile(
     r"\b[A-Z][a-z]{3,}(?:a|[aeiu]s|um|er|[aeiy]x) "
@@ -196,8 +199,10 @@ def _names_in(diagnosis: str) -> Iterator[DiagnosisName]:
             # 'Clostridium difficile-associated colitis': the organism is the cause.
             is_cause = induced and organism in induced[1]
             genus, species = organism.split()
-            # 'Postpartum thyroiditis' is spelt like one.
+            # 'Cytomegalovirus retinitis' names one, 'postpartum thyroiditis' is spelt like it.
             if is_disease(species):
+                if not (_TELLS_WHEN.match(genus) or regions_in_text([genus.casefold()])):
+                    yield DiagnosisName(genus, lesser, part.text)
                 continue
             # Behind its first mention an organism is written 'K. oxytoca'.
             for name in (organism, f"{genus[0]} {species}"):
@@ -290,11 +295,12 @@ def _rare_attribute(part: str) -> str:
     if len(words) not in (2, 3) or not words[0].isascii() or len(words[0]) < 6:
         return ""
     is_named = not _is_adjective(words[0]) and not is_disease(words[0])
-    # 'Peripartum' tells a time, and a drug that 'induced' it stands in the history.
-    is_named = is_named and not re.match("irr|non|peri|post", words[0]) and words[1] != "induced"
+    # A drug that 'induced' it stands in the history.
+    is_named = is_named and not _TELLS_WHEN.match(words[0]) and words[1] != "induced"
     # Words that tests are named by are no rarity either, however rare in English.
     is_rare = is_named and words[0] not in english_words() | vocabulary()
-    names_disease = is_disease(" ".join(words[1:])) or words[-1] == "infection"
+    is_infection = words[-1] == "infection" and re.search(_GENUS_END + "$", words[0])
+    names_disease = is_disease(" ".join(words[1:])) or is_infection
     return words[0] if is_rare and names_disease else ""
 
 

@@ -88,7 +88,7 @@ _END_OF_PATIENT = re.compile(
     r"\b(?:patient|s?he|infant|neonate|child|baby|boy|girl|m[ae]n|woman)\s(?:\w+\s)?"
     r"(?:died|expired|recovered|succumbed|passed\saway)\b"
     r"|\b(?:was|were)\s(?:\w+\s)?discharged(?!\sfrom\san)\b"
-    r"|\b(?:was|were)\s[^.;,]{3,60}\sand\sdischarged\s(?:home|on|after)\b"
+    r"|\b(?:was|were)\s(?!born\b)[^.;,]{3,60}\sand\sdischarged\s(?:home|on|after)\b"
     r"|\bat\s(?:[\w-]+[\s-]){0,3}(?:day|week|month|year)s?['’]?[\s-](?:of\s)?follow-?\s?up\b"
     r"|\b(?:no|without)\s(?:\w+\sof\s)?(?:recurrence|relapse)\s(?:at|after|during|was)\b",
     re.IGNORECASE,

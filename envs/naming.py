@@ -105,7 +105,8 @@ _SPECIMENS = _by_word("specimens")
 _APART = _words_of_section("apart")
 _SIDES = frozenset({"left", "right"})
 _PLACE = REGIONS.keys() | _SIDES | {"of"}
-_CLASSES = frozenset({"igg", "igm", "iga", "ige"})
+CLASSES = frozenset({"igg", "igm", "iga", "ige"})
+"""Classes of antibodies: alone an amount, with what they are against another test."""
 # No minutes: a value after some is one of a test under a condition.
 _HOURS = {"h": 1, "hour": 1, "day": 24, "week": 168, "month": 720, "year": 8760}
 _UNIT = f"({'|'.join(_HOURS)})s?"
@@ -231,7 +232,7 @@ def names_in_a_row(text: str) -> list[str]:
         ends = range(min(len(words), start + 6), start, -1)
         end = next((end for end in ends if " ".join(words[start:end]) in canonical_names()), 0)
         last = canonical_names().get(names[-1], "") if names else ""
-        if end and words[start] in _CLASSES and "antibody" in last:
+        if end and words[start] in CLASSES and "antibody" in last:
             names[-1] += f" {words[start]}"  # 'tTG IgG' is one test
         elif end:
             names.append(" ".join(words[start:end]))
@@ -360,13 +361,19 @@ def is_code(word: str) -> bool:
     return (
         len(word) == 1
         or any(character.isdigit() for character in word)
-        or word in _CLASSES
+        or word in CLASSES
         or set(word) <= set("ivx")
     )
 
 
 def codes_of(name: Profile) -> frozenset[str]:
     return frozenset(filter(is_code, name.terms))
+
+
+def says_how(text: str) -> bool:
+    """Whether a text tells in which state, which way or with which contrast a test is made."""
+    plain = normalise(text)
+    return contrast_in(plain) is not None or not _STATES_AND_WAYS.keys().isdisjoint(plain.split())
 
 
 def can_be_same(order: Profile, entry: Profile, result: frozenset[str] = frozenset()) -> bool:
@@ -386,7 +393,7 @@ def can_be_same(order: Profile, entry: Profile, result: frozenset[str] = frozens
     if all(states) and states[0].isdisjoint(states[1]):
         return False
     # Of the texts: a table may have several classes under one name.
-    classes = [_CLASSES.intersection(side.text.split()) for side in (order, entry)]
+    classes = [CLASSES.intersection(side.text.split()) for side in (order, entry)]
     if all(classes) and classes[0].isdisjoint(classes[1]):
         return False
     codes, entry_codes = codes_of(order), codes_of(entry)

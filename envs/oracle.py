@@ -37,7 +37,9 @@ from medaction.envs.matching import (
     with_later_tests,
     word_score,
 )
+from medaction.envs.mentions import named_tests
 from medaction.envs.naming import (
+    CLASSES,
     CONDITIONS,
     FINDINGS,
     IMAGING,
@@ -242,6 +244,12 @@ class Oracle:
         """'Genetic testing for Wilson disease' is not answered by that of another disease; 'CT head
         for trauma' is any CT head."""
         if ordered.kinds and not ordered.kinds & SOUGHT:
+            return True
+        # 'Ascites albumin for SAAG': a known analyte looks for nothing else, but a panel, a fluid
+        # alone or a class of antibodies may; a number ('for 24 h') says which it is.
+        is_analyte = ordered.canonical and ordered.canonical not in PANELS and ordered.terms
+        is_amount = is_analyte and not (ordered.kinds or CLASSES & set(ordered.text.split()))
+        if is_amount and not (re.search(r"\d", purpose) or named_tests(purpose)):
             return True
         # Short words ('of', 'new') look for nothing; 'VHL' does.
         capitals = {word.lower() for word in re.findall(r"\w+", purpose) if word.isupper()}

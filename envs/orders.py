@@ -23,11 +23,12 @@ from medaction.envs.naming import (
     name_each_noun,
     names_in_a_row,
     profile,
+    says_how,
     tokens_of,
 )
 from medaction.words.names import normalise
 from medaction.words.phrases import phrase_pattern
-from medaction.words.tests import PANELS, canonical_names
+from medaction.words.tests import canonical_names
 
 MAX_ORDER = 400
 """Characters of an order that are read; a longer one is no test's name. GPT-5's longest order in
@@ -232,7 +233,7 @@ def _without_refusals(text: str) -> str:
             piece = _until(_REFUSAL_INSIDE, _INSTEAD.sub(" ", piece))
             if in_purpose and not (profile(piece).canonical or profile(piece).kinds):
                 continue  # still the purpose: 'to assess the labrum, the capsule'
-            test = _without_aim(_until(_PURPOSE_OF_ORDER, piece))
+            test = _until(_PURPOSE_OF_ORDER, piece)
             in_purpose = test != piece
             tests.append(test.strip(" .:-"))
         clauses.append(", ".join(filter(None, tests)))
@@ -248,21 +249,10 @@ def _without_frame(clause: str) -> str:
     if rest and names_no_test(label):
         return rest
     reading = profile(rest)
-    # 'Biopsy: liver?' and 'glucose: CSF?' say of what.
-    is_question = rest.endswith("?") and not (
-        reading.regions or reading.specimen or named_tests(rest)
-    )
+    # 'Biopsy: liver?', 'PCR: HSV?' and 'glucose: fasting?' say of what, for what and how.
+    says_which = reading.regions or reading.specimen or named_tests(rest) or says_how(rest)
+    is_question = rest.endswith("?") and not (says_which or profile(label).kinds & SOUGHT)
     return label if is_question and named_tests(label) else clause
-
-
-def _without_aim(order: str) -> str:
-    """'Ascites albumin' of 'ascites albumin for SAAG': a known analyte looks for nothing else."""
-    test, _, aim = order.partition(" for ")
-    reading = profile(test)
-    # A panel, a culture or a fluid alone may be made for what stands behind 'for'.
-    is_analyte = reading.canonical and reading.canonical not in PANELS and not reading.kinds
-    is_aim = is_analyte and reading.terms and not named_tests(aim)
-    return test if is_aim else order
 
 
 def _until(end: re.Pattern[str], text: str) -> str:

@@ -113,8 +113,11 @@ _PREDICATE = re.compile(
 # A clause whose verb is still to come.
 _OPEN_CLAUSE = re.compile(r"\b(?:where|which|that)\b[^,;]*$")
 # 'Renal cysts were detected': by a test that is not told, in what no examination reaches.
+# Not 'she was discovered unconscious', nor 'her bowel habits were discovered to be irregular'.
 _DISCOVERED = re.compile(
-    r"\b(?:was|were|been) (?:\w+ly )?(?:discovered|detected|identified|visuali[sz]ed)\b"
+    r"(?<!\bhe )(?<!\bshe )(?<!\bpatient )\b(?:was|were|been) (?:\w+ly )?"
+    r"(?:discovered|detected|identified|visuali[sz]ed)\b(?! to be\b)",
+    re.IGNORECASE,
 )
 _INSIDE = frozenset(
     """

@@ -94,7 +94,9 @@ _GENERAL_TEST = re.compile(
     rf"|\b{_LABS} (?:\w+ )?(?:{FINDING.pattern})"
     rf"|\b\w+ (?:on|by|via|in) (?:\w+ )?{_LABS}\b)"
     r"|(?P<karyotype>\A(?!.*\b(?:carrier|known)\b).*?\b4[5-8],\s?X[XY]{0,3}\b)"
-    r"|(?P<culture>\b(?:sputum|blood|urine|stool|pus|fluid|swab|wound|csf)s?(?: \w+){0,4} grew\b"
+    r"|(?P<culture>\b(?:sputum|blood|urine|stool|pus|fluid|swab|wound|csf)s?"
+    # 'The wound on his leg grew larger' is no culture.
+    r"(?:(?: \w+)? grew\b|(?: \w+){2,4} grew (?:(?-i:[A-Z])|an?\b|no\b))"
     rf"|\bcultures? (?:\w+ )?(?:{FINDING.pattern}|grew|noted|yielded)\b"
     r"|\b(?:identified|found|detected|isolated|grown) (?:in|from|on) (?:\w+ ){0,3}cultures?\b)"
     rf"|(?P<investigations>\b(?:investigations?|work-?ups?)\b[^.;,]{{0,40}}? (?:{FINDING.pattern}))"

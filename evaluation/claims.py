@@ -39,18 +39,21 @@ _ASIDE = (
     # No '-ly': 'acromegaly' and 'polydactyly' are no adverbs.
     r"(?:(?:finally|ultimately|accordingly|consequently|clearly|certainly|overall|together"
     r"|therefore|thus|hence|so|sure|okay|ok|yes)[,.!:]"
-    r"|(?:given|based on|considering|taken|after|according to|because|since|as"
-    r"|in (?:conclusion|summary|short|sum|view|light))\b[^,;\n]*,"
-    r"|not\b[^,;\n]*,? but(?: rather)?\b)\W*"
+    # 'AS' is a disease, 'after-cataract', too.
+    r"|(?:given|based on|considering|taken|after|according to|because|since|(?-i:[Aa]s)"
+    r"|in (?:conclusion|summary|short|sum|view|light))(?=[\s,])[^,;\n]*,"
+    # 'Not only gout but lymphoma' claims both, and is a list.
+    r"|not\b(?! (?:only|just|merely|simply|solely)\b)[^,;\n]*,? but(?: rather)?\b)\W*"
 )
 _LABEL = (
-    "(?:(?:an?|the|this|these|our|my) )?(?:(?:most|likely|probable|final|definitive|primary"
-    "|principal|working|leading|top|unifying|clinical|overall) )*"
+    "(?:(?:an?|the|this|these|our|my) )?(?:patient['’]s )?"
+    "(?:(?:most|likely|probable|final|definitive|primary|principal|working|leading|top|unifying"
+    "|clinical|overall) )*"
     "(?:patient|case|findings?|results?|picture|presentation|answer|diagnos[ie]s)"
 )
 _VERB = (
-    r"(?: (?:most|very|would|must|(?!un)\w+ly))*"
-    "(?: (?:is|was|are|be|has|have|had|of|diagnose|suffers? from|suffering from|points? to"
+    r"(?:(?: (?:most|very|would|must|(?!un)\w+ly))*"
+    " (?:is|was|are|be|has|have|had|of|diagnose|suffers? from|suffering from|points? to"
     "|suggests?|supports?|confirms?|indicates?|(?:consistent|compatible) with))+"
 )
 _OPENING = re.compile(
@@ -71,10 +74,13 @@ _LINK_WORDS = phrase_pattern(
     " | arising from | in the setting of | in the context of | presenting as | presenting with"
     " | following | after | involving | related to"
 )
-_LIST_WORDS = phrase_pattern("and | as well as | along with | plus | et | und")
-_IN_NAMES = "’‘“”–‑°′™®"
+_LIST_WORDS = phrase_pattern("and | as well as | along with | plus")
+# Apostrophes, hyphens, signs on letters ('Barre\u0301'), and all that scripts beyond Latin have.
+_IN_NAMES = "’‘“”´°′™®\xad\u0300-\u1fff\u200b-\u200d\u2010-\u2013\u2212"
 LIST = re.compile(
-    rf"{_LIST_WORDS.pattern}|[,/]|(?<=\s)[^\w\s'()\[\].:]+(?=\s)|[^\w\s\x00-\x7f{_IN_NAMES}]",
+    # 'ET' is a disease.
+    rf"{_LIST_WORDS.pattern}|(?-i:\b(?:et|und)\b)|[,/]"
+    rf"|(?<=\s)[^\w\s'()\[\].:]+(?=\s)|[^\w\s\x00-\x7f{_IN_NAMES}]",
     re.IGNORECASE,
 )
 """What says of a further name no more than that it follows: a word, or any mark between spaces or
@@ -120,6 +126,10 @@ def claims(statement: str) -> list[str]:
     (['Angioma'], ['Sarcoma'])
     >>> claims("Sarcoidosis + gout")[1:], claims("Gout instead of sarcoidosis")
     (['Sarcoidosis', 'gout'], ['Gout'])
+    >>> claims("The patient's findings are most consistent with gout"), claims("AS, severe")[0]
+    (['gout'], 'AS, severe')
+    >>> claims("Not only gout but sarcoidosis"), claims("Guillain\u2010Barre\u0301 syndrome")[1:]
+    ([], [])
     """
     text, plain = _first_alternative(statement)
     # With 'without': 'varices without bleeding' claims varices, and no bleeding.

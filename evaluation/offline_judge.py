@@ -5,7 +5,7 @@ import re
 from medaction.envs.make_oracle import oracle_of
 from medaction.envs.mentions import named_tests
 from medaction.envs.oracle import Encode, Oracle
-from medaction.envs.orders import single_tests
+from medaction.envs.orders import names_no_test, single_tests
 from medaction.envs.records import ClinicalEnvironment
 from medaction.evaluation.diagnoses import likeness
 from medaction.evaluation.judge_replies import MOST_ITEMS
@@ -54,11 +54,12 @@ _BULLET = re.compile(r"^\s*(?:[-*•+]|\(?\d{1,2}[.)](?!\d))\s*")
 _LABEL = re.compile(r"^\**(?P<label>[^:*]{2,80})\**\s*:\s*\**(?P<rest>.*)$")
 
 
-# Words of sentences that no name of a test has.
+# Words of sentences that no name of a test has, in small letters: 'IF', 'NO' and 'WAS' are names.
+# 'If available' and 'while fasting' may stand behind one.
 _PROSE = re.compile(
-    r"^i\b|\b(?:i['’]|we|he|she|it|they|his|her|their|would|should|could|can|is|are|was|were|has"
-    r"|had|do|does|did|be|what|which|whether|if|while|please|nothing|none|no|other|next)\b",
-    re.IGNORECASE,
+    r"^(?:i['’\s]|if\b|while\b)"
+    r"|\b(?:we|he|she|it|they|his|her|their|would|should|could|can|is|are|was|were|has"
+    r"|had|do|does|did|be|what|which|whether|please|nothing|none|no|other|next)\b"
 )
 _HEAD_OF_TABLE = re.compile(r"^\s*\|.*\|\s*\n\s*\|[\s:|-]+\|\s*$", re.MULTILINE)
 
@@ -74,8 +75,10 @@ def orders_in(text: str) -> tuple[str, ...]:
     """
     found: list[str] = []
     for line in re.split(r"[\n;]", _HEAD_OF_TABLE.sub("", text)):
-        # Of a table's row the first cell is the test.
-        bare = _BULLET.sub("", line.strip().lstrip("| ").partition("|")[0]).strip()
+        # Of a table's row the first cell is the test, but for a number or a group before it.
+        if line.lstrip().startswith("|"):
+            line = next(filter(_may_be_test, line.split("|")), "")
+        bare = _BULLET.sub("", line).strip()
         labelled = _LABEL.match(bare)
         named = bare
         # 'CBC: for anemia' has its test before the colon, 'Laboratory: CBC' behind it.
@@ -89,5 +92,13 @@ def orders_in(text: str) -> tuple[str, ...]:
         if not any(c.isalpha() for c in named) or NOTHING_MORE.casefold() in bare.casefold():
             continue
         parts = single_tests([named[:200]])  # prose, not a name, beyond that
-        found += [part for part in parts if named_tests(part) or not _PROSE.search(part)]
+        found += [part for part in parts if named_tests(part) or not _is_prose(part)]
     return tuple(dict.fromkeys(found))
+
+
+def _may_be_test(cell: str) -> bool:
+    return any(map(str.isalpha, cell)) and not names_no_test(cell)
+
+
+def _is_prose(text: str) -> bool:
+    return _PROSE.search(text[:1].lower() + text[1:]) is not None

@@ -104,6 +104,7 @@ def test_a_rerun_of_a_finished_run_plays_nothing(
     assert (out / "dataset/train.parquet").read_bytes() == dataset
 
 
+@pytest.mark.slow
 def test_killed_half_way_and_started_again_it_ends_as_if_never_killed(
     finished: tuple[Path, Path],
     tmp_path: Path,

@@ -221,6 +221,11 @@ RICH = (
     DocumentedTest("Histopathology of the appendix", "pathology", "Appendicitis."),
 )
 RICH_ORACLE = Oracle(RICH)
+WHICH = ("Measles IgG", "IgG", "CT with contrast", "CT without contrast", "HSV PCR", "CMV PCR")
+WHICH_ORACLE = Oracle(
+    [DocumentedTest(name, "laboratory", "12") for name in WHICH]
+    + [DocumentedTest("Transesophageal echocardiography", "imaging", "EF 60 %")]
+)
 
 
 @pytest.mark.parametrize(
@@ -282,6 +287,20 @@ RICH_ORACLE = Oracle(RICH)
 )
 def test_orders_as_clinicians_write_them(order: str, tests: list[str]) -> None:
     assert found(order, RICH_ORACLE) == tests
+
+
+@pytest.mark.parametrize(
+    ("order", "tests"),
+    [
+        ("IgG for measles", ["Measles IgG"]),
+        ("IgG for mumps", []),
+        ("CT: non-contrast?", ["CT without contrast"]),
+        ("PCR: HSV?", ["HSV PCR"]),
+        ("Echo - transthoracic?", []),
+    ],
+)
+def test_what_says_which_test_is_meant_is_no_purpose(order: str, tests: list[str]) -> None:
+    assert found(order, WHICH_ORACLE) == tests
 
 
 @pytest.mark.parametrize(

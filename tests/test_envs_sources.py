@@ -300,6 +300,10 @@ MENUS = {
     "Worse pain led to graft surgery.": {},
     "Ultrasound showed a mass. It has smooth borders. He was sent home.": {"Ultrasound": ()},
     "Microscopic findings include capillaries in lobules.": {"Microscopic findings": ()},
+    "Dengue IgM positive, IgG negative.": {"Dengue IgM": ()},
+    "Pleural fluid analysis showed an exudate. Mesothelial cells 5%.": {
+        "Pleural fluid analysis": ()
+    },
 }
 
 

@@ -114,6 +114,13 @@ def test_diagbench_timelines_are_menus_in_both_forms(form: str, tmp_path: Path) 
     assert "left out, no result documented: Sputum culture" in world.warnings
 
 
+def test_a_long_order_of_diagbench_is_read_to_its_end(tmp_path: Path) -> None:
+    wanted = [f"Serum analyte of number {number}" for number in range(30)]
+    note = NOTE | {"note_id": "m-1", TIMELINE: [step(", ".join(wanted), "Each 12 mg/L."), END]}
+    case = only(read_cases(write(tmp_path / "b.json", [note])))
+    assert [test.name for test in structure(case).tests] == wanted
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -327,7 +334,7 @@ CHALLENGE = {
 }
 NUMBERED = CHALLENGE | {
     "physical_exams": "The notes are: 1. Dermoscopy findings: Round spots. 2. Skin biopsy results:"
-    " Grains in the dermis."
+    " Grains in the dermis. 3. Psychiatric: Anxious."
 }
 PROSE = CHALLENGE | {
     "physical_exams": "Whole-body MRI showed edema of L4. Laboratory studies showed pancytopenia."

@@ -320,6 +320,10 @@ def test_a_real_small_model_keeps_to_the_form_of_a_verdict() -> None:
         ("- everything you have", ("everything you have",)),
         ("- anti-MOG by cell assay", ("anti-MOG by cell assay",)),  # what no table knows
         ("**Needed:**\n| Test | Why |\n|---|---|\n| TSH | fatigue |", ("TSH",)),
+        ("| 1 | CBC | anemia |\n| **Imaging** | Chest CT | mass |", ("CBC", "Chest CT")),
+        ("CBC | CRP | ESR", ("cbc", "crp", "esr")),
+        ("Exhaled NO\nI-131 uptake\nIF of skin", ("Exhaled NO", "I-131 uptake", "IF of skin")),
+        ("Serum zonulin (if available)", ("Serum zonulin (if available)",)),
         ("No further tests are needed.", ()),
         ("I'd like to know the travel history and whether he has pets.", ()),
         ("1.5 T MRI of the brain", ("1.5 T MRI of the brain",)),

@@ -73,6 +73,7 @@ def test_a_chain_of_causes_that_reaches_the_truth_is_no_diagnosis(
         "{first} - {truth} - {second}",
         "{first} as well as {truth}",
         "{first} instead of {truth}",
+        "Not only {first} but {truth}",
     ],
 )
 def test_the_truth_behind_other_names_is_no_diagnosis(form: str, judge: OfflineJudge) -> None:

@@ -85,7 +85,7 @@ def settings(base: Path, out: Path, **change: Any) -> TrainSettings:
     return TrainSettings.model_validate(values)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_rewards_rise_and_a_run_that_stopped_goes_on(base: Path, tmp_path: Path) -> None:
     asked = settings(base, tmp_path / "out", max_steps=4)
     assert [line["step"] for line in trained(asked, prepare_episodes) if "loss" in line][-1] == 4

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from medaction.envs.categories import category_of, known_category
+from medaction.envs.categories import category_of
 from medaction.envs.documented import says_something
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import profile
@@ -121,7 +121,7 @@ _EXAMINATION = re.compile(
 # A test that is named by what it looks for: 'Tests for cryptococcus: Negative'.
 _TEST_LABEL = phrase_pattern(
     "test for | tests for | test of | tests of | level | count | antibody | antibodies | antigen"
-    " | stain | staining | titer | smear"
+    " | stain | staining | titer | smear | *scopy"
 )
 _NEXT_HEADING = re.compile(r"\s+[A-Z][\w ]{2,40}:$")  # of the section after a note in the same line
 # 'The provided text does not include specific instrument readings': the notes tell none.
@@ -275,7 +275,7 @@ def _notes(notes: str) -> tuple[tuple[DocumentedTest, ...], list[str], tuple[str
         elif _EXAMINATION.match(label) and not names:
             findings.append(note)
             header, goes_on = "", False
-        elif match and (names or known_category(label) or _names_test(label, match["rest"])):
+        elif match and (names or _names_test(label, match["rest"])):
             goes_on = says_something(match["rest"])
             if goes_on:
                 tests.append(DocumentedTest(label, category_of(label), match["rest"].strip()))
@@ -337,10 +337,10 @@ def _names_test(label: str, result: str) -> bool:
     """Whether a label that is in no table of tests names one: by its form, by the specimen ('Serum
     IgE against ragweed'), or because a value or an outcome is told of something that is no mere
     place of the body ('Abdomen')."""
-    if _TEST_LABEL.search(label):
-        return True
     of_label = profile(label)
-    measures = bool(of_label.terms or of_label.specimen or of_label.kinds)
+    if _TEST_LABEL.search(label) or of_label.kinds:
+        return True
+    measures = bool(of_label.terms or of_label.specimen)
     # A bracket holds a reference range as often as a result.
     return measures and bool(_RESULT_WORDS.search(IN_BRACKETS.sub("", result)))
 

@@ -11,7 +11,15 @@ from medaction.envs.diagnosis_names import english_words
 from medaction.envs.documented import is_documented
 from medaction.envs.leaks import outcomes_in
 from medaction.envs.mentions import named_tests
-from medaction.envs.naming import CULTURED, FINDINGS, KINDS, canonical_of, profile, specimen_of
+from medaction.envs.naming import (
+    CLASSES,
+    CULTURED,
+    FINDINGS,
+    KINDS,
+    canonical_of,
+    profile,
+    specimen_of,
+)
 from medaction.envs.orders import IN_FLUIDS
 from medaction.envs.records import DocumentedTest
 from medaction.envs.results_told import result_told
@@ -34,7 +42,7 @@ from medaction.words.names import normalise
 from medaction.words.negation import is_undone
 from medaction.words.phrases import IN_BRACKETS, phrase_pattern, phrase_regex
 from medaction.words.sentences import split_outside_brackets
-from medaction.words.tests import canonical_names
+from medaction.words.tests import PANELS, canonical_names
 
 HEADING = "Ancillary tests"
 """What a result is called that names no test and has no entry above it."""
@@ -344,15 +352,21 @@ def with_remarks(lines: Iterable[_BulletLine], name: str) -> Iterator[_BulletLin
         elif entry is None:
             entry = DocumentedTest(name, category_of(name), line.text)
         # 'Anti-Mi-2 negative' is no more of a CK, while 'CD20 positive' is more of a biopsy.
-        elif entry.category == "laboratory" and (
-            (value := _value(line.text.strip(" ."))) and value["value"]
-        ):
+        elif _is_analyte(entry) and (value := _value(line.text)) and value["value"]:
             yield entry
             entry = _test_of_analyte(value["name"], line.text, name)
         else:
             entry = replace(entry, result=f"{entry.result}\n{line.text}")
     if entry is not None:
         yield entry
+
+
+def _is_analyte(entry: DocumentedTest) -> bool:
+    """Whether an entry is of one analyte of the blood: 'mesothelial cells 5 %' behind a 'pleural
+    fluid analysis' is more of it."""
+    reading = profile(entry.name)
+    is_one = reading.canonical not in PANELS and (reading.canonical or _value(entry.result))
+    return entry.category == "laboratory" and reading.specimen in (None, "blood") and bool(is_one)
 
 
 def _prose(text: str, container: str, begins: bool = True) -> Iterator[_BulletLine]:
@@ -517,17 +531,22 @@ def _row_of_values(text: str) -> list[tuple[str, str, re.Match[str]]]:
         is_longer = normalise(longer) in canonical_names()
         is_longer = is_longer or any(map(longer.endswith, named_tests(longer)))
         row.append((longer if is_longer else name, item, value))
-    # 'Urine sodium 40, potassium 20': what names no specimen may be of the one before.
-    shares_specimen = any(
-        profile(one).specimen not in (None, "blood")
-        and _may_be_of_fluid(two)
-        and not any(map(specimen_of, normalise(two).split()))
-        for (one, *_), (two, *_) in itertools.pairwise(row)
+    names = [name for name, *_ in row]
+    # 'Urine sodium 40, potassium 20', 'dengue IgM positive, IgG negative': what names no specimen,
+    # or nothing that it is against, may be of the one before.
+    is_shared = any(
+        (
+            profile(one).specimen not in (None, "blood")
+            and _may_be_of_fluid(two)
+            and not any(map(specimen_of, normalise(two).split()))
+        )
+        or (normalise(two) in CLASSES and "antibody" in profile(one).kinds)
+        for one, two in itertools.pairwise(names)
     )
     # An analyte that stands twice was measured twice, and needs its words.
-    is_row = len(row) > 1 and len({normalise(name) for name, *_ in row}) == len(row)
-    is_known = any(canonical_of(name) is not None for name, *_ in row)
-    return row if is_row and is_known and not shares_specimen else []
+    is_row = len(row) > 1 and len(set(map(normalise, names))) == len(row)
+    is_known = any(canonical_of(name) is not None for name in names)
+    return row if is_row and is_known and not is_shared else []
 
 
 def _items(text: str) -> Iterator[str]:

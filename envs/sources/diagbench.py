@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from medaction.envs.categories import category_of
-from medaction.envs.orders import single_tests
+from medaction.envs.orders import MAX_ORDER, single_tests
 from medaction.envs.records import (
     BadCase,
     CaseReport,
@@ -98,7 +98,10 @@ def _tests_of_step(step: str) -> list[DocumentedTest]:
     told, _, result = step.partition("Test result:")
     order = _between(told, "Based on the", "Reason:")
     ordered = _ORDERED.search(order)
-    names = single_tests([order[ordered.end() :].strip(" .\n")]) if ordered else ()
+    text = order[ordered.end() :].strip(" .\n") if ordered else ""
+    # Of a longer one only the beginning is read.
+    orders = [text] if len(text) <= MAX_ORDER else re.split(r"[,;\n]\s*", text)
+    names = single_tests(orders)
     return [DocumentedTest(name, category_of(name), result.strip()) for name in names if name]
 
 
