@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -163,7 +164,7 @@ def _without_handlers_of_ray() -> Iterator[None]:
     import ray
 
     # Private: another release of Ray may have none, and go on as it is.
-    setter = getattr(ray._private.utils, "set_sigterm_handler", None)
+    setter: Any = getattr(ray._private.utils, "set_sigterm_handler", None)
     ray._private.utils.set_sigterm_handler = lambda _: None
     try:
         yield
