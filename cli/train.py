@@ -24,7 +24,8 @@ def train(**options: Any) -> None:
     from medaction.training.data import datasets_and_shares, require_dataset
 
     # Before Prefect starts: a wrong path is a line at once. What a .gguf file holds takes longer.
-    if not Path(settings.base).expanduser().is_file():
+    # Other nodes than the first take what that one prepared.
+    if not settings.node_rank and not Path(settings.base).expanduser().is_file():
         resolve(settings.base, settings.out)
     if settings.objective != "grpo":  # whose data are case reports
         for folder, _ in datasets_and_shares(settings):

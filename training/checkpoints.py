@@ -21,7 +21,12 @@ REFUSAL = "refusal.txt"
 
 
 def mark_whole(checkpoint: Path) -> None:
-    (checkpoint / COMPLETE).write_text(json.dumps(_sizes(checkpoint)))
+    """List the checkpoint's files with their sizes, in bytes; the list appears whole or not at
+    all."""
+    listing = json.dumps(_sizes(checkpoint))
+    building = checkpoint / f"{COMPLETE}.building"
+    building.write_text(listing)
+    building.replace(checkpoint / COMPLETE)
 
 
 def _sizes(checkpoint: Path) -> dict[str, int]:
