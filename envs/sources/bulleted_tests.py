@@ -55,12 +55,12 @@ _GOES_ON = r"(?:(?:\w+ly )?\w+(?:ing|ed) (?:to|from)|down|up|with|which|then) "
 _ITEM_END = re.compile(rf"[,;]\s+(?:and\s+)?(?!{_GOES_ON})")
 # What only may end an item: 'and' joins words of one name, too.
 _ITEM_MAY_END = re.compile(r"(?:,\s+)?\b(?:and|with)\s+")
-_NO_NAME = "and | or | but | with | which | that | from | after | before | than | in"
-_NAME_WORD = rf"(?!{phrase_regex(_NO_NAME, '')} )[^\s,;()=:]+"
+_ENDS_NAME = "and | or | but | with | which | that | from | after | before | than | in"
+_WORD_OF_NAME = rf"(?!{phrase_regex(_ENDS_NAME, '')} )[^\s,;()=:]+"
 # 'Elevated CK (8,120 U/L)', 'plasma EBV-DNA quantification at 166 copies/mL', 'ANA negative'
 _VALUE_ITEM = re.compile(
     rf"(?:initial )?(?P<status>(?:\w+ly )?{BARE_STATUS.pattern})?"
-    rf"(?P<name>(?:[A-Za-zα-ω]|\d[\d,]*-h?)[^\s,;()=:]*(?: {_NAME_WORD}){{0,6}}?)"
+    rf"(?P<name>(?:[A-Za-zα-ω]|\d[\d,]*-h?)[^\s,;()=:]*(?: {_WORD_OF_NAME}){{0,6}}?)"
     r"(?: \((?P<short>[A-Za-z][\w/-]*)\))?"
     r"(?: (?:levels?|of|at|was|is|were))*\s*[:=]?\s*"
     # Not the number of a name: 'HbA1c', 'T4'. In brackets the analyte may be named again.
@@ -352,7 +352,7 @@ def with_remarks(lines: Iterable[_BulletLine], name: str) -> Iterator[_BulletLin
         elif entry is None:
             entry = DocumentedTest(name, category_of(name), line.text)
         # 'Anti-Mi-2 negative' is no more of a CK, while 'CD20 positive' is more of a biopsy.
-        elif _is_analyte(entry) and (value := _value(line.text)) and value["value"]:
+        elif _is_analyte(entry) and (value := _value_of_item(line.text)) and value["value"]:
             yield entry
             entry = _test_of_analyte(value["name"], line.text, name)
         else:
@@ -365,7 +365,7 @@ def _is_analyte(entry: DocumentedTest) -> bool:
     """Whether an entry is of one analyte of the blood: 'mesothelial cells 5 %' behind a 'pleural
     fluid analysis' is more of it."""
     reading = profile(entry.name)
-    is_one = reading.canonical not in PANELS and (reading.canonical or _value(entry.result))
+    is_one = reading.canonical not in PANELS and (reading.canonical or _value_of_item(entry.result))
     return entry.category == "laboratory" and reading.specimen in (None, "blood") and bool(is_one)
 
 
@@ -518,8 +518,8 @@ def _row_of_values(text: str) -> list[tuple[str, str, re.Match[str]]]:
     """The name, the words and the grammar of each item of a list in which a value follows every
     noun phrase; none where an item is anything else: all or none, since such a line is prose."""
     row = []
-    for item in _items(text.strip(" .")):
-        value = _value(item)
+    for item in _items_of_row(text.strip(" .")):
+        value = _value_of_item(item)
         if value is None:
             return []
         # 'Severe anemia (6.8 g/dL)' is a hemoglobin.
@@ -549,19 +549,19 @@ def _row_of_values(text: str) -> list[tuple[str, str, re.Match[str]]]:
     return row if is_row and is_known and not is_shared else []
 
 
-def _items(text: str) -> Iterator[str]:
+def _items_of_row(text: str) -> Iterator[str]:
     for piece in split_outside_brackets(_ITEM_END, text):
         start = end = 0
         for part in split_outside_brackets(_ITEM_MAY_END, piece):
             place = piece.index(part, end)
-            if end and _value(part) and _value(piece[start:end]):
+            if end and _value_of_item(part) and _value_of_item(piece[start:end]):
                 yield piece[start:end].strip()
                 start = place
             end = place + len(part)
         yield piece[start:end]
 
 
-def _value(item: str) -> re.Match[str] | None:
+def _value_of_item(item: str) -> re.Match[str] | None:
     """The name and the value of an item, where the name is a known test's or may be an analyte's
     that no table knows: a noun phrase that is neither plain English, nor an organ, nor a finding.
     """

@@ -26,8 +26,8 @@ from medaction.envs.sources.files import bad_field, parse_json, read_text, text_
 
 TIMELINE = "stepwise_diagnostic_reasoning_timeline_list"
 _FORM = {"case_summary", TIMELINE}
-_FIELDS = _FORM | {"note_id", "final_diagnosis"}
-_CONCLUSION = "information is sufficient to make a diagnosis"
+_READ_FIELDS = _FORM | {"note_id", "final_diagnosis"}
+_CONCLUDING = "information is sufficient to make a diagnosis"
 """The last step says so before its 'Diagnosis: ...'."""
 _ORDERED = re.compile(r"\b(?:performed|needed)\s*:")
 _NOTE_OF_MIMIC = re.compile(r"\d+-DS-\d+")
@@ -35,7 +35,7 @@ _NOTE_OF_MIMIC = re.compile(r"\d+-DS-\d+")
 
 def recognises(value: Any) -> bool:
     """Whether parsed JSON has the form of DiagBench's cases."""
-    return any(isinstance(case, dict) and set(case) >= _FORM for _, case in _cases(value))
+    return any(isinstance(case, dict) and set(case) >= _FORM for _, case in _cases_by_note(value))
 
 
 def read(path: Path) -> Iterator[CaseReport | BadCase]:
@@ -44,14 +44,14 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
 
     Raises BadCase when the file itself cannot be read.
     """
-    for case_id, case in _cases(parse_json(read_text(path), path)):
+    for case_id, case in _cases_by_note(parse_json(read_text(path), path)):
         try:
             yield _case_of_note(case_id, case, path)
         except BadCase as bad:
             yield BadCase(bad.reason, bad.message, case_id[:100], str(path))
 
 
-def _cases(value: Any) -> Iterator[tuple[str, Any]]:
+def _cases_by_note(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         yield from value.items()
     elif isinstance(value, list):
@@ -67,7 +67,7 @@ def _case_of_note(case_id: str, case: Any, path: Path) -> CaseReport:
     timeline = case.get(TIMELINE)
     if not isinstance(timeline, list) or not all(isinstance(step, str) for step in timeline):
         raise bad_field(path, place, f"{TIMELINE!r} must be a list of strings")
-    concluded = [step for step in timeline[-1:] if _CONCLUSION in step]
+    concluded = [step for step in timeline[-1:] if _CONCLUDING in step]
     # The field is what DiagBench compares answers with; the timeline's end may say it otherwise.
     if case.get("final_diagnosis"):
         diagnosis = text_at(case, "final_diagnosis", path, place).strip()
@@ -89,7 +89,7 @@ def _case_of_note(case_id: str, case: Any, path: Path) -> CaseReport:
         licence=None if _NOTE_OF_MIMIC.fullmatch(case_id) else "MIT",
         evaluation_only=True,
         structured=StructuredCase(summary, tuple(tests), diagnosis),
-        losses=(*_losses_of_timeline(steps, concluded), *unread_fields(case, _FIELDS)),
+        losses=(*_losses_of_timeline(steps, concluded), *unread_fields(case, _READ_FIELDS)),
     )
 
 
