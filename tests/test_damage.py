@@ -115,6 +115,7 @@ def test_a_sound_run_is_in_order(run: Path) -> None:
     assert list(damage_of_run(run, repair=True)) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "harm"), FILES, ids=lambda part: getattr(part, "__name__", part))
 def test_damage_is_named_and_made_good(
     run: Path, run_here: Path, name: str, harm: Callable[[Path], None]
