@@ -57,6 +57,6 @@ def serve_env(
             raise
         raise click.UsageError(f"--cases: {error.message}") from error
     app = application(worlds, scorer_of(judge), t_max, sessions, idle_s)
-    click.echo(f"{len(worlds)} cases on http://{host}:{port} (OpenEnv; /health, /ws)", err=True)
+    line = f"{len(worlds)} cases on http://{host}:{port} (OpenEnv; /health, /ws)"
     with suppress(KeyboardInterrupt):  # Ctrl+C is how it ends
-        serve(app, host, port)
+        serve(app, host, port, lambda: click.echo(line, err=True))

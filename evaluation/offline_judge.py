@@ -65,8 +65,8 @@ _HEAD_OF_TABLE = re.compile(r"^\s*\|.*\|\s*\n\s*\|[\s:|-]+\|\s*$", re.MULTILINE)
 
 
 def orders_in(text: str) -> tuple[str, ...]:
-    """The single tests that a free text asks for, line by line; a line that is no
-    sentence may name a test that no table knows, and is kept as it is.
+    """The single tests that a free text asks for, line by line; a line that is no sentence may name
+    a test that no table knows, and is kept as it is.
 
     >>> orders_in("1. **CBC and CRP**: to look for infection\\n- Chest X-ray\\nNot required.")
     ('CBC', 'CRP', 'Chest X-ray')

@@ -25,11 +25,13 @@ from openenv.core.env_server.types import (
 from pydantic import Field
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
+from uvicorn.main import STARTUP_FAILURE
 
 from medaction.envs.records import ClinicalEnvironment
 from medaction.evaluation.offline_judge import OfflineJudge
 from medaction.hub.episodes import Play, Scorer
 from medaction.llm.usage import Message
+from medaction.words.serving import AnnouncedServer
 
 MOST_BYTES = 1_000_000
 """Bytes of one message of a client: a reply of 5,500 tokens has some 30,000."""
@@ -159,6 +161,10 @@ class Bounded:
             await self.app(scope, receive, send)
 
 
-def serve(app: ASGIApp, host: str, port: int) -> None:
-    """Serve until interrupted."""
-    uvicorn.run(app, host=host, port=port, log_level="warning", ws_max_size=MOST_BYTES)
+def serve(app: ASGIApp, host: str, port: int, ready: Callable[[], None]) -> None:
+    """Serve until interrupted; `ready` is called once requests are taken."""
+    config = uvicorn.Config(app, host=host, port=port, log_level="warning", ws_max_size=MOST_BYTES)
+    server = AnnouncedServer(config, ready)
+    server.run()
+    if not server.started:
+        raise SystemExit(STARTUP_FAILURE)

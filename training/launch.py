@@ -56,7 +56,8 @@ from medaction.words.versions import file_hash
 LAST_WORDS = 3000
 
 FULL_DISK = 2**24
-"""Bytes that are free at most where a run that died is blamed on the disk."""
+"""Bytes that are free at most where a run that died is blamed on the disk: our choice, far below
+any file of a checkpoint that could fail for it."""
 
 PROGRAMS = {"grpo": "medaction.hub.grpo_process"}
 """What a training process runs; the other objectives share `medaction.training.process`."""

@@ -6,6 +6,7 @@ at a time, and their gradients are taken at once: of the hidden states, and of t
 summed up in fp32.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -16,6 +17,8 @@ from torch.autograd.function import once_differentiable
 
 from medaction.training.estimate import CHUNK_LOGITS
 from medaction.training.rows import NO_TARGET
+
+log = logging.getLogger("medaction")
 
 SummedLoss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """(hidden states: targets x size, weight: vocabulary x size, targets) -> summed cross entropy."""
@@ -90,8 +93,13 @@ def liger_loads() -> bool:
     fails as it is imported, and the trainer would fail with it."""
     try:
         import_module("liger_kernel.transformers")
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] != "liger_kernel":
+            log.warning("Liger is left out: %s", error)
+        return False
     # Whatever a foreign package raises, training goes on without it.
-    except Exception:
+    except Exception as error:
+        log.warning("Liger is left out: %s", error)
         return False
     return True
 

@@ -68,7 +68,7 @@ _VALUE_ITEM = re.compile(
     rf"|(?:\w+ly )?{IMPRESSION}\b.*|)",
     re.IGNORECASE,
 )
-_TEST_OF_FINDING = {finding: test for test, found in FINDINGS.items() for finding in found}
+_TEST_OF_FINDING = {finding: test for test, findings in FINDINGS.items() for finding in findings}
 _LONGEST_ITEM = 200
 """Characters of an item with its reference range: our choice."""
 # 'Splenomegaly (14 cm)' is what was found, and names no analyte.

@@ -77,7 +77,10 @@ def _case_of_note(case_id: str, case: Any, path: Path) -> CaseReport:
         message = f"{path.name}{place}: neither 'final_diagnosis' nor the timeline's end tells it"
         raise BadCase("no_diagnosis", message)
     steps = timeline[: len(timeline) - len(concluded)]
-    tests = [test for step in steps for test in _tests_of_step(step)]
+    by_step = [(step, _tests_of_step(step)) for step in steps]
+    tests = [test for _, its_tests in by_step for test in its_tests]
+    without_test = [step for step, its_tests in by_step if not its_tests]
+    reasons = [reason for step in timeline if (reason := _between(step, "Reason:"))]
     lines = [summary, *(f"{test.name}: {test.result}" for test in tests), f"Diagnosis: {diagnosis}"]
     return CaseReport(
         case_id=check_id(case_id),
@@ -89,14 +92,14 @@ def _case_of_note(case_id: str, case: Any, path: Path) -> CaseReport:
         licence=None if _NOTE_OF_MIMIC.fullmatch(case_id) else "MIT",
         evaluation_only=True,
         structured=StructuredCase(summary, tuple(tests), diagnosis),
-        losses=(*_losses_of_timeline(steps, concluded), *unread_fields(case, _READ_FIELDS)),
+        losses=(*_losses(without_test, reasons), *unread_fields(case, _READ_FIELDS)),
     )
 
 
 def _tests_of_step(step: str) -> list[DocumentedTest]:
     """The tests that a step orders, each with the step's result: several of one step share it."""
-    told, _, result = step.partition("Test result:")
-    order = _between(told, "Based on the", "Reason:")
+    before, _, result = step.partition("Test result:")
+    order = _between(before, "Based on the", "Reason:")
     ordered = _ORDERED.search(order)
     text = order[ordered.end() :].strip(" .\n") if ordered else ""
     # Of a longer one only the beginning is read.
@@ -105,10 +108,10 @@ def _tests_of_step(step: str) -> list[DocumentedTest]:
     return [DocumentedTest(name, category_of(name), result.strip()) for name in names if name]
 
 
-def _losses_of_timeline(steps: list[str], concluded: list[str]) -> Iterator[Loss]:
-    if untold := [step for step in steps if not _tests_of_step(step)]:
-        yield Loss("step", len(untold), "it orders no test", sample_of(untold[0]))
-    reasons = [reason for step in [*steps, *concluded] if (reason := _between(step, "Reason:"))]
+def _losses(without_test: list[str], reasons: list[str]) -> Iterator[Loss]:
+    if without_test:
+        sample = sample_of(without_test[0])
+        yield Loss("step", len(without_test), "it orders no test", sample)
     if reasons:
         reason = "an annotator's reasoning, no part of the record"
         yield Loss("reasoning", len(reasons), reason, sample_of(reasons[0]))

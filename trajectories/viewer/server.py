@@ -8,19 +8,7 @@ import uvicorn
 
 from medaction.trajectories.viewer.app import app_of
 from medaction.words.errors import MedactionError
-
-
-class AnnouncedServer(uvicorn.Server):
-    """Says that it is ready when it takes requests and ends at a signal, not before: a Ctrl+C in
-    between would end in a warning of Python's."""
-
-    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]):
-        super().__init__(config)
-        self._announce = announce
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._announce()
+from medaction.words.serving import AnnouncedServer
 
 
 def serve(out: Path, port: int, ready: Callable[[str], None], against: Path | None = None) -> None:
