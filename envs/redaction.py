@@ -57,7 +57,9 @@ _CLAUSE_OR_HINT = re.compile(
     r"|suggest(?:ing|ive)|consistent with|compatible with|concerning for)\b)"
 )
 _INTRODUCTION = re.compile(
-    r"(?:in|on|at|by|after|during|then|later|\w+ly)\b(?: \w+){0,3},", re.IGNORECASE
+    r"(?:(?:in|on|at|by|after|during|then|later|\w+ly)\b(?: \w+){0,3}"
+    r"|(?:\w+ ){1,3}(?:ago|before|earlier|later|prior|previously)),",
+    re.IGNORECASE,
 )
 # After these labels stands a list of findings: each item is told for itself.
 _LISTED_SECTIONS = re.compile(

@@ -14,6 +14,7 @@ from medaction.envs.naming import FINDINGS, KINDS, TABLE, Profile, canonical_of,
 from medaction.envs.records import DocumentedTest
 from medaction.envs.scripts import is_unspaced
 from medaction.words.names import normalise
+from medaction.words.phrases import IN_BRACKETS
 from medaction.words.plurals import singular
 from medaction.words.sentences import statements
 
@@ -63,6 +64,7 @@ _SYMBOL_AND_VALUE = re.compile(
 _LABEL_END = re.compile(r":|\s[-–—]\s")
 # A test by the noun at the end of its name, whatever stands before it.
 _TEST_NOUN = r"(?:profiles?|panels?|potentials?|assays?|analys[ie]s|studies|counts?|titers?)"
+_NOUN_OF_TEST = re.compile(rf"\s+(?:{_TEST_NOUN}|tests?|testing|antibod(?:y|ies)|antigens?)$")
 _NORMAL = re.compile(
     rf"\b{STATUS} (?P<test>(?:[\w-]+ ){{1,5}}?{_TEST_NOUN})\b"
     rf"|\b(?P<subject>[\w-]+ {_TEST_NOUN}) (?:\w+ )?{FINDING.pattern}",
@@ -107,7 +109,10 @@ _GENERAL_TEST = re.compile(
     r"|(?P<operative_findings>\bintra-?operative findings\b"
     r"|\b(?:intra-?operatively"
     r"|(?:at|during) (?:[\w-]+ )?(?:surgery|operation|\w{3,}(?:otomy|oscopy))\b)"
-    r"(?=.*\b(?:was|were|found|identified|revealed|showed)\b))",
+    r"(?=.*\b(?:was|were|found|identified|revealed|showed)\b)"
+    r"|\b(?:found|noted|seen|detected|identified|discovered) (?:intra-?operatively"
+    r"|(?:at|during) (?:[\w-]+ )?(?:surgery|operation|c(?:a)?esarean(?: section| delivery)?"
+    r"|\w{3,}(?:otomy|oscopy))\b))",
     re.IGNORECASE,
 )
 _NO_ANALYTE = r"(?:was|were|been|of|at|is|with|in|by|to|from|than|about|over|and|or|x)\b"
@@ -166,7 +171,11 @@ def _statement(clause: str) -> Statement | None:
     # Without a concentration a word before a number may be anything: an age, a dose.
     # 'Sodium, taken the week before, was 121': the subject is not beside its value.
     measured = [*_ANALYTE.findall(clause), clause.partition(",")[0]] if value else []
-    tests = (*named_tests(clause), *filter(canonical_of, measured))
+    # '(a type of white blood cell)' explains; an aside with a number tells a value.
+    explained = IN_BRACKETS.sub(
+        lambda aside: aside[0] if re.search(r"\d", aside[0]) else "", clause
+    )
+    tests = (*(named_tests(explained) or named_tests(clause)), *filter(canonical_of, measured))
     names = _different(filter(is_ordered, tests))
     # From the surest form to the least: a clause is a result once, under its first reading.
     if test := labelled_test(clause) or _measured_test(clause):
@@ -436,15 +445,19 @@ def _telling_words(result: str, name: str, complaint: str) -> frozenset[str]:
 
 
 def _beside(name: str, line: str, plain: str) -> bool:
-    """Whether a value of `line` stands right after the test's name: 'hemoglobin was 9.1', 'HIV test
-    was positive'."""
+    """Whether a value of `line` stands right after the test's name ('hemoglobin was 9.1', 'HIV test
+    was positive'), or its outcome before what it looks for ('positive for HIV')."""
+    name = plain_text(name)
     # Initials of one letter stand beside any number.
-    if sum(map(str.isalpha, name)) < 2 or plain_text(name) not in plain:
+    if sum(map(str.isalpha, name)) < 2:
         return False
-    statuses = re.findall(r"\b(?:positive|negative|reactive|elevated|low|high|normal)\b", line)
-    pattern = rf"\b{re.escape(plain_text(name))}\b[^.;\n]{{0,25}}?"
-    return any(
+    statuses = re.findall(r"\b(?:positive|negative|reactive|elevated|low|high|normal)\b", line)[:1]
+    sought = re.escape(_NOUN_OF_TEST.sub("", name))
+    if any(re.search(rf"\b{status} for {sought}\b", plain) for status in statuses):
+        return True
+    pattern = rf"\b{re.escape(name)}\b[^.;\n]{{0,25}}?"
+    return name in plain and any(
         re.search(rf"{pattern}(?<![\d.]){re.escape(value)}(?![\d.]*\d)", plain)
         # The first value alone: later ones of a line are its reference range.
-        for value in (*numbers_of(line)[:1], *statuses[:1])
+        for value in (*numbers_of(line)[:1], *statuses)
     )

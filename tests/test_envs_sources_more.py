@@ -339,6 +339,12 @@ NUMBERED = CHALLENGE | {
 PROSE = CHALLENGE | {
     "physical_exams": "Whole-body MRI showed edema of L4. Laboratory studies showed pancytopenia."
 }
+PARTED = CHALLENGE | {
+    "physical_exams": "1. **Biopsy of the Left Arm:**\n- Findings: Grains in the dermis.\n"
+    "- Staining: Negative for iron.\n2. **CT of the Chest:**\n- Findings: not provided\n"
+    "Laboratory studies: - Sodium: 138 mmol/L Urinalysis: - Hematuria: Present - Glucose: 2+"
+    " - Urine culture: Negative\nThese are the MRI findings:\n- Edema of L4"
+}
 NONE = CHALLENGE | {
     "physical_exams": "The provided text does not include specific instrument readings or test"
     " results."
@@ -346,8 +352,8 @@ NONE = CHALLENGE | {
 
 
 def test_an_image_challenge_becomes_observation_and_menu(tmp_path: Path) -> None:
-    challenge, numbered, prose, none = agentclinic.read(
-        rows(tmp_path / "nejm.jsonl", CHALLENGE, NUMBERED, PROSE, NONE)
+    challenge, numbered, prose, parted, none = agentclinic.read(
+        rows(tmp_path / "nejm.jsonl", CHALLENGE, NUMBERED, PROSE, PARTED, NONE)
     )
     told = structure(challenge)
     assert isinstance(challenge, CaseReport)
@@ -369,6 +375,13 @@ def test_an_image_challenge_becomes_observation_and_menu(tmp_path: Path) -> None
         ("Whole-body MRI", "Whole-body MRI showed edema of L4."),
         ("Laboratory studies", "Laboratory studies showed pancytopenia."),
     ]
+    assert {test.name: test.result for test in structure(parted).tests} == {
+        "Biopsy of the Left Arm": "Findings: Grains in the dermis.\nStaining: Negative for iron.",
+        "Sodium": "138 mmol/L",
+        "Urinalysis": "Hematuria: Present\nGlucose: 2+",
+        "Urine culture": "Negative",
+        "MRI": "Edema of L4",
+    }
     assert structure(none).tests == ()
 
 

@@ -31,6 +31,7 @@ from medaction.envs.sources.finding_sentences import (
     SHOWING_VERB,
     SHOWS_A_VALUE,
     TEST_BEHIND,
+    TEST_NOUN,
     are_joined,
     label_and_rest,
     listed_tests,
@@ -50,6 +51,7 @@ BULLET_LINE = re.compile(r"^(?P<indent>\s*)(?:[-*•]|\d+[.)])\s+(?P<text>.*)$")
 # 'Glucose: 5 g/L; urine dipstick: positive': a second label on the line of the first.
 # Not inside brackets: '(IgM; IgG: ...)' is one result.
 _JOINED_CLAUSE = re.compile(r",\s+(?:and|but|while|whereas)\s+")
+_JOINED_WITHOUT_COMMA = re.compile(r"\s+(?:but|while|whereas)\s+")
 # 'CRP 212, falling to 40 by day 4' goes on with the value.
 _GOES_ON = r"(?:(?:\w+ly )?\w+(?:ing|ed) (?:to|from)|down|up|with|which|then) "
 _ITEM_END = re.compile(rf"[,;]\s+(?:and\s+)?(?!{_GOES_ON})")
@@ -100,7 +102,8 @@ _PERSON_AS_SUBJECT = re.compile(
     r"(?:he|she|they|(?:the )?(?:patient|child|infant))\b", re.IGNORECASE
 )
 _TELLS_DIAGNOSIS = re.compile(r"\b(?:diagnos[ei]s|final assessment)\b", re.IGNORECASE)
-_RESULT_END = re.compile(r"(?<=[.;])\s+(?=[A-Z])|;\s+")
+# '68Ga-DOTATATE PET/CT was negative' begins a sentence as well; the '2' of 'No. 2' none.
+_RESULT_END = re.compile(r"(?<=[.;])\s+(?=(?:\d+[a-z]?-?)?[A-Z])|;\s+")
 # More of what the test above has found: 'Associated findings', 'No metastases'.
 _MORE = re.compile(
     r"(?:no|not|none|excluded)\b"
@@ -263,8 +266,11 @@ def _heads_prose(label: str, text: str) -> bool:
 def _is_of_test(clause: str) -> bool:
     """Whether a test is what a clause tells of, and found, shown or measured."""
     names = named_tests(clause)
-    is_finding = bool(names and FINDING_VERB.search(clause))
-    return is_finding and names[0] in subject_of(clause, names, begins=True)
+    if not FINDING_VERB.search(clause):
+        return False
+    subject = subject_of(clause, names, begins=True)
+    # 'Ziehl-Neelsen stain' is in no table, and a test by its noun.
+    return names[0] in subject if names else bool(TEST_NOUN.fullmatch(subject))
 
 
 def _of_course(line: _BulletLine) -> _BulletLine:
@@ -380,9 +386,10 @@ def _prose(text: str, container: str, begins: bool = True) -> Iterator[_BulletLi
 def _clauses_of_tests(sentence: str) -> list[str]:
     """The clauses of 'ECG showed ST depression, and cardiac enzymes were raised', where each has a
     test for its subject; else the sentence."""
-    clauses = split_outside_brackets(_JOINED_CLAUSE, sentence)
-    if len(clauses) > 1 and all(map(_is_of_test, clauses)):
-        return clauses
+    for joint in (_JOINED_CLAUSE, _JOINED_WITHOUT_COMMA):
+        clauses = split_outside_brackets(joint, sentence)
+        if len(clauses) > 1 and all(map(_is_of_test, clauses)):
+            return clauses
     return [sentence]
 
 
@@ -411,6 +418,11 @@ def _texts_of_bullet(node: Bullet) -> Iterator[str]:
 def _tests_of_label(label: str, result: str, container: str) -> Iterator[DocumentedTest]:
     name = without_markdown(label).strip()
     text = without_markdown(result).strip()
+    # 'Low cortisol: 4.9 ug/dL' is of a cortisol.
+    status = BARE_STATUS.match(name)
+    bare = name[status.end() :] if status else ""
+    if bare and text and "\n" not in text and (canonical_of(bare) or named_tests(bare)):
+        name, text = bare, f"{name}: {text}"
     result, *further = _NEXT_LABEL.split(text)
     labels = [label_and_rest(line)[0] for line in further]
     one_line = "\n" not in "".join(further) and not label_and_rest(result)[0]
@@ -461,7 +473,9 @@ def _of_other_categories(result: str) -> list[str]:
     later = reversed(split_outside_brackets(_RESULT_END, result)[1:])
     return [
         *itertools.takewhile(
-            lambda text: _is_of_test(text) and category_of(named_tests(text)[0]) != "laboratory",
+            lambda text: (
+                _is_of_test(text) and category_of(*named_tests(text)[:1] or (text,)) != "laboratory"
+            ),
             later,
         )
     ][::-1]
