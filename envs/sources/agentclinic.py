@@ -369,7 +369,8 @@ def _names_test(label: str, result: str) -> bool:
     of_label = profile(label)
     if _TEST_LABEL.search(label) or of_label.kinds:
         return True
-    measures = bool(of_label.terms or of_label.specimen)
+    # 'Serum laboratory tests: Normal' tells of all of them.
+    measures = bool(of_label.terms or of_label.specimen or is_group(label))
     # A bracket holds a reference range as often as a result.
     return measures and bool(_RESULT_WORDS.search(IN_BRACKETS.sub("", result)))
 
