@@ -317,6 +317,17 @@ MENUS = {
         "99mTc-MDP bone scan": (),
     },
     "Low cortisol: 3 ug/dL.": {"cortisol": ()},
+    "Elevated lipase, negative urine and blood cultures, normal liver enzymes and abdominal CT.": {
+        "lipase": (),
+        "urine and blood cultures": (),
+        "liver enzymes": (),
+        "abdominal CT": (),
+    },
+    "Laboratory findings: Leukopenia (2.1 x 10^9/L), low zinc, normal calcium.": {
+        "white blood cells": (),
+        "zinc": (),
+        "calcium": (),
+    },
     "Ultrasound with color flow imaging: A cyst.": {"Ultrasound with color flow imaging": ()},
     "Pleural fluid analysis showed an exudate. Mesothelial cells 5%.": {
         "Pleural fluid analysis": ()

@@ -338,8 +338,8 @@ def _is_part(label: str, header: str) -> bool:
     of_label, of_header = profile(label), profile(header)
     in_fluid = of_header.specimen not in (None, "blood")
     is_analyte = in_fluid and not of_label.kinds and of_label.specimen is None
-    is_named = named_tests(label) or of_label.kinds or of_label.specimen
-    is_named = is_named or _TEST_LABEL.search(label)
+    is_named = bool(named_tests(label) or of_label.kinds or of_label.specimen)
+    is_named = is_named or bool(_TEST_LABEL.search(label))
     return bool(_DESCRIPTIVE.fullmatch(label)) or not is_named or is_analyte
 
 

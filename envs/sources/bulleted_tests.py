@@ -70,6 +70,12 @@ _VALUE_ITEM = re.compile(
     rf"|(?:\w+ly )?{IMPRESSION}\b.*|)",
     re.IGNORECASE,
 )
+# 'negative urine and blood cultures': several tests with a status of their own.
+_JOINED_ITEM = re.compile(
+    rf"(?P<status>(?:\w+ly )?{BARE_STATUS.pattern})"
+    r"(?P<name>[^,;:()\d]{2,50} and [^,;:()\d]{2,50})(?P<short>)(?P<value>)",
+    re.IGNORECASE,
+)
 _TEST_OF_FINDING = {finding: test for test, findings in FINDINGS.items() for finding in findings}
 _LONGEST_ITEM = 200
 """Characters of an item with its reference range: our choice."""
@@ -524,8 +530,7 @@ def _analytes(result: str) -> list[tuple[str, str]]:
     result stays in one piece.
     """
     row = _row_of_values(result)
-    says_all = all(value["value"] and name in item for name, item, value in row)
-    return [(name, item) for name, item, _ in row] if says_all and not _shares_status(row) else []
+    return [] if _shares_status(row) else [(name, item) for name, item, _ in row]
 
 
 def _row_of_values(text: str) -> list[tuple[str, str, re.Match[str]]]:
@@ -541,6 +546,9 @@ def _row_of_values(text: str) -> list[tuple[str, str, re.Match[str]]]:
         if canonical_of(name) is None:
             name = _TEST_OF_FINDING.get(normalise(name).split()[-1], name)
         # 'CA 19-9 400 U/mL' is no calcium.
+        if " and " in value["name"] and named_tests(name):
+            row += [(each, item, value) for each in _tests_joined(value["name"])]
+            continue
         longer = " ".join([name, *re.findall(r"\A[\d–-]\S*", value["value"])])
         is_longer = normalise(longer) in canonical_names()
         is_longer = is_longer or any(map(longer.endswith, named_tests(longer)))
@@ -563,6 +571,13 @@ def _row_of_values(text: str) -> list[tuple[str, str, re.Match[str]]]:
     return row if is_row and is_known and not is_shared else []
 
 
+def _tests_joined(names: str) -> tuple[str, ...]:
+    """Each test of 'liver enzymes and CT scan'; 'liver and kidney function' stays one, whose noun
+    is said once."""
+    named = named_tests(names)
+    return named if len(named) == len(re.split(r",? and |, ", names)) else (names,)
+
+
 def _items_of_row(text: str) -> Iterator[str]:
     for piece in split_outside_brackets(_ITEM_END, text):
         start = end = 0
@@ -583,7 +598,8 @@ def _value_of_item(item: str) -> re.Match[str] | None:
     if len(item) > _LONGEST_ITEM or len(split_outside_brackets(_RESULT_END, item)) > 1:
         return None
     # A long row of spaces would be tried in every way.
-    value = _VALUE_ITEM.fullmatch(" ".join(item.split()))
+    words_of_item = " ".join(item.split())
+    value = _VALUE_ITEM.fullmatch(words_of_item) or _JOINED_ITEM.fullmatch(words_of_item)
     if value is None or not (words := normalise(value["name"]).split()):
         return None
     canonical = canonical_of(value["name"])
