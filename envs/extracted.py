@@ -15,6 +15,7 @@ from medaction.envs.documented import is_documented, says_something
 from medaction.envs.grounding import Report, Span
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import (
+    FINDINGS,
     can_be_same,
     canonical_of,
     profile,
@@ -312,7 +313,7 @@ def _unusable(
     name = entry["name"]
     if span is None:
         return "its result is not in the report"
-    if len(words) > LONGEST_RESULT or _TREATED.search(words):
+    if len(words) > LONGEST_RESULT or _tells_treatment(words):
         return "the passage tells more than its result"
     if not tells_result(words, name):
         return "the report tells no result of it"
@@ -353,6 +354,16 @@ def is_test(name: str) -> bool:
     )
 
 
+def _tells_treatment(words: str) -> bool:
+    """Whether a passage tells what was done for the patient: 'underwent resection', where a patient
+    who 'underwent a colonoscopy' had a test."""
+    return any(
+        match[0].casefold() != "underwent"
+        or not named_tests(" ".join(words[match.end() :].split()[:4]))
+        for match in _TREATED.finditer(words)
+    )
+
+
 def _may_be_of(names: Sequence[str], span: Span, source: Report) -> bool:
     """Whether a passage may tell this test's result: it names the test, or a part of the panel; or
     it names no test at all, and the report names this one elsewhere."""
@@ -362,6 +373,13 @@ def _may_be_of(names: Sequence[str], span: Span, source: Report) -> bool:
     parts = {part for name in names for part in parts_of_panel(canonical_of(name))}
     # The entry 'CBC' may quote a passage that names hemoglobin alone.
     if any(canonical_of(mention) in parts for mention in named_tests(context)):
+        return True
+    # 'Leukocytosis of 23.9' is of the white blood cells.
+    canonical = {canonical_of(name) for name in names} - {None}
+    findings = {
+        word for test in FINDINGS if canonical_of(test) in canonical for word in FINDINGS[test]
+    }
+    if not findings.isdisjoint(normalise(source.words(span)).split()):
         return True
     # 'It was normal': the name stands in a sentence further up.
     return not named_tests(sentence) and any(
@@ -470,8 +488,9 @@ def _is_same(name: str, second: str, context: str) -> bool:
         {word for word in normalise(n).split() if word not in _VAGUE_NAMES} for n in (name, second)
     )
     # Two unknown names have no canonical one: None is not None's twin.
-    if a == b or (canonical_of(name) is not None and canonical_of(name) == canonical_of(second)):
-        return True
+    canonical = canonical_of(name), canonical_of(second)
+    if a == b or None not in canonical:
+        return a == b or canonical[0] == canonical[1]
     one_name, two = profile(name), profile(second)
     # 'Transthoracic and transesophageal echocardiography': two tests of one passage.
     plain = normalise(context)

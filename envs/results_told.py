@@ -185,7 +185,9 @@ def _statement(clause: str) -> Statement | None:
     if (general := _GENERAL_TEST.search(clause)) and not names:
         name = next(kind for kind, words in general.groupdict().items() if words)
         return Statement(clause, (name.replace("_", " ").capitalize(),))
-    is_of_blood = not names and FINDING.search(clause) and not EXAMINED.search(clause)
+    # 'Anemia with no identified cause' is a history.
+    found = re.search(rf"(?<!\bno )(?<!\bany )(?:{FINDING.pattern})", clause, re.IGNORECASE)
+    is_of_blood = not names and found and not EXAMINED.search(clause)
     if is_of_blood and (blood_tests := _found_in_blood(clause)):
         return Statement(clause, blood_tests)
     # All three: a gene, a finding verb and a mutation, else it is a family's history.

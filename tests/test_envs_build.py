@@ -236,6 +236,7 @@ def test_another_word_is_no_leak(diagnosis: str, harmless: str) -> None:
         ("Past Medical History: Diagnosis: asthma at school.", None, 0),
         ("Before: He was born at term and discharged home after two days.", None, 0),
         ("Before: The wound on his leg grew larger.", None, 0),
+        ("Before: For a year he had anemia with no identified cause.", None, 0),
         ("Present Illness: She was discovered weak, with a distended bowel.", None, 0),
         ("Diagnoses: asthma and gout since 2010.", None, 0),
         (

@@ -512,6 +512,26 @@ def test_two_tests_of_one_passage_are_two_and_a_name_may_say_one_word_more():
     assert ([test.name for test in tests], notes) == ([*names, cultures], [])
 
 
+@pytest.mark.parametrize(
+    ("names", "passage"),
+    [
+        (["White blood cell count"], "leukopenia of 1,9 (4,6 to 10,2)"),
+        (["Gastroscopy"], "The boy underwent a gastroscopy which showed an ulcer of the antrum"),
+        (
+            ["Antimitochondrial antibody", "ANA", "ANCA"],
+            "antimitochondrial, antinuclear, antineutrophil cytoplasmic antibodies were negative",
+        ),
+    ],
+)
+def test_a_passage_is_of_each_test_that_it_names_by_finding_or_in_full(
+    names: list[str], passage: str
+) -> None:
+    text = f"Case report\nA boy of 12 years vomited and had {passage}. ESR was 70 mm/h.\n"
+    entry = {"aliases": [], "category": "laboratory", "result": passage}
+    tests, notes = read_menu({"tests": [entry | {"name": name} for name in names]}, Report(text))
+    assert ([test.name for test in tests], notes) == (names, [])
+
+
 def test_a_passage_that_names_no_test_may_tell_the_result_of_one_that_the_report_names():
     text = (
         "Case report\nA 45-year-old man had chest pain.\n\nMRI of the liver was made on day two."

@@ -317,6 +317,21 @@ MENUS = {
         "99mTc-MDP bone scan": (),
     },
     "Low cortisol: 3 ug/dL.": {"cortisol": ()},
+    "Routine blood tests: Normal except for mild leukopenia and low zinc.": {
+        "Routine blood tests": ("zinc",)
+    },
+    "Labs: Raised lipase (900), leukopenia (2.1), and elevated ferritin (900) and zinc (80).": {
+        "lipase": (),
+        "white blood cells": (),
+        "ferritin": (),
+        "zinc": (),
+    },
+    "Labs:\n    - Severe anemia (Hb: 3 g/dL)\n    - Lipase: 90 U/L; zinc: 8\n    - Low iron: 1": {
+        "hemoglobin": (),
+        "Lipase": (),
+        "zinc": (),
+        "iron": (),
+    },
     "Elevated lipase, negative urine and blood cultures, normal liver enzymes and abdominal CT.": {
         "lipase": (),
         "urine and blood cultures": (),

@@ -54,15 +54,19 @@ _JOINED_CLAUSE = re.compile(r",\s+(?:and|but|while|whereas)\s+")
 _JOINED_WITHOUT_COMMA = re.compile(r"\s+(?:but|while|whereas)\s+")
 # 'CRP 212, falling to 40 by day 4' goes on with the value.
 _GOES_ON = r"(?:(?:\w+ly )?\w+(?:ing|ed) (?:to|from)|down|up|with|which|then) "
-_ITEM_END = re.compile(rf"[,;]\s+(?:and\s+)?(?!{_GOES_ON})")
+_ITEM_END = re.compile(rf"(?:[,;]\s+(?:and\s+)?|\n)(?!{_GOES_ON})")
 # What only may end an item: 'and' joins words of one name, too.
 _ITEM_MAY_END = re.compile(r"(?:,\s+)?\b(?:and|with)\s+")
-_ENDS_NAME = "and | or | but | with | which | that | from | after | before | than | in"
+_ENDS_NAME = (
+    "and | or | but | with | without | which | that | from | after | before | than | in | for"
+    " | except"
+)
 _WORD_OF_NAME = rf"(?!{phrase_regex(_ENDS_NAME, '')} )[^\s,;()=:]+"
 # 'Elevated CK (8,120 U/L)', 'plasma EBV-DNA quantification at 166 copies/mL', 'ANA negative'
 _VALUE_ITEM = re.compile(
     rf"(?:initial )?(?P<status>(?:\w+ly )?{BARE_STATUS.pattern})?"
-    rf"(?P<name>(?:[A-Za-zα-ω]|\d[\d,]*-h?)[^\s,;()=:]*(?: {_WORD_OF_NAME}){{0,6}}?)"
+    rf"(?P<name>(?={_WORD_OF_NAME})(?:[A-Za-zα-ω]|\d[\d,]*-h?)[^\s,;()=:]*"
+    rf"(?: {_WORD_OF_NAME}){{0,6}}?)"
     r"(?: \((?P<short>[A-Za-z][\w/-]*)\))?"
     r"(?: (?:levels?|of|at|was|is|were))*\s*[:=]?\s*"
     # Not the number of a name: 'HbA1c', 'T4'. In brackets the analyte may be named again.
@@ -537,7 +541,7 @@ def _row_of_values(text: str) -> list[tuple[str, str, re.Match[str]]]:
     """The name, the words and the grammar of each item of a list in which a value follows every
     noun phrase; none where an item is anything else: all or none, since such a line is prose."""
     row = []
-    for item in _items_of_row(text.strip(" .")):
+    for item, words in _items_of_row(text.strip(" .")):
         value = _value_of_item(item)
         if value is None:
             return []
@@ -547,12 +551,12 @@ def _row_of_values(text: str) -> list[tuple[str, str, re.Match[str]]]:
             name = _TEST_OF_FINDING.get(normalise(name).split()[-1], name)
         # 'CA 19-9 400 U/mL' is no calcium.
         if " and " in value["name"] and named_tests(name):
-            row += [(each, item, value) for each in _tests_joined(value["name"])]
+            row += [(each, words, value) for each in _tests_joined(value["name"])]
             continue
         longer = " ".join([name, *re.findall(r"\A[\d–-]\S*", value["value"])])
         is_longer = normalise(longer) in canonical_names()
         is_longer = is_longer or any(map(longer.endswith, named_tests(longer)))
-        row.append((longer if is_longer else name, item, value))
+        row.append((longer if is_longer else name, words, value))
     names = [name for name, *_ in row]
     # 'Urine sodium 40, potassium 20', 'dengue IgM positive, IgG negative': what names no specimen,
     # or nothing that it is against, may be of the one before.
@@ -567,6 +571,7 @@ def _row_of_values(text: str) -> list[tuple[str, str, re.Match[str]]]:
     )
     # An analyte that stands twice was measured twice, and needs its words.
     is_row = len(row) > 1 and len(set(map(normalise, names))) == len(row)
+    is_row = is_row and len({value.string for *_, value in row}) > 1
     is_known = any(canonical_of(name) is not None for name in names)
     return row if is_row and is_known and not is_shared else []
 
@@ -578,16 +583,26 @@ def _tests_joined(names: str) -> tuple[str, ...]:
     return named if len(named) == len(re.split(r",? and |, ", names)) else (names,)
 
 
-def _items_of_row(text: str) -> Iterator[str]:
+def _items_of_row(text: str) -> Iterator[tuple[str, str]]:
+    """Each item of a list, and its words: of 'elevated AST (120) and ALT (85)' both items have all
+    of them, with the status."""
     for piece in split_outside_brackets(_ITEM_END, text):
-        start = end = 0
-        for part in split_outside_brackets(_ITEM_MAY_END, piece):
-            place = piece.index(part, end)
-            if end and _value_of_item(part) and _value_of_item(piece[start:end]):
-                yield piece[start:end].strip()
-                start = place
-            end = place + len(part)
-        yield piece[start:end]
+        items = [*_joined_items(piece)]
+        values = [_value_of_item(item) for item in items]
+        statuses = [bool(value and value["status"]) for value in values]
+        is_shared = len(items) > 1 and statuses[0] and not any(statuses[1:])
+        yield from ((item, piece.strip() if is_shared else item) for item in items)
+
+
+def _joined_items(piece: str) -> Iterator[str]:
+    start = end = 0
+    for part in split_outside_brackets(_ITEM_MAY_END, piece):
+        place = piece.index(part, end)
+        if end and _value_of_item(part) and _value_of_item(piece[start:end]):
+            yield piece[start:end].strip()
+            start = place
+        end = place + len(part)
+    yield piece[start:end].strip()
 
 
 def _value_of_item(item: str) -> re.Match[str] | None:
@@ -621,8 +636,10 @@ def _value_of_item(item: str) -> re.Match[str] | None:
 def _shares_status(row: list[tuple[str, str, re.Match[str]]]) -> bool:
     """'Elevated ESR (75), CRP (4)': whether the first item's status is said of a later one, too."""
     return bool(row and row[0][2]["status"]) and any(
-        not value["status"] and value["value"] and re.match(r"\W*\d", value["value"])
-        for *_, value in row
+        not value["status"] and re.match(r"\W*\d", value["value"])
+        # A finding has its own status, and so has what shares that of the item before.
+        for name, words, value in row
+        if name in words and value.string == words
     )
 
 
