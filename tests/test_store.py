@@ -128,6 +128,12 @@ def test_a_failed_transaction_leaves_nothing(store: Store) -> None:
     assert store.rows("select count(*) from links") == [(0,)]
 
 
+def test_a_query_reaches_no_other_file(store: Store) -> None:
+    for sql in (f"select * from read_text('{__file__}')", "attach 'other.duckdb'", "load httpfs"):
+        with pytest.raises(duckdb.PermissionException):
+            store.rows(sql)
+
+
 def test_hostile_text_is_stored_as_text(store: Store) -> None:
     texts = [
         "'; drop table turns; --",

@@ -28,7 +28,7 @@ from medaction.trajectories.records import (
     Trajectory,
     now,
 )
-from medaction.trajectories.snapshot import Publisher, holds_runs
+from medaction.trajectories.snapshot import SEALED, Publisher, holds_runs
 from medaction.trajectories.table_rows import (
     BuiltCase,
     case_row,
@@ -91,11 +91,7 @@ class Store:
                 f" {SNAPSHOT}, its last whole copy, in its place"
             )
         try:
-            # No extension is fetched or loaded by itself: a run needs no network for its store.
-            self.db = duckdb.connect(
-                str(path),
-                config={"autoinstall_known_extensions": False, "autoload_known_extensions": False},
-            )
+            self.db = duckdb.connect(str(path), config=dict(SEALED))
             # Relative and session-independent: timestamps are stored and read in UTC.
             self.db.execute("set timezone = 'UTC'")
             self._publisher = Publisher(self.db, path)
