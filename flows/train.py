@@ -64,8 +64,7 @@ def preparing(settings: TrainSettings) -> dict[str, Any]:
         refuse_contaminated(settings)
         plays = settings.objective == "grpo"
         report = prepare_episodes(settings) if plays else prepare_run(settings)
-        if settings.episodes:
-            prepare_looks(settings)
+        played = prepare_looks(settings) if settings.episodes else 0
     if plays:
         cases, held_out, steps = report["train"], report["validation"], report["steps"]
         console.print(f"{cases} cases to play, {held_out} held out; {steps} steps")
@@ -91,6 +90,8 @@ def preparing(settings: TrainSettings) -> dict[str, Any]:
             f"{looks['looks']} looks at the held-out cases, for {100 * looks['share']:.1f} % of the"
             f" compute; at most {looks['checkpoints']} checkpoints, and one each half hour"
         )
+    if played:
+        console.print(f"{played} held-out cases are played at each look")
     if report["repeats_left_out"]:
         console.print(
             f"{report['repeats_left_out']} turns repeat a record to the letter and are left out"

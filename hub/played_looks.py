@@ -18,8 +18,8 @@ WORLDS = "held_out_cases.json"
 _WORLDS = TypeAdapter(list[ClinicalEnvironment])
 
 
-def prepare_looks(settings: TrainSettings) -> None:
-    """Write the environments that are played, after the records were prepared.
+def prepare_looks(settings: TrainSettings) -> int:
+    """Write the environments that are played, after the records were prepared; returns how many.
 
     Raises TrainError where the datasets have no held-out case or no environments.
     """
@@ -46,6 +46,7 @@ def prepare_looks(settings: TrainSettings) -> None:
     worlds = worlds[: settings.episodes]
     refuse_without_room(worlds, base_and_tokenizer(settings)[1], settings)
     (settings.out / WORLDS).write_bytes(_WORLDS.dump_json(worlds))
+    return len(worlds)
 
 
 def held_out_cases(out: Path) -> list[ClinicalEnvironment]:
