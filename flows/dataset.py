@@ -11,8 +11,9 @@ import jinja2
 import polars as pl
 
 from medaction.envs.prompts import messages
+from medaction.envs.records import ClinicalEnvironment
 from medaction.envs.rewards import true_name
-from medaction.envs.turns import Style, Turn
+from medaction.envs.turns import Turn
 from medaction.flows.repositories import upload
 from medaction.flows.settings import DistillSettings
 from medaction.flows.summary import REPORT_QUERIES, notes_of
@@ -22,7 +23,7 @@ from medaction.llm.calls import Message
 from medaction.llm.teacher import CONTEXT_TOKENS
 from medaction.trajectories.export import Prompt, Version, export_dataset
 from medaction.trajectories.preferences import State, states, write_preferences
-from medaction.trajectories.records import now
+from medaction.trajectories.records import Trajectory, now
 from medaction.trajectories.scoring import disease_linker
 from medaction.trajectories.store import Store
 from medaction.trajectories.stored_trees import each_environment
@@ -58,10 +59,12 @@ def prompt_of(settings: DistillSettings) -> Prompt:
     budgets = {teacher.name: teacher.context_tokens for teacher in settings.teachers}
 
     def prompt(
-        teacher: str, observation: str, turns: Sequence[Turn], t_max: int, style: Style
+        environment: ClinicalEnvironment, trajectory: Trajectory, turns: Sequence[Turn]
     ) -> list[Message]:
+        observation, spec = environment.initial_observation, trajectory.spec
         # A teacher of an earlier run may be in the store and not in these settings.
-        return messages(observation, turns, t_max, style, budgets.get(teacher) or CONTEXT_TOKENS)
+        budget = budgets.get(spec.teacher) or CONTEXT_TOKENS
+        return messages(observation, turns, trajectory.t_max, spec.style, budget)
 
     return prompt
 

@@ -29,7 +29,7 @@ from medaction.flows.missing import ChosenCases, chosen_cases, skips, trees_to_p
 from medaction.flows.progress import Progress
 from medaction.flows.services import Services, services
 from medaction.flows.settings import EvaluationSettings, Retry
-from medaction.flows.stages import build_environments, failure_of, play_cases
+from medaction.flows.stages import build_environments, play_cases
 from medaction.flows.versions import code_version, versions
 from medaction.kg.encoder import load_encoder
 from medaction.llm.calls import CallSettings
@@ -38,7 +38,7 @@ from medaction.tasks.engine import Unit
 from medaction.tasks.evaluation import EvaluatedModels, JudgePass, judge_case, play_benchmark_case
 from medaction.tasks.work import cpus_of
 from medaction.trajectories.files import STORE
-from medaction.trajectories.records import Failure, Trajectory, now
+from medaction.trajectories.records import Failure, Trajectory, failure_of, now
 from medaction.trajectories.scoring import disease_linker
 from medaction.trajectories.store import Store
 from medaction.trajectories.stored_trees import tree_of

@@ -28,7 +28,7 @@ from medaction.llm.usage import Usage
 from medaction.tasks.engine import Engine, Unit
 from medaction.tasks.work import build_case, cpus_of, gold_of_case, play_case
 from medaction.trajectories.batch import EnvironmentBatch
-from medaction.trajectories.records import Failure, Played, RolloutSpec, Trajectory, now
+from medaction.trajectories.records import Failure, Played, RolloutSpec, Trajectory, failure_of
 from medaction.trajectories.scoring import with_link
 from medaction.trajectories.store import EnvironmentKey, Store
 from medaction.trajectories.stored_trees import tree_of
@@ -137,14 +137,6 @@ def _warn(failure: Failure) -> None:
     player = f"{failure.stage}, {failure.teacher or 'all teachers'}"
     message = f"{failure.error_class}: {failure.message[:300]}"
     log.warning("case %s, %s: %s", failure.case_id, player, message)
-
-
-def failure_of(stage: str, case_id: str, error: object, spec: RolloutSpec | None = None) -> Failure:
-    """What a task ended with when it brought no result of ours: a lost worker, say."""
-    teacher, trajectory_id = (spec.teacher, spec.trajectory_id) if spec else (None, None)
-    message = str(error)[:2000]
-    error_class = type(error).__name__
-    return Failure(stage, case_id, error_class, message, now(), teacher, trajectory_id)
 
 
 def play_trees(

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,24 +149,18 @@ def _runs_of_store(file: Path) -> set[tuple[str]]:
 
 
 def _runs_of_copy(out: Path) -> set[tuple[str]]:
-    db = open_snapshot(out)
-    try:
+    with closing(open_snapshot(out)) as db:
         return set(db.sql("select run_id from runs").fetchall())
-    finally:
-        db.close()
 
 
 def _fault_of_snapshot(out: Path) -> str:
     try:
-        db = open_snapshot(out)
+        with closing(open_snapshot(out)) as db:
+            return _unreadable(db)
     except FileNotFoundError:
         return "is missing"
     except MedactionError:
         return "cannot be opened as a copy of the store"
-    try:
-        return _unreadable(db)
-    finally:
-        db.close()
 
 
 def _versions(out: Path, repair: bool) -> Iterator[Damage]:

@@ -17,17 +17,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medaction.envs.records import ClinicalEnvironment
-from medaction.envs.turns import Style, Turn
+from medaction.envs.turns import Turn
 from medaction.trajectories.damage import checksum_of_manifest, checksums, damage_of_version
 from medaction.trajectories.labels import rejected
 from medaction.trajectories.records import Trajectory, path_of
 from medaction.trajectories.store import IN, Store, StoreError
 from medaction.trajectories.stored_trees import trees_of
+from medaction.trajectories.table_rows import plain_row
 from medaction.words.versions import version_of
 
-Prompt = Callable[[str, str, Sequence[Turn], int, Style], list[dict[str, str]]]
-"""(teacher, initial observation, turns so far, t_max, style) -> chat messages: how the context of a
-turn is rebuilt."""
+Prompt = Callable[[ClinicalEnvironment, Trajectory, Sequence[Turn]], list[dict[str, str]]]
+"""(environment, trajectory, turns so far) -> chat messages: how the context of a turn is
+rebuilt."""
 
 log = logging.getLogger("medaction")
 
@@ -111,18 +112,10 @@ def dataset_records(
                     place = (trajectory.trajectory_id, turn.number)
                     if place not in scores_of or place in repeats or place in rejected_turns:
                         continue
-                    context = prompt(  # as it was asked
-                        trajectory.spec.teacher,
-                        environment.initial_observation,
-                        path[: turn.number - 1],
-                        trajectory.t_max,
-                        trajectory.spec.style,
-                    )
+                    context = prompt(environment, trajectory, path[: turn.number - 1])
+                    record = _record(environment, trajectory, turn, len(path), context)
                     split = split_of(environment.case_id, validation_percent)
-                    scores = scores_of[place]
-                    yield _record(environment, trajectory, turn, len(path), context, scores) | {
-                        "split": split
-                    }
+                    yield record | scores_of[place] | {"split": split}
     # A temporary table belongs to the connection, which may go on to something else.
     store.db.execute("drop table kept_turns")
 
@@ -139,14 +132,12 @@ where fates.kept
 """Made once an export: the view `turn_fates` goes through the whole store each time."""
 
 
-def _kept_turns(
-    store: Store, environment_ids: list[str]
-) -> dict[tuple[str, int], tuple[str, int | None, float | None]]:
-    rows = store.rows(
-        f"select trajectory_id, number, status, dtc, rac from kept_turns where {IN}",
-        [environment_ids],
-    )
-    return {(id_, number): (status, dtc, rac) for id_, number, status, dtc, rac in rows}
+def _kept_turns(store: Store, environment_ids: list[str]) -> dict[tuple[str, int], dict[str, Any]]:
+    """(trajectory, turn) -> status, dtc and rac."""
+    sql = f"select trajectory_id, number, status, dtc, rac from kept_turns where {IN}"
+    names = ("status", "dtc", "rac")
+    rows = store.rows(sql, [environment_ids])
+    return {(id_, number): dict(zip(names, row, strict=True)) for id_, number, *row in rows}
 
 
 def _record(
@@ -155,35 +146,22 @@ def _record(
     turn: Turn,
     path_turns: int,
     prompt: list[dict[str, str]],
-    scores: tuple[str, int | None, float | None],
 ) -> dict[str, Any]:
-    spec = trajectory.spec
     reply = reply_message(turn)
-    return {
+    return plain_row(trajectory.spec) | {
         "id": f"{trajectory.trajectory_id}-{turn.number}",
         "messages": [*prompt, reply],
         "prompt": prompt,
         "completion": [reply],
         "chat_template_kwargs": {"enable_thinking": bool(turn.thinking)},
-        "case_id": environment.case_id,
-        "teacher": spec.teacher,
-        "style": spec.style,
         "turn": turn.number,
         "trajectory_turns": path_turns,
         "final": turn.final_diagnosis is not None,
         "trajectory_id": trajectory.trajectory_id,
-        "parent_id": spec.parent_id,
-        "branch_turn": spec.branch_turn,
-        "sample": spec.sample,
-        "status": scores[0],
-        "dtc": scores[1],
-        "rac": scores[2],
         "diagnosis": environment.diagnosis,
         "source": environment.source,
         "licence": environment.licence,
-        "environment_id": environment.environment_id,
-        "seed": spec.seed,
-        "settings_hash": spec.settings_hash,
+        "seed": trajectory.spec.seed,
         "prompt_version": trajectory.prompt_version,
         "code_version": trajectory.code_version,
     }

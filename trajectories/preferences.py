@@ -156,17 +156,11 @@ def _states_of(
     replies: dict[str, dict[tuple[str, str], list[tuple[Trajectory, Turn]]]] = defaultdict(dict)
     # In one order: the first of equal replies gives the pair its id.
     for branch in sorted(played, key=lambda member: member.trajectory_id):
-        path, spec = paths[branch.trajectory_id], branch.spec
+        path = paths[branch.trajectory_id]
         for turn in branch.turns:
             if (branch.trajectory_id, turn.number) in rejected_turns:
                 continue
-            asked = prompt(
-                spec.teacher,
-                environment.initial_observation,
-                path[: turn.number - 1],
-                branch.t_max,
-                spec.style,
-            )
+            asked = prompt(environment, branch, path[: turn.number - 1])
             # With the turn's number: replies are compared at one place of the work-up.
             key = json.dumps([turn.number, asked])
             prompts[key] = asked

@@ -93,6 +93,29 @@ class Failure:
     repeat: int | None = None
 
 
+def failure_of(
+    stage: str,
+    case_id: str,
+    error: object,
+    spec: RolloutSpec | None = None,
+    turn: int | None = None,
+    usage: Usage | None = None,
+) -> Failure:
+    """What a task ended with when it brought no result: an error of a model, a lost worker."""
+    return Failure(
+        stage,
+        case_id,
+        type(error).__name__,
+        str(error)[:2000],  # servers may send whole pages, and an error quotes the whole reply
+        now(),
+        teacher=spec.teacher if spec else None,
+        trajectory_id=spec.trajectory_id if spec else None,
+        turn=turn,
+        raw=getattr(error, "raw", None),
+        usage=usage or Usage(),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Played:
     """What the rollouts of one case gave. `not_started` counts those that were left for another run

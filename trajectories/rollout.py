@@ -12,7 +12,14 @@ from medaction.envs.records import ClinicalEnvironment
 from medaction.envs.turns import Observation, Style, Turn
 from medaction.llm.calls import BudgetSpent
 from medaction.llm.usage import Usage
-from medaction.trajectories.records import Failure, Played, RolloutSpec, Trajectory, now, path_of
+from medaction.trajectories.records import (
+    Failure,
+    Played,
+    RolloutSpec,
+    Trajectory,
+    failure_of,
+    path_of,
+)
 from medaction.trajectories.tree import Distance, TreePlan, branch_specs, initial_specs
 
 
@@ -128,7 +135,11 @@ async def play_tree(
             if unpaid and not result.usage.calls:
                 not_started += 1
             else:
-                failures.append(_failure(spec, result))
+                error = result.__cause__ or result
+                failure = failure_of(
+                    "rollout", spec.case_id, error, spec, result.turn, result.usage
+                )
+                failures.append(failure)
 
     await play_all(initial_specs(environment, plan))
     if not budget_spent:
@@ -141,19 +152,3 @@ async def play_tree(
 
 def _prefix(spec: RolloutSpec, by_id: dict[str, Trajectory]) -> tuple[Turn, ...]:
     return path_of(by_id[spec.parent_id], by_id)[: spec.branch_turn] if spec.parent_id else ()
-
-
-def _failure(spec: RolloutSpec, failed: RolloutFailed) -> Failure:
-    cause = failed.__cause__ or failed
-    return Failure(
-        "rollout",
-        spec.case_id,
-        type(cause).__name__,
-        str(cause)[:2000],  # servers may send whole pages
-        now(),
-        teacher=spec.teacher,
-        trajectory_id=spec.trajectory_id,
-        turn=failed.turn,
-        raw=getattr(cause, "raw", None),
-        usage=failed.usage,
-    )
