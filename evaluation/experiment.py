@@ -18,7 +18,7 @@ from medaction.evaluation.plots import canvas, hue_of
 from medaction.evaluation.power import POWER, detectable, sd_of_difference
 from medaction.kg.bootstrap import interval
 from medaction.words.errors import MedactionError
-from medaction.words.markdown import markdown_table
+from medaction.words.markdown import markdown_table, number, span
 
 Scores = Mapping[int, Mapping[str, float]]
 """seed -> case -> the mean of its rollouts."""
@@ -94,7 +94,7 @@ def power_statement(pool: Pool, cases: int, seeds: int, runs: int) -> str:
     smallest = detectable(sd, cases)
 
     def words(size: float) -> str:
-        return f"{size:.3f}" if size < 1 else "none: an accuracy cannot differ by so much"
+        return number(size) if size < 1 else "none: an accuracy cannot differ by so much"
 
     rows = [
         # Arms that share every record cannot differ: the effect needed is then larger than any.
@@ -166,13 +166,13 @@ def experiment_report(measures: Mapping[str, Mapping[str, Scores]]) -> str:
     for measure, arms in measures.items():
         for arm, scores in arms.items():
             mean, low, high = mean_score(scores)
-            means.append([arm, measure, str(len(scores)), f"{mean:.3f}", _range_text(low, high)])
+            means.append([arm, measure, str(len(scores)), f"{mean:.3f}", span(low, high)])
         for first, second in combinations(arms, 2):
             seen = effect(arms, first, second)
-            change = "" if seen.difference is None else f"{seen.difference:+.3f}"
+            change = number(seen.difference, "+.3f")
             # The interval does not hold 0: both ends have one sign.
             apart = seen.low is not None and seen.high is not None and seen.low * seen.high > 0
-            verdict = [_range_text(seen.low, seen.high), "yes" if apart else "no"]
+            verdict = [span(seen.low, seen.high), "yes" if apart else "no"]
             effects.append([first, second, measure, str(seen.cases), change, *verdict])
     headings = ["first", "second", "measure", "cases", "second - first", "95 %", "told apart"]
     return "\n".join(
@@ -191,10 +191,6 @@ def experiment_report(measures: Mapping[str, Mapping[str, Scores]]) -> str:
             "",
         ]
     )
-
-
-def _range_text(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
 
 
 def draw_experiment(measures: Mapping[str, Mapping[str, Scores]]) -> Figure:

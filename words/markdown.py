@@ -14,6 +14,16 @@ def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> li
     ]
 
 
+def number(value: float | None, form: str = ".3f") -> str:
+    """A cell with a number; empty where none is known."""
+    return "" if value is None else f"{value:{form}}"
+
+
+def span(low: float | None, high: float | None, form: str = ".3f") -> str:
+    """A cell with both ends of an interval; empty where there is none."""
+    return "" if low is None or high is None else f"{low:{form}} to {high:{form}}"
+
+
 def without_markdown(markdown: str) -> str:
     """Markdown without its bold, heading and rule marks; bullets stay."""
     lines = (
