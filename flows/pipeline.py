@@ -25,6 +25,7 @@ from medaction.training.publish import summarize
 from medaction.training.settings import TrainSettings, installed
 from medaction.trajectories.export import manifest_of
 from medaction.words.errors import MedactionError
+from medaction.words.markdown import number
 
 STAGES: dict[str, Any] = {"distill": distill, "train": train, "evaluate": evaluate}
 
@@ -114,18 +115,13 @@ def _markdown(settings: PipelineSettings, results: dict[str, Any], links: list[s
 def print_pipeline(results: dict[str, Any]) -> None:
     table = Table("stage", "result", title="Pipeline")
     dataset, model, result = results["dataset"], results["model"], results["result"]
-    table.add_row(
-        "distill",
-        f"{dataset['records']} records in {dataset['folder']}, version {dataset['version']}",
-    )
+    records = f"{dataset['records']} records in {dataset['folder']}, version {dataset['version']}"
+    table.add_row("distill", records)
     losses = f"loss {model['loss_first']:.3f} to {model['loss_last']:.3f}"
-    table.add_row(
-        "train", f"{model['steps']} steps in {model['seconds']:.0f} s, {losses}: {model['folder']}"
-    )
+    steps = f"{model['steps']} steps in {model['seconds']:.0f} s, {losses}: {model['folder']}"
+    table.add_row("train", steps)
     for measure in result["scores"]:
-        score = f"{measure['mean']:.3f}" if measure["mean"] is not None else "not scored"
-        table.add_row(
-            "evaluate",
-            f"{measure['name']} {score} ({measure['scored']} of {measure['of']} rollouts scored)",
-        )
+        score = number(measure["mean"]) or "not scored"
+        counts = f"({measure['scored']} of {measure['of']} rollouts scored)"
+        table.add_row("evaluate", f"{measure['name']} {score} {counts}")
     console.print(table)

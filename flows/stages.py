@@ -72,8 +72,9 @@ def build_environments(
     ):
         results = fan_out(engine, unit_of, waiting(), settings.in_flight)
         for report, result in itertools.chain.from_iterable(results):
-            # A unit that ended with an exception has no tuple.
-            built, usage = result if isinstance(result, tuple) else (_not_built(result), Usage())
+            if not isinstance(result, tuple):  # the unit ended with an exception
+                result = Built(None, BadCase(type(result).__name__, str(result)[:2000])), Usage()
+            built, usage = result
             # In the flow's process, which has the linker in memory already.
             built = with_link(built, report.structured is None, settings.disease_graph)
             batch.add(BuiltCase(report, built, usage))
@@ -96,10 +97,6 @@ def readable_reports(
             log.warning("%s: %s", report.path, report)
 
 
-def _not_built(error: object) -> Built:
-    return Built(None, BadCase(type(error).__name__, str(error)[:2000]))
-
-
 def reconstruct_gold(
     store: Store, settings: DistillSettings, ready: Services, run_id: str, retry: Retry | None
 ) -> None:
@@ -120,17 +117,14 @@ def reconstruct_gold(
     with Progress("gold", len(specs)) as progress:
         results = fan_out(engine, unit_of, specs, settings.in_flight)
         for spec, result in itertools.chain.from_iterable(results):
-            if isinstance(result, Trajectory):
-                store.add_rollouts("gold", spec.case_id, [result], [], run_id)
+            if not isinstance(result, Trajectory | Failure):
+                result = failure_of("gold", spec.case_id, result, spec)
+            if failed := isinstance(result, Failure):
+                store.add_rollouts("gold", spec.case_id, [], [result], run_id)
+                _warn(result)
             else:
-                failure = (
-                    result
-                    if isinstance(result, Failure)
-                    else failure_of("gold", spec.case_id, result, spec)
-                )
-                store.add_rollouts("gold", spec.case_id, [], [failure], run_id)
-                _warn(failure)
-            progress.advance(failed=not isinstance(result, Trajectory))
+                store.add_rollouts("gold", spec.case_id, [result], [], run_id)
+            progress.advance(failed=failed)
 
 
 def _warn(failure: Failure) -> None:

@@ -9,35 +9,17 @@ import unicodedata
 from functools import lru_cache
 
 GREEK = {
-    "α": "alpha",
-    "β": "beta",
-    "γ": "gamma",
-    "δ": "delta",
-    "ε": "epsilon",
-    "κ": "kappa",
-    "λ": "lambda",
-    "μ": "u",
-    "ω": "omega",
-}
+    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "κ": "kappa",
+    "λ": "lambda", "μ": "u", "ω": "omega",
+}  # fmt: skip
 """Letters that stand in names of analytes, genes and chains ('β-hCG', 'κ light chain')."""
 
 _AMERICAN = {
-    "oedem": "edem",
-    "oesoph": "esoph",
-    "oestr": "estr",
-    "coeli": "celi",
-    "foet": "fet",
-    "rrhoe": "rrhe",
-    "amoeb": "ameb",
-    "manoeuvre": "maneuver",
-    "tumour": "tumor",
-    "colour": "color",
-    "sulph": "sulf",
-    "fibre": "fiber",
-    "titre": "titer",
-    "centre": "center",
+    "oedem": "edem", "oesoph": "esoph", "oestr": "estr", "coeli": "celi", "foet": "fet",
+    "rrhoe": "rrhe", "amoeb": "ameb", "manoeuvre": "maneuver", "tumour": "tumor",
+    "colour": "color", "sulph": "sulf", "fibre": "fiber", "titre": "titer", "centre": "center",
     "ae": "e",
-}
+}  # fmt: skip
 """British spelling -> American; 'ae' at the end of a word is a Latin plural and stays."""
 
 _ROMAN = {"i": 1, "ii": 2, "iii": 3, "iv": 4, "v": 5, "vi": 6, "vii": 7, "viii": 8, "ix": 9}
