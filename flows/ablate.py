@@ -296,7 +296,8 @@ def _diversity(maker: Maker) -> Iterator[Cell]:
     """RQ3: teachers x branches x filter."""
     a, b = maker.a, maker.b
     b_name, points = b.name if b else "B", maker.settings.distill.launch_points or 1
-    groups = ((a.name, [a]), (b_name, [b]), (f"{a.name} + {b_name}", [a, b]))
+    pair: list[Teacher | None] = [a, b]
+    groups = ((a.name, pair[:1]), (b_name, pair[1:]), (f"{a.name} + {b_name}", pair))
     branches = ((0, "no branches"), (points, "branches"))
     for strategy in ("none", "correctness"):
         for (name, teachers), (count, how) in product(groups, branches):
