@@ -6,7 +6,7 @@ import itertools
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,14 +218,12 @@ def export_dataset(
         )
     link, versions = out / "dataset", out / "datasets"
     versions.mkdir(parents=True, exist_ok=True)
-    numbers = sorted(
-        int(folder.name[1:]) for folder in versions.glob("v*") if folder.name[1:].isdecimal()
-    )
+    names = (folder.name[1:] for folder in versions.glob("v*"))
+    numbers = sorted(int(name) for name in names if name.isdecimal())
     if link.is_dir() and not link.is_symlink():
         if not (link / "train.parquet").is_file():
-            raise StoreError(
-                f"{link} is a folder, not the link to the newest version: move it away"
-            )
+            fault = "is a folder, not the link to the newest version: move it away"
+            raise StoreError(f"{link} {fault}")
         # A dataset of before there were versions becomes the next one.
         numbers.append(numbers[-1] + 1 if numbers else 1)
         link.rename(versions / f"v{numbers[-1]}")
@@ -333,10 +331,8 @@ def _write_records(records: Iterator[dict[str, Any]], folder: Path) -> None:
         for record in records:
             files.add(record)
     if not (folder / "train.parquet").exists():
-        pq.write_table(
-            pa.table(columns.to_frame().to_arrow()).cast(_arrow_schema(columns)),
-            folder / "train.parquet",
-        )
+        empty = pa.table(columns.to_frame().to_arrow()).cast(_arrow_schema(columns))
+        pq.write_table(empty, folder / "train.parquet")
 
 
 class SplitFiles:
@@ -388,17 +384,16 @@ class SplitFiles:
 def _arrow_schema(columns: pl.Schema) -> pa.Schema:
     """The columns with Arrow's common types: polars' own lists and strings are large ones, which
     some readers take for another type."""
-    return pa.schema(
-        [
-            pa.field(field.name, _plain_type(field.type))
-            for field in columns.to_frame().to_arrow().schema
-        ]
-    )
+    return pa.schema(_plain_fields(columns.to_frame().to_arrow().schema))
+
+
+def _plain_fields(fields: Iterable[pa.Field]) -> list[pa.Field]:
+    return [pa.field(field.name, _plain_type(field.type)) for field in fields]
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_struct(kind):
-        return pa.struct([pa.field(field.name, _plain_type(field.type)) for field in kind])
+        return pa.struct(_plain_fields(kind))
     if pa.types.is_large_list(kind) or pa.types.is_list(kind):
         return pa.list_(_plain_type(kind.value_type))
     # polars has several forms of text, by version.
@@ -436,22 +431,15 @@ def _changes(before: pl.DataFrame, after: pl.DataFrame) -> list[dict[str, Any]]:
         after.select(columns), on="id", how="full", suffix="_after", coalesce=True
     )
     gone, fresh = pl.col("content_after").is_null(), pl.col("content").is_null()
-    return (
-        joined.with_columns(
-            pl.coalesce(f"{name}_after", name).alias(name) for name in ("case_id", "teacher")
-        )
-        .group_by("case_id", "teacher")
-        .agg(
-            fresh.sum().alias("added"),
-            gone.sum().alias("removed"),
-            (~fresh & ~gone & (pl.col("content") != pl.col("content_after")))
-            .sum()
-            .alias("changed"),
-        )
-        .filter(pl.sum_horizontal("added", "removed", "changed") > 0)
-        .sort("case_id", "teacher")
-        .to_dicts()
+    other = ~fresh & ~gone & (pl.col("content") != pl.col("content_after"))
+    kinds = {"added": fresh, "removed": gone, "changed": other}
+    keys = ("case_id", "teacher")
+    counts = (
+        joined.with_columns(pl.coalesce(f"{name}_after", name).alias(name) for name in keys)
+        .group_by(keys)
+        .agg(kind.sum().alias(name) for name, kind in kinds.items())
     )
+    return counts.filter(pl.sum_horizontal(*kinds) > 0).sort(keys).to_dicts()
 
 
 def _point(link: Path, folder: Path) -> None:

@@ -18,7 +18,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -166,23 +166,16 @@ def _states_of(
             prompts[key] = asked
             replies[key].setdefault((turn.raw, turn.thinking), []).append((branch, turn))
     for key, same_replies in replies.items():
-        candidates = [
-            _candidate(
-                *places[0],
-                # The paths through all replies that say the same. Turns are not compared: the
-                # seconds and dollars that one took are no part of what it says.
-                {
-                    id_: path
-                    for _, turn in places
-                    for id_, path in paths.items()
-                    if len(path) >= turn.number and path[turn.number - 1] is turn
-                },
-                dtc,
-                nodes,
-                goal,
-            )
-            for places in same_replies.values()
-        ]
+        candidates = []
+        for places in same_replies.values():
+            # The paths through all replies that say the same. Turns are not compared: the seconds
+            # and dollars that one took are no part of what it says.
+            through = {
+                id_: path
+                for (_, turn), (id_, path) in product(places, paths.items())
+                if len(path) >= turn.number and path[turn.number - 1] is turn
+            }
+            candidates.append(_candidate(*places[0], through, dtc, nodes, goal))
         yield State(environment, prompts[key], tuple(candidates))
 
 
@@ -208,14 +201,9 @@ def _candidate(
         then = standing(path[turn.number], nodes, goal) if len(path) > turn.number else None
         if now and then:
             gains.append(then.probability - now.probability)
-    return Candidate(
-        f"{branch.trajectory_id}-{turn.number}",
-        branch.spec.teacher,
-        turn,
-        fmean(known) if known else None,
-        dtc.get((branch.trajectory_id, turn.number)),
-        fmean(gains) if gains else None,
-    )
+    reply, outcome = f"{branch.trajectory_id}-{turn.number}", fmean(known) if known else None
+    hops, gain = dtc.get((branch.trajectory_id, turn.number)), fmean(gains) if gains else None
+    return Candidate(reply, branch.spec.teacher, turn, outcome, hops, gain)
 
 
 def pair_records(state: State, validation_percent: int) -> Iterator[dict[str, Any]]:
@@ -265,13 +253,9 @@ def _switch(*replies: Candidate) -> dict[str, bool]:
 
 def _about(state: State, candidate: Candidate, validation_percent: int) -> dict[str, Any]:
     world = state.environment
-    return {
-        "case_id": world.case_id,
-        "turn": candidate.turn.number,
-        "source": world.source,
-        "licence": world.licence,
-        "split": split_of(world.case_id, validation_percent),
-    }
+    split = split_of(world.case_id, validation_percent)
+    about = {"case_id": world.case_id, "turn": candidate.turn.number, "split": split}
+    return about | {"source": world.source, "licence": world.licence}
 
 
 def write_preferences(found: Iterable[State], folder: Path, validation_percent: int) -> None:

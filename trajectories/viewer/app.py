@@ -27,9 +27,7 @@ def app_of(out: Path, against: Path | None = None) -> Starlette:
         viewer.table("/cases", pages.cases),
         viewer.table("/trajectories", pages.trajectories),
         viewer.table("/evaluation", pages.evaluation),
-        viewer.page(
-            "/failures", lambda run, query: pages.failures(run, _filters_and_page(query)[1])
-        ),
+        viewer.table("/failures", lambda run, _, number: pages.failures(run, number)),
         viewer.page("/labels", lambda run, _: pages.labels_page(run)),
         viewer.table("/contamination", pages.contaminated_pairs),
         viewer.page(
@@ -51,17 +49,11 @@ def app_of(out: Path, against: Path | None = None) -> Starlette:
         Route("/label", viewer.label, methods=["POST"]),
     ]
     if other := viewer.other:
-        routes.append(
-            viewer.page(
-                "/comparison",
-                lambda run, query: pages.comparison(run, other, _filters_and_page(query)[0]),
-            )
-        )
+        compare = lambda run, filters, _: pages.comparison(run, other, filters)  # noqa: E731
+        routes.append(viewer.table("/comparison", compare))
     # Only by its own name: a page elsewhere cannot reach it through a name that it points here.
-    return Starlette(
-        routes=routes,
-        middleware=[Middleware(TrustedHostMiddleware, ["127.0.0.1", "localhost", "testserver"])],
-    )
+    names = Middleware(TrustedHostMiddleware, ["127.0.0.1", "localhost", "testserver"])
+    return Starlette(routes=routes, middleware=[names])
 
 
 def _filters_and_page(request: Request) -> tuple[dict[str, str], int]:
@@ -102,9 +94,8 @@ class _Viewer:
         def answer(request: Request) -> Response:
             with self.newest() as run:
                 html = render(run, request)
-            return (
-                HTMLResponse("there is no such page", 404) if html is None else HTMLResponse(html)
-            )
+            none = HTMLResponse("there is no such page", 404)
+            return none if html is None else HTMLResponse(html)
 
         return Route(path, answer)
 
