@@ -243,10 +243,9 @@ def view(
     if file is None:
         if against:
             publish_if_missing(against)
-        shown = f"{out} beside {against}" if against else str(out)
-        tell = lambda url: click.echo(f"{shown} is shown on {url}; end with Ctrl+C")  # noqa: E731
+        shown = f"{out} beside {against} is shown on" if against else f"{out} is shown on"
         with suppress(KeyboardInterrupt):  # Ctrl+C is how it ends
-            serve(out, port, tell, against)
+            serve(out, port, lambda url: click.echo(f"{shown} {url}; end with Ctrl+C"), against)
         return
     if not file.parent.is_dir():
         raise click.UsageError(f"--export: there is no folder {file.parent}")

@@ -252,10 +252,8 @@ async def call(
 
 
 def _used(teacher: Teacher, response: Response, started: float, faults: list[Fault]) -> Usage:
-    tokens, seconds = (
-        (response.prompt_tokens, response.completion_tokens),
-        time.monotonic() - started,
-    )
+    seconds = time.monotonic() - started
+    tokens = response.prompt_tokens, response.completion_tokens
     return Usage(1, *tokens, _cost(teacher, response), seconds, faults=tuple(faults))
 
 

@@ -49,8 +49,9 @@ def app_of(out: Path, against: Path | None = None) -> Starlette:
         Route("/label", viewer.label, methods=["POST"]),
     ]
     if other := viewer.other:
-        compare = lambda run, filters, _: pages.comparison(run, other, filters)  # noqa: E731
-        routes.append(viewer.table("/comparison", compare))
+        routes.append(
+            viewer.table("/comparison", lambda run, query, _: pages.comparison(run, other, query))
+        )
     # Only by its own name: a page elsewhere cannot reach it through a name that it points here.
     names = Middleware(TrustedHostMiddleware, ["127.0.0.1", "localhost", "testserver"])
     return Starlette(routes=routes, middleware=[names])
