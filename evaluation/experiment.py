@@ -175,22 +175,15 @@ def experiment_report(measures: Mapping[str, Mapping[str, Scores]]) -> str:
             verdict = [span(seen.low, seen.high), "yes" if apart else "no"]
             effects.append([first, second, measure, str(seen.cases), change, *verdict])
     headings = ["first", "second", "measure", "cases", "second - first", "95 %", "told apart"]
-    return "\n".join(
-        [
-            "## Arms",
-            "",
-            *markdown_table(["arm", "measure", "seeds", "mean", "95 %"], means),
-            "",
-            "## Differences",
-            "",
-            "Percentile bootstrap over cases and seeds together; not corrected for the number of"
-            " comparisons. With one seed, its own luck is in no interval. An interval without width"
-            " says that all these cases scored alike, and nothing of others.",
-            "",
-            *markdown_table(headings, effects),
-            "",
-        ]
+    arms_table = markdown_table(["arm", "measure", "seeds", "mean", "95 %"], means)
+    note = (
+        "Percentile bootstrap over cases and seeds together; not corrected for the number of"
+        " comparisons. With one seed, its own luck is in no interval. An interval without width"
+        " says that all these cases scored alike, and nothing of others."
     )
+    effects_table = markdown_table(headings, effects)
+    lines = ["## Arms", "", *arms_table, "", "## Differences", "", note, "", *effects_table, ""]
+    return "\n".join(lines)
 
 
 def draw_experiment(measures: Mapping[str, Mapping[str, Scores]]) -> Figure:

@@ -93,15 +93,9 @@ async def play_case(
     configure(calls)
     clinicians = {teacher.name: make_clinician(teacher) for teacher in teachers}
     counting_model = CountingModel(oracle) if oracle else None
+    answers, distance = oracle_of(environment, counting_model), distance_of(environment, plan)
     result = await play_tree(
-        environment,
-        plan,
-        tree,
-        skip,
-        clinicians,
-        oracle_of(environment, counting_model),
-        code_version,
-        distance_of(environment, plan),
+        environment, plan, tree, skip, clinicians, answers, code_version, distance
     )
     return replace(result, oracle_usage=counting_model.usage) if counting_model else result
 

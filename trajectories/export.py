@@ -39,37 +39,20 @@ REPLY = pl.Struct({"role": _STRING, "content": _STRING, "reasoning_content": _ST
 SWITCH = pl.Struct({"enable_thinking": pl.Boolean()})
 """What TRL hands to the chat template. Else templates that can think open a reply without thoughts
 by an empty block of them, and TRL would put the loss on it."""
-SCHEMA = pl.Schema(
-    {
-        "id": _STRING,
-        "messages": pl.List(REPLY),
-        "prompt": pl.List(MESSAGE),
-        "completion": pl.List(REPLY),
-        "chat_template_kwargs": SWITCH,
-        "case_id": _STRING,
-        "teacher": _STRING,
-        "style": _STRING,
-        "turn": _INT,
-        "trajectory_turns": _INT,
-        "final": pl.Boolean(),
-        "trajectory_id": _STRING,
-        "parent_id": _STRING,
-        "branch_turn": _INT,
-        "sample": _INT,
-        "status": _STRING,
-        "dtc": _INT,
-        "rac": pl.Float64(),
-        "diagnosis": _STRING,
-        "source": _STRING,
-        "licence": _STRING,
-        "environment_id": _STRING,
-        "seed": pl.Int64(),
-        "settings_hash": _STRING,
-        "prompt_version": _STRING,
-        "code_version": _STRING,
-        "split": _STRING,
-    }
-)
+SCHEMA = pl.Schema({
+    "id": _STRING, "messages": pl.List(REPLY), "prompt": pl.List(MESSAGE),
+    "completion": pl.List(REPLY), "chat_template_kwargs": SWITCH,
+    # what was played
+    "case_id": _STRING, "teacher": _STRING, "style": _STRING, "turn": _INT,
+    "trajectory_turns": _INT, "final": pl.Boolean(),
+    "trajectory_id": _STRING, "parent_id": _STRING, "branch_turn": _INT, "sample": _INT,
+    # what pruning made of it
+    "status": _STRING, "dtc": _INT, "rac": pl.Float64(),
+    # where it is from
+    "diagnosis": _STRING, "source": _STRING, "licence": _STRING, "environment_id": _STRING,
+    "seed": pl.Int64(), "settings_hash": _STRING, "prompt_version": _STRING,
+    "code_version": _STRING, "split": _STRING,
+})  # fmt: skip
 
 
 SPLITS = ("train", "validation")

@@ -51,33 +51,16 @@ steps of five percent (our choice)."""
 
 _TEXT, _NUMBER = pl.String(), pl.Int32()
 ABOUT = {"case_id": _TEXT, "turn": _NUMBER, "source": _TEXT, "licence": _TEXT}
-PAIRS = pl.Schema(
-    {
-        "id": _TEXT,
-        "prompt": pl.List(MESSAGE),
-        "chosen": pl.List(REPLY),
-        "rejected": pl.List(REPLY),
-        "chat_template_kwargs": SWITCH,
-        "better_by": _TEXT,
-        "chosen_id": _TEXT,
-        "rejected_id": _TEXT,
-        "chosen_teacher": _TEXT,
-        "rejected_teacher": _TEXT,
-    }
-    | ABOUT
-)
+PAIRS = pl.Schema({
+    "id": _TEXT, "prompt": pl.List(MESSAGE), "chosen": pl.List(REPLY), "rejected": pl.List(REPLY),
+    "chat_template_kwargs": SWITCH, "better_by": _TEXT, "chosen_id": _TEXT, "rejected_id": _TEXT,
+    "chosen_teacher": _TEXT, "rejected_teacher": _TEXT,
+} | ABOUT)  # fmt: skip
 """The columns that TRL's DPOTrainer reads, and where a pair comes from."""
-LABELS = pl.Schema(
-    {
-        "id": _TEXT,
-        "prompt": pl.List(MESSAGE),
-        "completion": pl.List(REPLY),
-        "chat_template_kwargs": SWITCH,
-        "label": pl.Boolean(),
-        "teacher": _TEXT,
-    }
-    | ABOUT
-)
+LABELS = pl.Schema({
+    "id": _TEXT, "prompt": pl.List(MESSAGE), "completion": pl.List(REPLY),
+    "chat_template_kwargs": SWITCH, "label": pl.Boolean(), "teacher": _TEXT,
+} | ABOUT)  # fmt: skip
 """The columns that TRL's KTOTrainer reads."""
 
 

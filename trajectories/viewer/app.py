@@ -22,28 +22,25 @@ def app_of(out: Path, against: Path | None = None) -> Starlette:
     """The application that shows the run in `out`, beside the one in `against`. Raises
     FileNotFoundError when one has no snapshot, and WrongUse where one of two is no evaluation."""
     viewer = _Viewer(out, against)
+
+    def case(run: pages.ShownRun, request: Request) -> str | None:
+        opened = request.query_params.get("open", "")
+        return pages.case(run, request.path_params["case_id"], opened)
+
+    def by_path(page: Callable[..., str | None]) -> Callable[..., str | None]:
+        return lambda run, request: page(run, **request.path_params)
+
     routes = [
-        viewer.page("/", lambda run, _: pages.overview(run)),
+        viewer.page("/", by_path(pages.overview)),
         viewer.table("/cases", pages.cases),
         viewer.table("/trajectories", pages.trajectories),
         viewer.table("/evaluation", pages.evaluation),
         viewer.table("/failures", lambda run, _, number: pages.failures(run, number)),
-        viewer.page("/labels", lambda run, _: pages.labels_page(run)),
+        viewer.page("/labels", by_path(pages.labels_page)),
         viewer.table("/contamination", pages.contaminated_pairs),
-        viewer.page(
-            "/contamination/{place:int}",
-            lambda run, query: pages.pair(run, query.path_params["place"]),
-        ),
-        viewer.page(
-            "/case/{case_id}",
-            lambda run, query: pages.case(
-                run, query.path_params["case_id"], query.query_params.get("open", "")
-            ),
-        ),
-        viewer.page(
-            "/prompt/{trajectory_id}/{number:int}",
-            lambda run, query: pages.prompt(run, **query.path_params),
-        ),
+        viewer.page("/contamination/{place:int}", by_path(pages.pair)),
+        viewer.page("/case/{case_id}", case),
+        viewer.page("/prompt/{trajectory_id}/{number:int}", by_path(pages.prompt)),
         Route("/file/{case_id}", viewer.file),
         Route("/as-of", viewer.as_of),
         Route("/label", viewer.label, methods=["POST"]),
