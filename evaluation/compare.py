@@ -18,7 +18,7 @@ from medaction.evaluation.plots import canvas, hue_of, mark_of
 from medaction.evaluation.results import unreadable_of
 from medaction.evaluation.scores import Score, measures
 from medaction.kg.bootstrap import interval
-from medaction.words.markdown import markdown_table, number, span
+from medaction.words.markdown import markdown_table, number, section, span
 
 PERMUTATIONS = 9999
 
@@ -32,12 +32,25 @@ CAPTION = (
     " the best orders that are the same for every patient."
 )
 
+_ABOUT_TABLE_2 = (
+    "Recomputed from the rows of the results: means over runs, F1 of mean precision and mean"
+    " recall, with 95 % bootstrap intervals over cases."
+)
+_ABOUT_DIFFERENCES = (
+    "Over the cases that both scored, each with the mean of its runs: second minus first;"
+    f" 95 % paired bootstrap interval; p of a two-sided paired permutation test ({PERMUTATIONS}"
+    " permutations), not corrected for the number of comparisons."
+)
+_ABOUT_PUBLISHED = (
+    "From the paper's Table 2 (arXiv 2605.07305): its authors' oracle, cases and judge (GPT-4o)."
+    " Its F1 is that of the mean precision and the mean recall. Nothing here was rerun: a"
+    " difference from the table above can come from any of these."
+)
+
 _PAIRED = {
-    "precision": "precision",
-    "recall": "recall",
-    "f1": "F1 (mean over cases)",
+    "precision": "precision", "recall": "recall", "f1": "F1 (mean over cases)",
     "correct": "diagnosis accuracy",
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,46 +115,14 @@ def comparison(results: Sequence[Mapping[str, Any]], published: bool = False) ->
     """
     names = _names_of_results(results)
     lines = ["# Comparison", "", *_table(results, names)]
-    lines += [
-        "",
-        "## As in the paper's Table 2",
-        "",
-        "Recomputed from the rows of the results: means over runs, F1 of mean precision and mean"
-        " recall, with 95 % bootstrap intervals over cases.",
-        "",
-        *table_2(results),
-    ]
+    lines += section("As in the paper's Table 2", _ABOUT_TABLE_2, table_2(results))
     if warnings := _incomparable(results, names):
-        lines += [
-            "",
-            "**Not comparable without care:**",
-            "",
-            *(f"- {warning}" for warning in warnings),
-        ]
+        lines += ["", "**Not comparable without care:**", ""]
+        lines += [f"- {warning}" for warning in warnings]
     if len(results) > 1:
-        lines += [
-            "",
-            "## Differences",
-            "",
-            "Over the cases that both scored, each with the mean of its runs: second minus first;"
-            " 95 % paired bootstrap interval; p of a"
-            f" two-sided paired permutation test ({PERMUTATIONS} permutations), not corrected for"
-            " the number of comparisons.",
-            "",
-            *_differences(results, names),
-        ]
+        lines += section("Differences", _ABOUT_DIFFERENCES, _differences(results, names))
     if published:
-        lines += [
-            "",
-            "## Published, not measured here",
-            "",
-            "From the paper's Table 2 (arXiv 2605.07305): its authors' oracle, cases and judge"
-            " (GPT-4o). Its F1 is that of the mean"
-            " precision and the mean recall. Nothing here was rerun: a difference from the table"
-            " above can come from any of these.",
-            "",
-            *_published(),
-        ]
+        lines += section("Published, not measured here", _ABOUT_PUBLISHED, _published())
     return "\n".join(lines)
 
 

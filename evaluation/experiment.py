@@ -18,7 +18,7 @@ from medaction.evaluation.plots import canvas, hue_of
 from medaction.evaluation.power import POWER, detectable, sd_of_difference
 from medaction.kg.bootstrap import interval
 from medaction.words.errors import MedactionError
-from medaction.words.markdown import markdown_table, number, span
+from medaction.words.markdown import markdown_table, number, section, span
 
 Scores = Mapping[int, Mapping[str, float]]
 """seed -> case -> the mean of its rollouts."""
@@ -101,23 +101,17 @@ def power_statement(pool: Pool, cases: int, seeds: int, runs: int) -> str:
         [f"{one} and {other}", f"{share:.0%}", words(smallest / max(1e-9, 1 - share))]
         for (one, other), share in pool.shared.items()
     ]
-    return "\n".join(
-        [
-            "## Before it ran",
-            "",
-            f"{cases} held-out cases, {seeds} seeds, {runs} rollouts each. Difference in accuracy"
-            f" that is found with a power of {POWER:.0%}: {words(smallest)} (two-sided, 5 %; paired"
-            f" t test; sd of a case's difference {sd:.2f}: Miller 2024, section 5, with his"
-            " example's variances). What whole models of different seeds differ in is not known"
-            " before, and not in it: it is a lower bound.",
-            f"Each arm learns {pool.records} records of {len(pool.cases)} cases. Records that two"
-            " arms share teach both the same, so the last column is what the effect of the others"
-            " must be, if it grows with their share.",
-            "",
-            *markdown_table(["arms", "records shared", "effect that is found"], rows),
-            "",
-        ]
+    about = (
+        f"{cases} held-out cases, {seeds} seeds, {runs} rollouts each. Difference in accuracy that"
+        f" is found with a power of {POWER:.0%}: {words(smallest)} (two-sided, 5 %; paired t test;"
+        f" sd of a case's difference {sd:.2f}: Miller 2024, section 5, with his example's"
+        " variances). What whole models of different seeds differ in is not known before, and not"
+        f" in it: it is a lower bound.\nEach arm learns {pool.records} records of"
+        f" {len(pool.cases)} cases. Records that two arms share teach both the same, so the last"
+        " column is what the effect of the others must be, if it grows with their share."
     )
+    table = markdown_table(["arms", "records shared", "effect that is found"], rows)
+    return "\n".join([*section("Before it ran", about, table)[1:], ""])
 
 
 def mean_score(scores: Scores) -> tuple[float, float | None, float | None]:
@@ -181,9 +175,11 @@ def experiment_report(measures: Mapping[str, Mapping[str, Scores]]) -> str:
         " comparisons. With one seed, its own luck is in no interval. An interval without width"
         " says that all these cases scored alike, and nothing of others."
     )
-    effects_table = markdown_table(headings, effects)
-    lines = ["## Arms", "", *arms_table, "", "## Differences", "", note, "", *effects_table, ""]
-    return "\n".join(lines)
+    lines = [
+        *section("Arms", arms_table),
+        *section("Differences", note, markdown_table(headings, effects)),
+    ]
+    return "\n".join([*lines[1:], ""])
 
 
 def draw_experiment(measures: Mapping[str, Mapping[str, Scores]]) -> Figure:

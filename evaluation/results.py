@@ -22,7 +22,7 @@ from medaction.evaluation.scores import MEASURES, Score, measures, score_table
 from medaction.trajectories.files import RESULT
 from medaction.trajectories.queries import SCORES_BY_JUDGE
 from medaction.trajectories.records import Trajectory
-from medaction.words.markdown import markdown_table, number, span
+from medaction.words.markdown import markdown_table, number, section, span
 
 FORMAT = "medaction-evaluation/1"
 
@@ -281,7 +281,6 @@ def result_table(result: Mapping[str, Any]) -> str:
             rows.append([", ".join(row["raters"]), row["on"], *figures])
         headings = ["agreement of", "verdicts on", "items", "raw", "Krippendorff's alpha"]
         lines += ["", *markdown_table(headings, rows)]
-    lines += ["", "## Subsets", ""]
     rows = []
     for subset in result["subsets"]:
         by_name = {row["name"]: row for row in subset["scores"]}
@@ -289,8 +288,8 @@ def result_table(result: Mapping[str, Any]) -> str:
         unreadable = unreadable_of(by_name["accuracy"])
         rows.append([subset["subset"], subset["value"], str(subset["cases"]), *values, unreadable])
     headings = ["Subset", "", "cases", *(HEADINGS[name] for name in MEASURES), "unreadable"]
-    lines += markdown_table(headings, rows)
-    lines += ["", "## Recomputed from the store", "", "```sql", result["query"], "```"]
+    lines += section("Subsets", markdown_table(headings, rows))
+    lines += section("Recomputed from the store", ["```sql", result["query"], "```"])
     return "\n".join(lines)
 
 

@@ -14,6 +14,15 @@ def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> li
     ]
 
 
+def section(heading: str, *parts: str | Sequence[str]) -> list[str]:
+    """The lines of a section: paragraphs (texts) and tables or lists (lines), a blank line before
+    each."""
+    lines = ["", f"## {heading}"]
+    for part in parts:
+        lines += ["", part] if isinstance(part, str) else ["", *part]
+    return lines
+
+
 def number(value: float | None, form: str = ".3f") -> str:
     """A cell with a number; empty where none is known."""
     return "" if value is None else f"{value:{form}}"
