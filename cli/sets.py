@@ -55,6 +55,7 @@ def contamination(
         write_report,
     )
     from medaction.evaluation.judges import LlmJudge
+    from medaction.flows.services import local_models
     from medaction.kg.encoder import load_encoder
     from medaction.trajectories.scoring import disease_linker
     from medaction.trajectories.viewer.contamination import COMPARISONS, TEXTS
@@ -79,7 +80,11 @@ def contamination(
     building = out.with_name(f".{out.name}.building")
     shutil.rmtree(building, ignore_errors=True)
     with ExitStack() as stack:
-        judge = LlmJudge(_reached(validator, stack)) if validator else None
+        judge = None
+        if validator:
+            model = language_model("--validator", validator)
+            reach = stack.enter_context(local_models())
+            judge = LlmJudge(reach(model.model_copy(update={"temperature": 0.0})))
         for place, benchmark in enumerate(against or (None,)):
             second = set_at("AGAINST", benchmark) if benchmark else None
             pairs = find_pairs(cases_of_set, second, encode, linker)
@@ -162,13 +167,6 @@ def _print_pairs(report: dict[str, Any], benchmark: str | None) -> None:
         figures = ", ".join(f"{name} {row[name]:.2f}" for name in row["found_by"])
         verdict = f" [{row['verdict']}]" if row.get("verdict") else ""
         click.echo(f"  {row['case_id']} - {row['other_id']}: {figures}{verdict}")
-
-
-def _reached(validator: str, stack: ExitStack) -> Any:
-    from medaction.flows.services import local_models
-
-    model = language_model("--validator", validator).model_copy(update={"temperature": 0.0})
-    return stack.enter_context(local_models())(model)
 
 
 @click.command("hard-set")

@@ -112,12 +112,9 @@ def _frame(columns: Sequence[str], rows: Sequence[tuple[object, ...]]) -> pl.Dat
 # slice relies on its hue alone: each has a name or a number, and a white edge.
 _HUES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 _MAJOR_HUES: dict[str, str] = {
-    "laboratory": "#0072B2",
-    "imaging": "#E69F00",
-    "procedure": "#D55E00",
-    "physiologic": "#009E73",
-    "pathology": "#CC79A7",
-}
+    "laboratory": "#0072B2", "imaging": "#E69F00", "procedure": "#D55E00",
+    "physiologic": "#009E73", "pathology": "#CC79A7",
+}  # fmt: skip
 _GREY = "#B8B8B8"
 _INK = "#222222"
 _SMALL = 0.012

@@ -45,12 +45,8 @@ with the nearest passage of the other. presentation: the same of the initial obs
 where the true diagnosis is the same."""
 
 THRESHOLDS: Mapping[str, float] = {
-    "id": 1.0,
-    "title": 0.8,
-    "text": 0.2,
-    "encoder": 0.72,
-    "presentation": 0.55,
-}
+    "id": 1.0, "title": 0.8, "text": 0.2, "encoder": 0.72, "presentation": 0.55,
+}  # fmt: skip
 """At and above which a pair is reported (docs/evaluation.md says how they were measured)."""
 
 SHINGLE = 2

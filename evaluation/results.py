@@ -95,13 +95,8 @@ def result_of(
     judged = [(row["usd"], row["correct"]) for row in rows if row["correct"] is not None]
     scores = [row.score for row in trajectories]
     turns = [len(row.trajectory.turns) for row in trajectories if row.trajectory]
-    tests = [
-        len(turn.tests)
-        for row in trajectories
-        if row.trajectory
-        for turn in row.trajectory.turns
-        if turn.tests  # an ordering turn
-    ]
+    played = [turn for row in trajectories if row.trajectory for turn in row.trajectory.turns]
+    tests = [len(turn.tests) for turn in played if turn.tests]  # of ordering turns
     return {
         "format": FORMAT,
         **about,
@@ -180,12 +175,11 @@ def _agreements(
         repeats.setdefault(rater.rpartition(" #")[0] or rater, []).append(rater)
     # First the judges with each other, then each one with itself.
     groups = [[raters[0] for raters in repeats.values()], *repeats.values()]
-    return [
-        row
-        for raters in groups
-        if len(raters) > 1
-        for row in _agreement_rows(raters, [judgements[rater] for rater in raters])
-    ]
+    rows = []
+    for raters in groups:
+        if len(raters) > 1:
+            rows += _agreement_rows(raters, [judgements[rater] for rater in raters])
+    return rows
 
 
 def _agreement_rows(

@@ -87,17 +87,11 @@ def summary(settings: PipelineSettings) -> dict[str, Any]:
     evaluation's."""
     distilling, training, evaluating = settings.stages()
     # From disk, because stages that a worker took ran in other processes.
-    manifest = manifest_of(distilling.out / "dataset")
-    return {
-        "dataset": {
-            "folder": str(distilling.out / "dataset"),
-            "version": manifest["version"],
-            "records": manifest["records"],
-        },
-        "model": {"folder": str(training.out / "model")}
-        | summarize(read_log(training.out / "log.jsonl")),
-        "result": read_result(evaluating.out),
-    }
+    folder = distilling.out / "dataset"
+    manifest, log = manifest_of(folder), read_log(training.out / "log.jsonl")
+    dataset = {"folder": str(folder)} | {name: manifest[name] for name in ("version", "records")}
+    model = {"folder": str(training.out / "model")} | summarize(log)
+    return {"dataset": dataset, "model": model, "result": read_result(evaluating.out)}
 
 
 def _markdown(settings: PipelineSettings, results: dict[str, Any], links: list[str]) -> str:

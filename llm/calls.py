@@ -218,7 +218,11 @@ async def call(
     # The seed is part of the key even where the server takes none: else all rollouts of a case
     # would be given the first one's reply.
     question = {"model": teacher.model, **request} | ({} if seed is None else {"seed": seed})
-    key = reply_key(_provenance(teacher), question) if access.cache else ""
+    key = ""
+    if access.cache:
+        # Mirrors serve the same; a model file is the same at every port, which each run has anew.
+        is_file = teacher.gguf or teacher.folder
+        key = reply_key(teacher.file_hash() if is_file else teacher.servers[0], question)
     if key and (keys := _on_trial.get(None)) is not None:
         keys.append(key)
     if access.cache and access.mode != "refresh" and (stored := access.cache.get(key)):
@@ -525,13 +529,6 @@ def _response_format(teacher: Teacher, schema: dict[str, Any] | None) -> dict[st
         return {"type": "json_object"}
     form = {"name": "reply", "schema": schema, "strict": True}
     return {"type": "json_schema", "json_schema": form}
-
-
-def _provenance(teacher: Teacher) -> str:
-    """Where replies come from, for the cache. Mirrors serve the same; a model file is the same at
-    every port."""
-    # A local model's address has another port in every run, and would never match.
-    return teacher.file_hash() if teacher.gguf or teacher.folder else teacher.servers[0]
 
 
 def _cost(teacher: Teacher, response: Response) -> float:

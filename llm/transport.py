@@ -160,13 +160,9 @@ def _answered(body: bytes, request: dict[str, Any]) -> Response:
 
 
 _STATUS_OF_TYPE = {
-    "invalid_request_error": 400,
-    "authentication_error": 401,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "rate_limit_error": 429,
-    "overloaded_error": 529,
-}
+    "invalid_request_error": 400, "authentication_error": 401, "permission_error": 403,
+    "not_found_error": 404, "rate_limit_error": 429, "overloaded_error": 529,
+}  # fmt: skip
 """Of errors that come without one, by their types, as Anthropic documents them; OpenAI has some."""
 
 

@@ -29,15 +29,8 @@ class RolloutSpec:
         """The same rollout under the same settings has the same id in every run, so a rerun finds
         what it has."""
         # Without the case's id: an environment's own id holds it.
-        identity = [
-            self.environment_id,
-            self.teacher,
-            self.style,
-            self.parent_id,
-            self.branch_turn,
-            self.sample,
-            self.settings_hash,
-        ]
+        names = ("environment_id", "teacher", "style", "parent_id", "branch_turn", "sample")
+        identity = [getattr(self, name) for name in (*names, "settings_hash")]
         # 64 bits: a million rollouts collide with a chance of one in 40 million.
         return json_hash(identity)[:16]
 
