@@ -69,10 +69,8 @@ class NewFolder(NamedPath):
 
 FOLDER = NewFolder(file_okay=False, writable=True)
 
-
 WORDS = ONE_BY_ONE | {"runs": "rollouts"}
 """A field's name -> the word of its option."""
-
 
 LONG_CHOICE = 50
 """Letters of an option's choices beyond which its line would not fit a terminal of 80 columns: they
@@ -173,7 +171,6 @@ PRESET = click.option(
     "--preset",
     help="Start from a preset: demo, paper, or the path of a YAML file; options override it.",
 )
-
 
 QUIET = click.option(
     "--quiet", is_flag=True, help="No progress and no tables: what is wrong, and the last lines."

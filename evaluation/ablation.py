@@ -21,7 +21,6 @@ TITLES = {
     "scaling": "Scaling  training records under each filter",
 }
 
-
 # Light and hatched: the two bars can be told apart in print without colour, too.
 F1 = {"color": HUES[5]}
 ACCURACY = {"color": "white", "edgecolor": HUES[0], "hatch": "////"}

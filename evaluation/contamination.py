@@ -82,7 +82,6 @@ MOST_PASSAGES = 60
 _BLOCK_PASSAGES = 4096
 """Passages whose cosines are at hand at a time."""
 
-
 _WORD = re.compile(r"[a-z]+|\d+(?:[.,]\d+)*")  # '1,200' and '3.5' are one number each
 _NOT_OF_A_TITLE = frozenset(
     re.findall(
@@ -92,7 +91,6 @@ _NOT_OF_A_TITLE = frozenset(
         "patient presenting presentation rare unusual",
     )
 )
-
 
 PAIR_COLUMNS: dict[str, Any] = {
     "case_id": pl.String,

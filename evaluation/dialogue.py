@@ -115,7 +115,6 @@ DIALOGUE_VERSION = f"medrbench-{version_of(_DIALOGUE_TEXTS)}"
 """Changes with every prompt of the dialogue, and with how its lists are read. A trajectory with
 such a prompt version was played in the benchmark's sections."""
 
-
 ReadTurn = Callable[[Completion, list[Usage]], Awaitable[Turn]]
 """Makes a turn of a message. What it uses itself it adds to the list. Raises MalformedReply."""
 

@@ -29,7 +29,6 @@ NAMES_OF_MODES = {
     "incoherent": "degraded multi-turn coherence",
 }
 
-
 ERRATIC = 3.0
 """Hops on the disease graph between two leading diagnoses above which the second is no refinement
 of the first: our choice."""

@@ -22,7 +22,6 @@ from medaction.trajectories.records import Trajectory
 # By its beginning: earlier versions of the prompts had the same sections.
 _IN_SECTIONS = DIALOGUE_VERSION.split("-")[0] + "-"
 
-
 _FREE = Usage()
 
 

@@ -29,7 +29,6 @@ from medaction.words.markdown import number
 
 STAGES: dict[str, Any] = {"distill": distill, "train": train, "evaluate": evaluate}
 
-
 # `tiny_base` itself knows no Prefect: redistill and tests call it plainly.
 _tiny_base = task(name="tiny base model")(tiny_base)
 

@@ -54,7 +54,6 @@ SCHEMA = pl.Schema({
     "code_version": _STRING, "split": _STRING,
 })  # fmt: skip
 
-
 SPLITS = ("train", "validation")
 
 

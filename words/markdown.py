@@ -46,7 +46,6 @@ _ROW = re.compile(r"\s*\|(?P<cells>.*)\|\s*")
 # The line '|---|:--:|' below a table's headings.
 _RULE = re.compile(r"[\s|:-]*-[\s|:-]*")
 
-
 # Whole headings: a 'Range of motion' and what a 'Referral hospital' measured are results.
 _REFERENCE = re.compile(
     r"(?:ranges?|units?|(?:normal|ref(?:erence)?\b\.?)(?: (?:ranges?|intervals?|limits?|values?))?)"

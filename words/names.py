@@ -36,7 +36,6 @@ _LATIN_AND_GREEK_END = "\u0400"
 """The first character of Cyrillic: accents are dropped below it only. In 'й' or 'が' the mark makes
 another letter."""
 
-
 _NO_LETTER = re.compile(r"[^\w+ ]|_")
 """What stands between words, and the marks of letters in scripts beyond Greek."""
 

@@ -47,7 +47,6 @@ lower, the more documented tests are ordered, and the more that nobody documente
 MOST_HYPOTHESES = 6
 """Lines of a differential: our choice, within the 8 that the reply's grammar allows."""
 
-
 PARTS = ("analytes", "clinician", "cues", "findings", "hypotheses", "model", "orders", "prose")
 
 
