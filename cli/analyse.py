@@ -95,9 +95,9 @@ def analyse(
     tables_of_all["information_gain_by_turn"] = information.gain_by_turn(gained)
     tables_of_all["information_gain_by_result"] = information.gain_by_result(gained)
     # CSV has no lists.
-    tables_of_all["information_gain"] = gained.with_columns(pl.col("results").list.join("; "))
+    texts = {"information_gain": gained.with_columns(pl.col("results").list.join("; "))}
     out.mkdir(parents=True, exist_ok=True)
-    for name, frame in tables_of_all.items():
+    for name, frame in (tables_of_all | texts).items():
         frame.write_csv(out / f"{name}.csv")
         click.echo(out / f"{name}.csv")
     draw_modes = failure_modes.draw_failure_modes
