@@ -15,6 +15,7 @@ from medaction.flows.runs import run_distill
 from medaction.flows.settings import DistillSettings
 from medaction.flows.tiny_base import TINY, tiny_base
 from medaction.flows.train import train
+from medaction.flows.unseen import shown
 from medaction.training.curves import read_log
 from medaction.training.forgetting import forgetting_table
 from medaction.training.settings import TrainSettings
@@ -49,7 +50,7 @@ def redistill(settings: RedistillSettings) -> dict[str, Any]:
     training = next_training(settings)
     if training is None:
         return summary
-    train(training)
+    shown(train, training)
     log = read_log(training.out / "log.jsonl")
     if not any("eval_losses" in line for line in log):
         return summary  # the first version, or none with held-out cases

@@ -2,6 +2,7 @@
 the model."""
 
 import os
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,11 @@ from medaction.training.trainer_arguments import (
 )
 
 
-def train_records(out: Path) -> None:
-    """Train as the job in `out` says, from its newest whole checkpoint if there is one."""
+def train_records(
+    out: Path, played_by: Callable[[Job, Any], Callable[[], dict[str, float]]] | None = None
+) -> None:
+    """Train as the job in `out` says, from its newest whole checkpoint if there is one. `played_by`
+    makes what else is measured at every look, where anything is."""
     job = open_job(out)
     settings = job.settings
     prepared = read_samples(out / "samples.parquet")
@@ -80,6 +84,8 @@ def train_records(out: Path) -> None:
         sweep(trainer, min(SWEEP_STEPS, len(planned.steps)))
         mark_trained(trainer, job, attention)
         return
+    if played_by:
+        trainer.played = played_by(job, trainer)
     interval = schedule(settings, prepared.train, prepared.validation).every
     trainer.add_callback(Looks(trainer, settings, interval))
     train_to_end(trainer, job, attention)
@@ -171,6 +177,7 @@ class PackedTrainer(ShardedTrainer):
     def __init__(self, *, head: LossHead, **options: Any):
         super().__init__(**options)
         self.head = head
+        self.played: Callable[[], dict[str, float]] = dict
 
     def create_accelerator_and_postprocess(self) -> None:
         super().create_accelerator_and_postprocess()
@@ -228,7 +235,8 @@ class PackedTrainer(ShardedTrainer):
                 f"{OF_DATASET}{name}": (loss / targets).item()
                 for name, (loss, targets) in zip(names, sums, strict=True)
             }
-        self.log(metrics)
+        # In the log alone: what is played decides neither the best model nor when to stop.
+        self.log(metrics | self.played())
         self.control: Any = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )

@@ -23,6 +23,14 @@ SHARE = 0.05
 """At most this share of a run's time goes into snapshots, so a store of many gigabytes has them
 less often."""
 
+SEALED = {
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "enable_external_access": False,
+}
+"""How store and snapshot are opened: neither fetches or loads an extension, nor reads or writes
+another file, whatever stands in a file from elsewhere or in a query."""
+
 EVERY_S = 15.0
 """At least so long between two snapshots of a run under way."""
 
@@ -81,11 +89,9 @@ def open_snapshot(out: Path) -> duckdb.DuckDBPyConnection:
             f"{path} does not exist: it is written by a run; start or repeat `medaction distill"
             f" --out {out} ...`"
         )
-    # A file from elsewhere must not load extensions or read other files.
-    off = ("autoinstall_known_extensions", "autoload_known_extensions", "enable_external_access")
     remedy = f"`medaction doctor --out {out} --repair` writes it anew"
     try:
-        db = duckdb.connect(str(path), read_only=True, config=dict.fromkeys(off, False))
+        db = duckdb.connect(str(path), read_only=True, config=dict(SEALED))
     except duckdb.Error as error:
         line = f"{path} cannot be opened as a DuckDB file: {remedy}"
         raise MedactionError(line) from error
