@@ -47,8 +47,8 @@ _MENU = (
 )
 CASE = ClinicalEnvironment(*_ABOUT, _OBSERVATION, _MENU, "Sarcoidosis")
 _TEXT = f"A complete blood count was taken. {_BLOOD} {_CHEST}"
-_END = "The diagnosis of sarcoidosis was made."
-REPORT_ON_TRIAL = CaseReport(*_ABOUT, "\n\n".join((_OBSERVATION, _TEXT, _END)))
+_LAST_LINE = "The diagnosis of sarcoidosis was made."
+REPORT_ON_TRIAL = CaseReport(*_ABOUT, "\n\n".join((_OBSERVATION, _TEXT, _LAST_LINE)))
 
 
 def models_of(settings: EnvironmentSettings) -> Iterator[tuple[str, Teacher]]:

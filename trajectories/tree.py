@@ -93,7 +93,7 @@ def branch_specs(
         t for t in tree if t.spec.teacher in plan.teachers and t.spec.settings_hash in plan.hashes
     ]
     branches = [t.spec for t in planned if t.spec.parent_id in by_id]
-    points = sorted({_point(spec) for spec in branches if spec.sample < FIRST_PAIR_SAMPLE})
+    points = sorted({_launch_point(spec) for spec in branches if spec.sample < FIRST_PAIR_SAMPLE})
     lacking = plan.launch_points - len(points)  # those already stored stay
     if lacking > 0 and plan.branches:
         roots = [trajectory for trajectory in planned if trajectory.spec.parent_id is None]
@@ -106,7 +106,7 @@ def branch_specs(
                 yield _spec(environment, plan, teacher, sample, parent_id, turn)
 
 
-def _point(spec: RolloutSpec) -> tuple[str, int]:
+def _launch_point(spec: RolloutSpec) -> tuple[str, int]:
     """(trajectory, turn) from which a branch is launched."""
     return spec.parent_id or "", spec.branch_turn
 
@@ -120,7 +120,7 @@ def pair_specs(
     differently there; among equals a hash decides, as for `uniform`."""
     by_id = {trajectory.trajectory_id: trajectory.spec for trajectory in tree}
     played = [spec for spec in by_id.values() if spec.sample >= FIRST_PAIR_SAMPLE]
-    taken = set(map(_point, played))
+    taken = set(map(_launch_point, played))
     eligible = [
         point
         for point in dict.fromkeys(points)
@@ -151,7 +151,7 @@ def finished(
     ]
     branches = [spec for spec in specs if spec.parent_id and spec.settings_hash in plan.hashes]
     of_plan = [spec for spec in branches if spec.teacher in plan.teachers]
-    points = {_point(spec) for spec in of_plan if spec.sample < FIRST_PAIR_SAMPLE}
+    points = {_launch_point(spec) for spec in of_plan if spec.sample < FIRST_PAIR_SAMPLE}
     all_launched = not plan.branches or len(points) >= plan.launch_points
     return all_launched and all(spec.trajectory_id in stored for spec in planned)
 
