@@ -274,7 +274,11 @@ def write_hard_set(hard_set: HardSet, folder: Path, versions: Mapping[str, str])
     """
     cases = folder / "cases"
     cases.mkdir(parents=True, exist_ok=True)
-    former = _files_of(folder)
+    # The cases of the hard set that was written here before, if there was one.
+    path = folder / "manifest.json"
+    about = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    rows = about["rows"] if about.get("format") == HARD_SET_FORMAT else []
+    former = {folder / row["file"] for row in rows}
     # A folder of somebody's own cases is never emptied.
     if foreign := sorted(set(cases.glob("*.json")) - former):
         raise WrongUse(f"{foreign[0]} is of no hard set: draw the set into another folder")
@@ -302,21 +306,12 @@ def write_hard_set(hard_set: HardSet, folder: Path, versions: Mapping[str, str])
         "contamination": {"checked_against": hard_set.compared, "excluded": hard_set.excluded},
         "rows": rows,
     }
-    path = folder / "manifest.json"
     path.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     pl.concat(hard_set.pairs).with_columns(pl.col("found_by").list.join(" ")).write_csv(
         folder / "contamination.csv"
     )
     figures = composition(candidate.environment for candidate in hard_set.cases)
     return [path, *plot_composition(figures, folder / "plots")]
-
-
-def _files_of(folder: Path) -> set[Path]:
-    """The cases of the hard set that was written to `folder`; none: there is no such set."""
-    manifest = folder / "manifest.json"
-    about = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
-    rows = about["rows"] if about.get("format") == HARD_SET_FORMAT else []
-    return {folder / row["file"] for row in rows}
 
 
 def summary_of(candidates: Sequence[HardCase]) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from medaction.flows.repositories import upload
 from medaction.flows.settings import DistillSettings
 from medaction.flows.summary import REPORT_QUERIES, notes_of
 from medaction.flows.versions import versions
-from medaction.kg.linking import Linker
 from medaction.llm.calls import Message
 from medaction.llm.teacher import CONTEXT_TOKENS
 from medaction.trajectories.export import Prompt, Version, export_dataset
@@ -72,16 +71,11 @@ def prompt_of(settings: DistillSettings) -> Prompt:
 def answered(store: Store, settings: DistillSettings) -> Iterator[State]:
     """Every prompt of a scored store with the replies to it."""
     linker = disease_linker(settings.disease_graph)
-    nodes = nodes_of(store, linker)
+    sql = 'select "text", node from links where graph = ? and kind = ?'
+    nodes: dict[str, int | None] = dict(store.rows(sql, [linker.label, "diagnosis"]))
     return states(
         store, prompt_of(settings), nodes, lambda world: nodes.get(true_name(world, linker))
     )
-
-
-def nodes_of(store: Store, linker: Linker) -> dict[str, int | None]:
-    """The diagnoses of a scored store on the graph of `linker`."""
-    sql = 'select "text", node from links where graph = ? and kind = ?'
-    return dict(store.rows(sql, [linker.label, "diagnosis"]))
 
 
 def _preferences(folder: Path) -> dict[str, Any]:
