@@ -228,24 +228,23 @@ def hops_from(graph: Graph, a: int, targets: Iterable[int]) -> dict[int, int | N
 def _meeting(graph: Graph, balls: list[set[int]], b: int) -> int | None:
     """Hops from the centre of `balls` to `b`. Grows `balls` where that is cheaper, for the targets
     that come after, too."""
-    if b in balls[1]:
-        return 0 if b in balls[0] else 1
+    for r, ball in enumerate(balls):
+        if b in ball:
+            return r
+    if len(balls[r]) == len(balls[r - 1]):  # its whole component: no path
+        return None
     neighbours = graph.net.successor_indices
-    rim, within = graph.rim(b), {b}  # nodes at exactly s hops from b, and nearer ones
-    if not balls[1].isdisjoint(rim):
-        return 2
-    r, s = 1, 1  # neither ball has met the other so far: the distance is more than r + s
-    while rim:
-        # The ball grows where an earlier target has paid for it, at its first hop, which all
-        # targets share, or where its rim is the smaller one.
-        if r + 1 < len(balls) or r == 1 or len(balls[r]) - len(balls[r - 1]) <= len(rim):
-            if r + 1 == len(balls):
-                balls.append(
-                    balls[r].union(*(neighbours(node) for node in balls[r] - balls[r - 1]))
-                )
-            if len(balls[r + 1]) == len(balls[r]):  # its whole component: no path
-                return None
+    rim, within, s = graph.rim(b), {b}, 1  # nodes at exactly s hops from b, and nearer ones
+    if not balls[r].isdisjoint(rim):
+        return r + 1
+    while rim:  # neither ball has met the other so far: the distance is more than r + s
+        # The ball grows at its first hop, which all targets share, or where its rim is the smaller
+        # one.
+        if r == 1 or len(balls[r]) - len(balls[r - 1]) <= len(rim):
+            balls.append(balls[r].union(*(neighbours(node) for node in balls[r] - balls[r - 1])))
             r += 1
+            if len(balls[r]) == len(balls[r - 1]):
+                return None
             if not balls[r].isdisjoint(rim):
                 return r + s
         else:
