@@ -356,6 +356,8 @@ def readable(error: Exception, settings: type[BaseModel]) -> str:
         # Numbers in a place (the second teacher) have no word on the command line.
         option, *fields = [part for part in problem["loc"] if isinstance(part, str)] or [""]
         message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "string_pattern_mismatch":
+            message = f"{problem['input']!r} has not the form that its help shows"
         if problem["type"] == "extra_forbidden":
             unknown = fields.pop() if fields else option
             option = option if option != unknown else ""

@@ -47,13 +47,14 @@ def pipeline(settings: PipelineSettings) -> dict[str, Any]:
     installed()
     distilling, training, evaluating = settings.stages()
     # Prefect sets it in runs that were started from a deployment only.
-    run = _downstream if deployment.id else lambda stage, chosen: shown(STAGES[stage], chosen)
+    deployed = deployment.id  # once: it asks the server
+    run = _downstream if deployed else lambda stage, chosen: shown(STAGES[stage], chosen)
     links = [run("distill", distilling)]
     links += [run("train", with_base(training, settings))]
     links += [run("evaluate", evaluating)]
     results = summary(settings)
     publish_artifact(
-        key="pipeline", markdown=_markdown(settings, results, links if deployment.id else [])
+        key="pipeline", markdown=_markdown(settings, results, links if deployed else [])
     )
     return results
 

@@ -80,6 +80,7 @@ def train_records(
         ],
     )
     trainer.hold_out(prepared.validation, settings.row, layout, prefix)
+    trainer.measures_forgetting = bool(settings.earlier)
     if settings.find_learning_rate:
         sweep(trainer, min(SWEEP_STEPS, len(planned.steps)))
         mark_trained(trainer, job, attention)
@@ -162,6 +163,8 @@ class PackedTrainer(ShardedTrainer):
 
     # transformers would divide the loss by the rows of a step; it is divided by its targets here.
     loss_is_scaled_for_ga = True
+    measures_forgetting = False
+    """Whether the loss of each dataset is logged, also where there is one alone."""
     sweep_steps = 0
     """Of a search for the learning rate; 0: the usual schedule."""
 
@@ -213,7 +216,7 @@ class PackedTrainer(ShardedTrainer):
 
     def evaluate(self, *unused: Any, **also_unused: Any) -> dict[str, float]:
         """Mean loss over the target tokens of the held-out cases: `eval_loss`, and where there are
-        several datasets `eval_loss/NAME` of each."""
+        several datasets, or earlier ones, `eval_loss/NAME` of each."""
         self.model_wrapped.eval()
         names, looked_at = sorted({*self.datasets}), self.eval_dataset
         sums = torch.zeros(len(names), 2, dtype=torch.float64, device=self.args.device)
@@ -230,7 +233,7 @@ class PackedTrainer(ShardedTrainer):
             distributed.all_reduce(sums)
         loss, targets = sums.sum(dim=0)
         metrics = {"eval_loss": (loss / targets).item()}
-        if len(names) > 1:
+        if len(names) > 1 or self.measures_forgetting:
             metrics |= {
                 f"{OF_DATASET}{name}": (loss / targets).item()
                 for name, (loss, targets) in zip(names, sums, strict=True)
