@@ -4,6 +4,7 @@ the last model stood, with some of the earlier versions' records among the new o
 Run as: medaction redistill --preset my.yaml
 """
 
+from pathlib import Path
 from typing import Any
 
 from prefect import flow
