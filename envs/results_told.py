@@ -230,7 +230,9 @@ def _subject_that_tells(clause: str) -> str:
         # The noun at its end says what it is: 'antibody therapy' is none, 'blood' is a specimen.
         kinds = profile(" ".join(words[-2:])).kinds - profile(" ".join(words[-2:-1])).kinds
         is_test = kinds & KINDS or known_category(words[-1]) in ("imaging", "pathology")
-        if is_test and is_ordered(name) and says_something(clause):
+        # 'The colonoscopy relieved him', 'the endoscopy required sedation': a procedure acts.
+        acts = verb[0].endswith("ed ") and category_of(name) == "procedure"
+        if is_test and not acts and is_ordered(name) and says_something(clause):
             return name
     return ""
 
