@@ -341,21 +341,11 @@ def run(flow: str, settings: Any, *more: Any) -> Any:
     small = settings.engine == "auto" and not configured and is_small(settings)
     if small or settings.engine == "local":
         return RUNS[flow](settings, *more)
-    from httpx import HTTPError
-
-    from medaction.flows.unseen import Unseen, aborting_unseen
+    from medaction.flows.unseen import shown
 
     with prefect(settings.out):
         try:
-            shown = getattr(import_module(f"medaction.flows.{flow}"), flow).with_options()
-            shown.fn = aborting_unseen(shown.fn)
-            return shown(settings, *more)
-        except Unseen as end:
-            log.warning("Prefect does not answer: the run has ended, and is not shown so there")
-            return end.result
-        except HTTPError as error:  # of Prefect's client: nothing else of a run speaks HTTP here
-            reason = str(error) or type(error).__name__
-            log.warning("Prefect's server is lost (%s): the run goes on without it", reason)
+            return shown(getattr(import_module(f"medaction.flows.{flow}"), flow), settings, *more)
         except EngineLost as error:
             if not error.can_go_on or "RAY_ADDRESS" in os.environ:  # no match for a cluster
                 raise
@@ -370,6 +360,7 @@ def prefect(out: Path) -> Iterator[None]:
     from medaction.flows.prefect_server import end_loops, prefect_api
     from medaction.flows.progress import console
 
+    require_servers()
     make_folder(out)
     # Prefect's handler would write to stderr for every log line that a lost server did not take.
     logging.raiseExceptions = False
@@ -391,6 +382,8 @@ def readable(error: Exception, settings: type[BaseModel]) -> str:
         # Numbers in a place (the second teacher) have no word on the command line.
         option, *fields = [part for part in problem["loc"] if isinstance(part, str)] or [""]
         message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "string_pattern_mismatch":
+            message = f"{problem['input']!r} has not the form that its help shows"
         if problem["type"] == "extra_forbidden":
             unknown = fields.pop() if fields else option
             option = option if option != unknown else ""

@@ -31,6 +31,7 @@ from medaction.flows.progress import console
 from medaction.flows.services import ray_joined
 from medaction.flows.settings import DistillSettings, EvaluationSettings
 from medaction.flows.train import train
+from medaction.flows.unseen import shown
 from medaction.llm.teacher import FREE_FORM, Teacher
 from medaction.training.base import resolve
 from medaction.training.curves import read_log
@@ -146,10 +147,10 @@ def run_cell(cell: Cell, join_ray: Callable[[], None]) -> CellRow:
         if not (cell.evaluate.out / "result.json").exists():
             join_ray()
             if cell.distill and not (cell.distill.out / "dataset").exists():
-                distill(cell.distill)
+                shown(distill, cell.distill)
             if cell.train and not (cell.train.out / "model").exists():
-                train(cell.train)
-            evaluate(cell.evaluate)
+                shown(train, cell.train)
+            shown(evaluate, cell.evaluate)
         return scored(cell, cell.evaluate)
     except Exception as error:  # whatever it is, the other cells are to go on
         log.warning("cell %s, %s failed", cell.question, cell.name, exc_info=error)

@@ -23,7 +23,7 @@ from medaction.evaluation.judging import (
 )
 from medaction.evaluation.protocol import Protocol, protocol
 from medaction.evaluation.results import QUERY, ResultRow, result_of, write_result
-from medaction.flows.artifacts import flow_run_id, note_crashed
+from medaction.flows.artifacts import flow_run_id, note_ended
 from medaction.flows.fan_out import fan_out
 from medaction.flows.missing import ChosenCases, chosen_cases, skips, trees_to_play
 from medaction.flows.progress import Progress
@@ -58,14 +58,14 @@ def run_evaluate(settings: EvaluationSettings, retry: Retry | None = None) -> di
     with Store(settings.out / STORE) as store:
         # So that `export` refuses it: what is played on a benchmark must never be trained on.
         store.claim(evaluation_only=True)
-        with store.run("evaluate", settings.model_dump_json(), flow_run_id(), versions()) as run:
-            note_crashed(run)
+        with store.run("evaluate", settings.model_dump_json(), flow_run_id(), versions()) as run_id:
+            note_ended(store)
             with services(settings, store) as ready:
-                build_environments(store, settings, ready, run.run_id, retry)
+                build_environments(store, settings, ready, run_id, retry)
                 chosen = chosen_cases(settings)
                 environments = chosen_environments(store, chosen)
-                play_runs(store, settings, environments, ready, run.run_id, retry)
-                judge_runs(store, settings, environments, ready, run.run_id)
+                play_runs(store, settings, environments, ready, run_id, retry)
+                judge_runs(store, settings, environments, ready, run_id)
         # Behind the run's end, so that the store says that it has ended before anything is
         # reported.
         result = collect(store, settings, chosen, environments)

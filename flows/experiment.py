@@ -33,6 +33,7 @@ from medaction.flows.pipeline import with_base
 from medaction.flows.pipeline_settings import PipelineSettings
 from medaction.flows.progress import console
 from medaction.flows.services import ray_joined
+from medaction.flows.unseen import shown
 from medaction.training.data import (
     Prepared,
     prepare_samples,
@@ -151,7 +152,7 @@ def filtered(settings: ExperimentSettings) -> dict[str, Path]:
         return {arm: Path(folder) for arm, folder in earlier["datasets"].items()}
     folders = {}
     for strategy in STRATEGIES:
-        distill(pool.model_copy(update={"strategy": strategy}))
+        shown(distill, pool.model_copy(update={"strategy": strategy}))
         # `dataset` is a link to the newest version, and points elsewhere after the next filter.
         folders[strategy] = (pool.out / "dataset").resolve()
     datasets = {arm: str(folder) for arm, folder in folders.items()}

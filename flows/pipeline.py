@@ -20,6 +20,7 @@ from medaction.flows.pipeline_settings import PipelineSettings
 from medaction.flows.progress import console
 from medaction.flows.tiny_base import TINY, tiny_base
 from medaction.flows.train import train
+from medaction.flows.unseen import shown
 from medaction.training.curves import read_log
 from medaction.training.publish import summarize
 from medaction.training.settings import TrainSettings, installed
@@ -46,13 +47,14 @@ def pipeline(settings: PipelineSettings) -> dict[str, Any]:
     installed()
     distilling, training, evaluating = settings.stages()
     # Prefect sets it in runs that were started from a deployment only.
-    run = _downstream if deployment.id else lambda stage, chosen: STAGES[stage](chosen)
+    deployed = deployment.id  # once: it asks the server
+    run = _downstream if deployed else lambda stage, chosen: shown(STAGES[stage], chosen)
     links = [run("distill", distilling)]
     links += [run("train", with_base(training, settings))]
     links += [run("evaluate", evaluating)]
     results = summary(settings)
     publish_artifact(
-        key="pipeline", markdown=_markdown(settings, results, links if deployment.id else [])
+        key="pipeline", markdown=_markdown(settings, results, links if deployed else [])
     )
     return results
 

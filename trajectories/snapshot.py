@@ -23,6 +23,14 @@ SHARE = 0.05
 """At most this share of a run's time goes into snapshots, so a store of many gigabytes has them
 less often."""
 
+SEALED = {
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "enable_external_access": False,
+}
+"""How store and snapshot are opened: neither fetches or loads an extension, nor reads or writes
+another file, whatever stands in a file from elsewhere or in a query."""
+
 EVERY_S = 15.0
 """At least so long between two snapshots of a run under way."""
 
@@ -89,16 +97,7 @@ def open_snapshot(out: Path) -> duckdb.DuckDBPyConnection:
             f" --out {out} ...`"
         )
     try:
-        db = duckdb.connect(
-            str(path),
-            read_only=True,
-            # A file from elsewhere must not load extensions or read other files.
-            config={
-                "autoinstall_known_extensions": False,
-                "autoload_known_extensions": False,
-                "enable_external_access": False,
-            },
-        )
+        db = duckdb.connect(str(path), read_only=True, config=dict(SEALED))
     except duckdb.Error as error:
         raise MedactionError(
             f"{path} cannot be opened as a DuckDB file: `medaction doctor --out {out} --repair`"

@@ -28,7 +28,7 @@ from medaction.trajectories.records import (
     Trajectory,
     now,
 )
-from medaction.trajectories.snapshot import Publisher, holds_runs
+from medaction.trajectories.snapshot import SEALED, Publisher, holds_runs
 from medaction.trajectories.table_rows import (
     BuiltCase,
     case_row,
@@ -65,14 +65,6 @@ class EnvironmentKey:
     case_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A run under way, and the Prefect flow runs of earlier ones that were killed."""
-
-    run_id: str
-    interrupted: tuple[str, ...]
-
-
 class Store:
     """A run's DuckDB file. Opened by one process at a time; a second one gets a StoreError that
     says who has it."""
@@ -91,11 +83,7 @@ class Store:
                 f" {SNAPSHOT}, its last whole copy, in its place"
             )
         try:
-            # No extension is fetched or loaded by itself: a run needs no network for its store.
-            self.db = duckdb.connect(
-                str(path),
-                config={"autoinstall_known_extensions": False, "autoload_known_extensions": False},
-            )
+            self.db = duckdb.connect(str(path), config=dict(SEALED))
             # Relative and session-independent: timestamps are stored and read in UTC.
             self.db.execute("set timezone = 'UTC'")
             self._publisher = Publisher(self.db, path)
@@ -252,37 +240,26 @@ class Store:
     @contextmanager
     def run(
         self, flow: str, settings: str, flow_run_id: str | None, versions: Mapping[str, str]
-    ) -> Iterator[Run]:
-        """Record a run with its settings (JSON) and how it ended. The file's lock is ours, so
-        whatever still says 'running' is dead."""
-        dead = self.rows(
-            "update runs set state = 'interrupted' where state = 'running' returning flow_run_id"
-        )
-        # A process that was killed noted no end; Prefect still shows its flow run as alive.
-        run = Run(uuid.uuid4().hex[:12], tuple(row[0] for row in dead if row[0]))
+    ) -> Iterator[str]:
+        """Record a run with its settings (JSON) and how it ended; yields its id. The file's lock is
+        ours, so whatever still says 'running' is dead: a process that was killed noted no end."""
+        self.db.execute("update runs set state = 'interrupted' where state = 'running'")
+        run_id = uuid.uuid4().hex[:12]
         self.db.execute(
             "insert into runs values (?, ?, ?, ?, ?, null, 'running', ?, ?)",
-            [
-                run.run_id,
-                flow,
-                flow_run_id,
-                os.getpid(),
-                now(),
-                settings,
-                json.dumps(dict(versions)),
-            ],
+            [run_id, flow, flow_run_id, os.getpid(), now(), settings, json.dumps(dict(versions))],
         )
         state = "failed"
         try:
-            yield run
+            yield run_id
             state = "completed"
         finally:
-            self._end_run(run, state)
+            self._end_run(run_id, state)
 
-    def _end_run(self, run: Run, state: str) -> None:
+    def _end_run(self, run_id: str, state: str) -> None:
         try:
             sql = "update runs set ended = ?, state = ? where run_id = ?"
-            self.db.execute(sql, [now(), state, run.run_id])
+            self.db.execute(sql, [now(), state, run_id])
             self.publish()
         except duckdb.Error as error:
             # The next run finds one without an end 'running', and takes it for dead.
