@@ -10,15 +10,16 @@ import gzip
 import json
 import random
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from medaction.kg.cache import cached_json
 from medaction.kg.encoder import SMALL_THRESHOLD, LinkingEncoder, linking_encoder, weights_of
 from medaction.kg.graph import Graph
 from medaction.kg.lent import ICD, lent_names, other_class, plain_labels
+from medaction.kg.open_graphs import open_test_graph
 from medaction.kg.opposites import opposition
 from medaction.kg.overrides import Overrides
 from medaction.kg.packages import package_path
@@ -39,7 +40,7 @@ from medaction.kg.readings import (
 )
 from medaction.kg.vectors import cached_vectors, index_of
 from medaction.words.names import normalise
-from medaction.words.versions import constants_of, version_of
+from medaction.words.versions import code_of, constants_of, version_of
 
 if TYPE_CHECKING:
     import faiss
@@ -386,27 +387,37 @@ class Linker:
 
 @dataclass(frozen=True)
 class _Bearers:
-    """Which node bears a normalised name, of the nodes that are linked to. rank: these nodes, each
-    with what decides between two."""
+    """Which node bears a normalised name, of the nodes that are linked to. known: all names, and
+    bags the same as sets of words: 'CT of the chest' is 'chest CT'. rank: these nodes, each with
+    what decides between two."""
 
     labels: dict[str, int]
     synonyms: dict[str, int]
     known: dict[str, int]
+    bags: dict[frozenset[str], int]
     rank: dict[int, tuple[int, int]]
-
-    @cached_property
-    def bags(self) -> dict[frozenset[str], int]:
-        """Names as sets of words: 'CT of the chest' is 'chest CT'."""
-        bearers = defaultdict(set)
-        for name, node in self.known.items():
-            bearers[bag(name)].add(node)
-        return {words: min(nodes, key=self.rank.__getitem__) for words, nodes in bearers.items()}
 
 
 @lru_cache(maxsize=8)
 def _bearers_of(graph: Graph, types: tuple[str, ...]) -> _Bearers:
-    """Once a graph and types: a run makes several linkers of the same graph, and normalising its
-    names takes seconds."""
+    """Once a graph and types, and once on a machine: normalising a graph's names takes seconds."""
+    lent = None if graph.is_open else open_test_graph().version
+    rules = [constants_of(*LINKING_RULES), code_of(*LINKING_RULES)]
+    labels, synonyms, bags, rows = cached_json(
+        "names", version_of([graph.version, lent, types, rules]), lambda: _names_of(graph, types)
+    )
+    return _Bearers(
+        labels,
+        synonyms,
+        synonyms | labels,  # a label wins over a synonym
+        {frozenset(words.split()): node for words, node in bags.items()},
+        {node: (place, node) for node, place in rows},
+    )
+
+
+def _names_of(graph: Graph, types: tuple[str, ...]) -> tuple[Any, ...]:
+    """The labels, synonyms and bags of `_Bearers` with their nodes, and each node's type's
+    place."""
     import polars as pl
 
     rows = graph.nodes.filter(pl.col("node_type").is_in(types))
@@ -434,7 +445,9 @@ def _bearers_of(graph: Graph, types: tuple[str, ...]) -> _Bearers:
     if not graph.is_open:
         # The graph's own synonyms win over lent ones.
         synonyms = dict(lent_names(graph, labels, "test" in types)) | synonyms
-    return _Bearers(labels, synonyms, synonyms | labels, rank)  # a label wins over a synonym
+    known = (synonyms | labels).items()
+    bags = _first_by_rank([(" ".join(sorted(bag(name))), node) for name, node in known], rank)
+    return labels, synonyms, bags, [(node, place) for node, (place, _) in rank.items()]
 
 
 def own_threshold(

@@ -357,8 +357,9 @@ async def _attempt(
         response = await send(teacher.model, address, key, sent, teacher.timeout_s)
         tokens = response.prompt_tokens + response.completion_tokens
         declined = _declined(response)
-        subject = version_of(request["messages"])
-        refusal = Refusal(declined, subject, is_reply=True) if declined else None
+        refusal = None
+        if declined:
+            refusal = Refusal(declined, version_of(request["messages"]), is_reply=True)
         usd = _cost(teacher, response)
         ended = replace(ended, outcome="good", usd=usd, tokens=tokens, refusal=refusal)
         return _without_key(response, key)

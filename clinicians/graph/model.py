@@ -128,7 +128,11 @@ def chances(key: str) -> np.ndarray:
 
 
 def _dense(matrix: sparse.csc_matrix, column: int) -> np.ndarray:
-    return np.asarray(matrix[:, [column]].toarray()).ravel()
+    # By hand: SciPy's own indexing takes 0.2 ms, for thousands of columns.
+    cells = slice(*matrix.indptr[column : column + 2])
+    dense = np.zeros(matrix.shape[0], matrix.dtype)
+    dense[matrix.indices[cells]] = matrix.data[cells]
+    return dense
 
 
 def log_likelihood(finding: Finding) -> np.ndarray:
