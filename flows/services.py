@@ -65,7 +65,9 @@ def services(settings: EnvironmentSettings, store: Store) -> Iterator[Services]:
 
         @functools.cache
         def engine() -> Engine:
-            if is_in_process(settings):
+            # Left to choose, this process plays where no flow run of Prefect's shows the cases.
+            auto = settings.engine == "auto" and not flow_run_id()
+            if settings.engine == "local" or auto:
                 local = LocalEngine()
                 started.callback(local.close)
                 return local
@@ -130,12 +132,6 @@ def local_models() -> Iterator[Callable[[Teacher], Teacher]]:
             return teacher.model_copy(update={name: getattr(server, name) for name in reached})
 
         yield reach
-
-
-def is_in_process(settings: EnvironmentSettings) -> bool:
-    """Whether this process plays the cases: where the settings say so or, left to choose, where no
-    flow run of Prefect's shows them."""
-    return settings.engine == "local" or (settings.engine == "auto" and not flow_run_id())
 
 
 @contextmanager
@@ -304,8 +300,6 @@ def _start_ray(workers: int | None, folder: str, over: ExitStack) -> None:
             ray.shutdown()
             reason = (str(error) or type(error).__name__).strip().splitlines()[0][:300]
             if "timed out" not in reason or attempt == RAY_ATTEMPTS:
-                line = (
-                    f"Ray did not start ({reason}; is the machine busy, its memory or /tmp full?)"
-                )
-                raise EngineLost(line, can_go_on=True) from error
+                remedy = "is the machine busy, its memory or /tmp full?"
+                raise EngineLost(f"Ray did not start ({reason}; {remedy})", True) from error
             log.warning("Ray did not start in time (attempt %d of %d)", attempt, RAY_ATTEMPTS)
