@@ -351,9 +351,11 @@ def run_part(name: str, folder: Path, tiny: bool, limit: float) -> dict[str, Any
         try:
             output, errors = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
             return {"failed": f"ended after {limit:.0f} s"}
+        finally:  # Ctrl+C too does not reach another group
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
     if process.returncode:
         return {"failed": errors.strip()[-600:]}
     return json.loads(output.strip().splitlines()[-1])

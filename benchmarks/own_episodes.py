@@ -20,7 +20,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from medaction.hub.episodes import Play, Scorer, environments_of, scorer_of
-from medaction.hub.grpo import TEMPERATURE, prompt_tokens
+from medaction.hub.grpo import TEMPERATURE
+from medaction.hub.looks_process import play_to_end, write_replies
 from medaction.kg.bootstrap import interval
 from medaction.words.id_lists import listed_ids
 
@@ -62,38 +63,19 @@ def main() -> None:
 
 def play(plays: list[Play], model: Path, reply_tokens: int) -> list[list[str]]:
     """Plays all to their end; returns the replies of each."""
-    tokenizer: Any = AutoTokenizer.from_pretrained(model, padding_side="left")
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    tokenizer = AutoTokenizer.from_pretrained(model)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     # In bf16 products took twice the time of fp32 on a CPU without AMX (SmolLM2, 2 threads).
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
     loaded.to(device).eval()
-    loaded.config.use_cache = True
     torch.manual_seed(0)
-    texts: list[list[str]] = [[] for _ in plays]
-    while turns := {
-        number: tokens
-        for number, one in enumerate(plays)
-        if not one.ended and (tokens := prompt_tokens(tokenizer, one)) is not None
-    }:
-        batch = tokenizer.pad({"input_ids": [*turns.values()]}, return_tensors="pt").to(device)
-        with torch.inference_mode():
-            written = loaded.generate(
-                **batch,
-                max_new_tokens=reply_tokens,
-                do_sample=True,
-                temperature=TEMPERATURE,
-                top_k=0,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        replies = tokenizer.batch_decode(
-            written[:, batch["input_ids"].shape[1] :], skip_special_tokens=True
-        )
-        for number, reply in zip(turns, replies, strict=True):
-            texts[number].append(reply)
-            plays[number].step(reply)
-    return texts
+
+    def write(prompts: list[list[int]]) -> list[list[int]]:
+        sampling = {"do_sample": True, "temperature": TEMPERATURE, "top_k": 0}
+        return write_replies(loaded, tokenizer, prompts, reply_tokens, **sampling)
+
+    return play_to_end(plays, tokenizer, write)
 
 
 async def measured(one: Play, scorer: Scorer) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from medaction.flows.configured import unseen
+from medaction.flows.configured import prefect_silence
 from medaction.words.errors import EngineLost, MedactionError
 
 Commands = dict[str, tuple[str, str]]
@@ -169,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _end_in_time(status: int) -> None:
     """Once Python ends this process it may take LAST_WORDS_S, whatever still waits then; no time
     where a run has ended unseen."""
-    if unseen:
+    if prefect_silence.until:
         atexit.unregister(logging.shutdown)  # would wait for Prefect's handler, 5 s
         atexit._run_exitfuncs()
         sys.stdout.flush()

@@ -64,9 +64,10 @@ def pipeline(preset: str, **options: Any) -> None:
     installed()
     from medaction.flows.pipeline import pipeline as flow
     from medaction.flows.pipeline import print_pipeline
+    from medaction.flows.unseen import shown
 
     with prefect(settings.out):
-        print_pipeline(flow(settings))
+        print_pipeline(shown(flow, settings))
 
 
 @click.command()
@@ -77,10 +78,11 @@ def ablate(preset: str, **options: Any) -> None:
     installed()
     from medaction.flows.ablate import AblationSettings, print_ablation
     from medaction.flows.ablate import ablate as flow
+    from medaction.flows.unseen import shown
 
     settings = pipeline_settings(AblationSettings, preset, **options)
     with prefect(settings.out):
-        complete = print_ablation(flow(settings))
+        complete = print_ablation(shown(flow, settings))
     if not complete:
         sys.exit(1)
 
@@ -94,10 +96,11 @@ def experiment(preset: str, plan: bool, **options: Any) -> None:
     installed()
     from medaction.flows.experiment import ExperimentSettings
     from medaction.flows.experiment import experiment as flow
+    from medaction.flows.unseen import shown
 
     settings = pipeline_settings(ExperimentSettings, preset, **options)
     with prefect(settings.out):
-        failed = flow(settings, plan)
+        failed = shown(flow, settings, plan)
     click.echo((settings.out / "experiment.md").read_text())
     if failed:
         sys.exit(1)
@@ -119,10 +122,11 @@ def redistill(preset: Path, **options: Any) -> None:
     from medaction.flows.redistill import RedistillSettings
     from medaction.flows.redistill import redistill as flow
     from medaction.flows.summary import print_summary
+    from medaction.flows.unseen import shown
 
     settings = settings_of(RedistillSettings, str(preset), options)
     if settings.train:
         installed()
     check_settings(settings)
     with prefect(settings.out):
-        print_summary(flow(settings))
+        print_summary(shown(flow, settings))

@@ -20,6 +20,7 @@ def train(**options: Any) -> None:
     installed(settings.objective)
     from medaction.flows.train import print_results
     from medaction.flows.train import train as flow
+    from medaction.flows.unseen import shown
     from medaction.training.base import resolve
     from medaction.training.data import datasets_and_shares, require_dataset
 
@@ -31,7 +32,7 @@ def train(**options: Any) -> None:
         for folder, _ in datasets_and_shares(settings):
             require_dataset(folder)
     with prefect(settings.out):
-        results = flow(settings)
+        results = shown(flow, settings)
     if results:
         print_results(settings.out, results)
 

@@ -3,15 +3,17 @@ where it is used: that takes a second of CPU."""
 
 import logging
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import httpx
 import polars as pl
 
+from medaction.flows.configured import FIRST_SILENCE_S, prefect_silence
 from medaction.flows.summary import REPORT_QUERIES, table_of_frame
 from medaction.trajectories.export import Version
-from medaction.trajectories.store import Run
+from medaction.trajectories.store import Store
 
 log = logging.getLogger("medaction")
 
@@ -34,12 +36,41 @@ def flow_run_id() -> str | None:
     return id_
 
 
-def note_crashed(run: Run) -> None:
-    """Tell Prefect which flow runs of this folder were killed: it would show them as running."""
-    if flow_run_id():
-        from medaction.flows.prefect_server import mark_crashed
+def prefect_answers(patience_s: float = 0.0) -> bool:
+    """Whether Prefect's server answers, now or within `patience_s`. Its absence costs one notice,
+    and little time: see Silence."""
+    from medaction.flows.prefect_server import server_answers
 
-        mark_crashed(run.interrupted)
+    silence, waits = prefect_silence, patience_s > 0 and not prefect_silence.waited
+    if time.monotonic() < silence.until and not waits:
+        return False
+    if server_answers(patience_s if waits else 0.0):
+        silence.until, silence.length_s, silence.waited = 0.0, FIRST_SILENCE_S, False
+        return True
+    if not silence.until:
+        log.warning("Prefect does not answer: the run goes on, and shows nothing there meanwhile")
+    silence.waited |= waits
+    silence.until = time.monotonic() + silence.length_s
+    silence.length_s *= 2
+    return False
+
+
+def note_ended(store: Store) -> None:
+    """Tell Prefect which flow runs of this folder have ended. It shows as running those whose
+    process was killed, and those whose end came while the server was away."""
+    if (this := flow_run_id()) and prefect_answers():
+        from medaction.flows.prefect_server import mark_ended
+
+        # One flow run may have run twice here: its newest row counts.
+        mark_ended(
+            dict(
+                store.rows(
+                    "select flow_run_id, arg_max(state, started) from runs"
+                    " where state <> 'running' and flow_run_id <> ? group by all",
+                    [this],
+                )
+            )
+        )
 
 
 def publish_summary(summary: dict[str, Any]) -> None:
@@ -84,23 +115,13 @@ def publish_version(version: Version) -> None:
 
 def publish_artifact(**artifact: Any) -> None:
     """A Markdown artifact, or a table. A server that is away takes none, and ends nothing."""
-    id_ = flow_run_id()
-    if not id_ or id_ in lost:
+    # Asked first, because Prefect's own client would try for minutes.
+    if not flow_run_id() or not prefect_answers(ANSWERED_WITHIN_S):
         return
     from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-    from medaction.flows.prefect_server import server_answers
-
-    # Asked first, because Prefect's own client would try for minutes.
-    if not server_answers(ANSWERED_WITHIN_S):
-        lost.add(id_)
-        return
     create = create_markdown_artifact if "markdown" in artifact else create_table_artifact
     try:
         create(**artifact)
     except httpx.HTTPError as error:
         log.warning("Prefect does not take '%s' (%s)", artifact["key"], error)
-
-
-lost: set[str] = set()
-"""Flow runs whose server was away: it is waited for once."""

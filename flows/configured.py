@@ -3,15 +3,30 @@ there. Imports nothing that takes time."""
 
 import os
 import socket
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 PORTS = {"http": 80, "https": 443, "ray": 10001, "": 6379}
 """Where a server listens whose address has no port, by scheme; Ray's own address has none."""
 
-unseen: set[str] = set()
-"""Flow runs that were aborted at their end, their Prefect server being away: the process waits for
-it no more."""
+FIRST_SILENCE_S = 20.0
+
+
+@dataclass(slots=True)
+class Silence:
+    """What is known of a Prefect server that did not answer when it was last asked. Each question
+    to one that hangs takes seconds: the longer it is away, the more seldom it is asked."""
+
+    until: float = 0.0
+    """Not asked again before (monotonic); 0: it answered."""
+    length_s: float = FIRST_SILENCE_S
+    waited: bool = False
+    """Whether it was waited for: once, in the time that it is away."""
+
+
+prefect_silence = Silence()
+"""This process's Prefect server. Where it is away at the end, the process waits for it no more."""
 
 
 def why_silent(address: str, within_s: float = 8.0) -> str:

@@ -33,6 +33,7 @@ from medaction.flows.pipeline import with_base
 from medaction.flows.pipeline_settings import PipelineSettings
 from medaction.flows.progress import console
 from medaction.flows.services import ray_joined
+from medaction.flows.unseen import shown
 from medaction.training.data import (
     Prepared,
     prepare_samples,
@@ -151,7 +152,7 @@ def filtered(settings: ExperimentSettings) -> dict[str, Path]:
         return {arm: Path(folder) for arm, folder in earlier["datasets"].items()}
     folders = {}
     for strategy in STRATEGIES:
-        distill(pool.model_copy(update={"strategy": strategy}))
+        shown(distill, pool.model_copy(update={"strategy": strategy}))
         # `dataset` is a link to the newest version, and points elsewhere after the next filter.
         folders[strategy] = (pool.out / "dataset").resolve()
     datasets = {arm: str(folder) for arm, folder in folders.items()}
@@ -176,10 +177,7 @@ def planned(
         prepared[arm] = prepare_samples(without_repeats(frame), renderer, common.max_length)
     kept = {
         arm: pl.DataFrame(
-            {
-                "id": [sample.id for sample in samples.train],
-                "case_id": [sample.case_id for sample in samples.train],
-            }
+            [(s.id, s.case_id) for s in samples.train], ["id", "case_id"], orient="row"
         )
         for arm, samples in prepared.items()
     }
@@ -193,16 +191,11 @@ def planned(
             training = common.model_copy(update=change | {"without": sorted(others)})
             arms[arm, seed] = placed(training, settings.out / "models")
     # By the first seed: the arms differ only as far as the records that they train on do.
-    taken = {
-        arm: frozenset(
-            sample.id
-            for sample in thinned(
-                replace(samples, train=tuple(s for s in samples.train if s.case_id not in others)),
-                arms[arm, settings.seeds[0]],
-            ).train
-        )
-        for arm, samples in prepared.items()
-    }
+    taken = {}
+    for arm, samples in prepared.items():
+        of_pool = tuple(sample for sample in samples.train if sample.case_id not in others)
+        learnt = thinned(replace(samples, train=of_pool), arms[arm, settings.seeds[0]])
+        taken[arm] = frozenset(sample.id for sample in learnt.train)
     return replace(pool, shared=shared_records(taken)), arms
 
 

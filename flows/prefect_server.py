@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -18,8 +18,14 @@ from uuid import UUID
 import httpx
 from prefect._internal.concurrency.threads import get_global_loop, get_run_sync_loop
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
 from prefect.events.worker import EventsWorker
-from prefect.exceptions import ObjectNotFound
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import (
     PREFECT_API_REQUEST_TIMEOUT,
@@ -27,10 +33,10 @@ from prefect.settings import (
     PREFECT_CLIENT_MAX_RETRIES,
     temporary_settings,
 )
-from prefect.states import Crashed
+from prefect.states import Completed, Crashed, Failed, State
 
 from medaction.flows.attached import ANSWERS_WITHIN_S
-from medaction.flows.configured import unseen
+from medaction.flows.configured import prefect_silence
 from medaction.llm.call_cache import default_folder
 from medaction.words.errors import MedactionError
 from medaction.words.processes import free_port, spare_loopback, stop, wait_ready
@@ -74,9 +80,9 @@ def prefect_api(home: Path) -> Iterator[str]:
     finally:
         try:
             # Log lines still to be sent would otherwise wait for a server that is gone.
-            APILogWorker.drain_all(timeout=0 if unseen else 5)
+            APILogWorker.drain_all(timeout=0 if prefect_silence.until else 5)
         finally:
-            stop(server, patience=1 if unseen else 5)
+            stop(server, patience=1 if prefect_silence.until else 5)
 
 
 def server_answers(within_s: float = 0.0) -> bool:
@@ -106,7 +112,7 @@ def end_loops() -> None:
     """End Prefect's two threads and wait for them. Being daemons they would outlive the
     interpreter's teardown and keep alive what DuckDB's binding then lists on stderr as leaked,
     below the summary of a run. With a server that is away they would wait for it."""
-    if unseen:
+    if prefect_silence.until:
         return
     _end_events()
     for loop in (get_global_loop(), get_run_sync_loop()):
@@ -147,7 +153,12 @@ def spawn_server(
     url = f"http://127.0.0.1:{port}/api"
     log_file = home / "server.log"
     # A home of its own: the user's profiles and database are not touched.
-    environment = os.environ | {"PREFECT_HOME": str(home.resolve()), "PREFECT_API_URL": url}
+    environment = os.environ | {
+        "PREFECT_HOME": str(home.resolve()),
+        "PREFECT_API_URL": url,
+        # Prefect's default lets the page of any site that a browser here shows read and start runs.
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port},http://localhost:{port}",
+    }
     command = [*by, sys.executable, "-m", "prefect", "server", "start"]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     with log_file.open("ab") as output:
@@ -185,13 +196,26 @@ def _copy_database(database: Path, template: Path) -> None:
         log.info("no copy of Prefect's empty database could be kept: %s", error)
 
 
-def mark_crashed(flow_run_ids: Sequence[str]) -> None:
-    """Flow runs whose process was killed: Prefect would show them as running for ever."""
-    with get_client(sync_client=True) as client:
-        for flow_run_id in flow_run_ids:
-            try:
-                client.set_flow_run_state(
-                    UUID(flow_run_id), Crashed(message="its process was killed"), force=True
-                )
-            except ObjectNotFound:
-                log.info("flow run %s is unknown to this Prefect server", flow_run_id)
+ENDS: Mapping[str, State[Any]] = {
+    "completed": Completed(message="it ended while the Prefect server was away"),
+    "failed": Failed(message="it failed while the Prefect server was away"),
+    "interrupted": Crashed(message="its process was killed"),
+}
+"""By a run's state in its store."""
+
+
+def mark_ended(states: Mapping[str, str]) -> None:
+    """Flow runs (id -> state of the run in its store) that have ended: those that Prefect shows as
+    running get their state."""
+    if not states:
+        return
+    chosen = FlowRunFilter(
+        id=FlowRunFilterId(any_=[UUID(id_) for id_ in states]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING])),
+    )
+    try:
+        with get_client(sync_client=True) as client:
+            for run in client.read_flow_runs(flow_run_filter=chosen):
+                client.set_flow_run_state(run.id, ENDS[states[str(run.id)]], force=True)
+    except httpx.HTTPError as error:
+        log.info("what has ended could not be shown in Prefect: %s", error)

@@ -17,7 +17,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
-from medaction.flows.artifacts import flow_run_id
+from medaction.flows.artifacts import flow_run_id, prefect_answers
 
 log = logging.getLogger("medaction")
 # stdout is for results: --json is read by programs.
@@ -34,32 +34,20 @@ class ProgressArtifact:
     def __init__(self, stage: str):
         self.stage = stage
         self._id: UUID | None = None
-        self._silent_until = 0.0
 
     def show(self, percent: float, text: str) -> None:
-        if not flow_run_id() or time.monotonic() < self._silent_until:
+        if not flow_run_id() or not prefect_answers():
             return
         from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-        from medaction.flows.prefect_server import server_answers
-
-        reason = "" if server_answers() else "no answer"
         try:
-            if self._id and not reason:
+            if self._id:
                 update_progress_artifact(self._id, progress=percent, description=text)
-            elif not reason:
+            else:
                 # Typed for both worlds, called in the synchronous one.
                 self._id = cast(UUID, create_progress_artifact(percent, self.stage, text))
         except httpx.HTTPError as error:
-            reason = str(error) or type(error).__name__
-        # Once for a server that stays away, be it for hours.
-        if reason and not self._silent_until:
-            log.warning(
-                "Prefect does not answer (%s): the run goes on, and shows nothing there meanwhile",
-                reason,
-            )
-        # Each question to a server that is away waits for seconds: not at every case.
-        self._silent_until = time.monotonic() + 10 * ARTIFACT_EVERY_S if reason else 0.0
+            log.info("Prefect does not take the progress of %s (%s)", self.stage, error)
 
 
 class Progress:

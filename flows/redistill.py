@@ -12,10 +12,12 @@ from pydantic import Field
 
 from medaction.flows.artifacts import publish_artifact
 from medaction.flows.pipeline_settings import Training
+from medaction.flows.progress import console
 from medaction.flows.runs import run_distill
 from medaction.flows.settings import DistillSettings
 from medaction.flows.tiny_base import TINY, tiny_base
 from medaction.flows.train import train
+from medaction.flows.unseen import shown
 from medaction.training.curves import read_log
 from medaction.training.forgetting import forgetting_table
 from medaction.training.settings import TrainSettings
@@ -50,13 +52,18 @@ def redistill(settings: RedistillSettings) -> dict[str, Any]:
     training = next_training(settings)
     if training is None:
         return summary
-    train(training)
+    shown(train, training)
+    console.print(f"The model of this version is in {training.out / 'model'}")
+    if not training.earlier:
+        return summary  # the first version has nothing to forget
     log = read_log(training.out / "log.jsonl")
     if not any("eval_losses" in line for line in log):
-        return summary  # the first version, or none with held-out cases
-    table = forgetting_table(log)
+        console.print("What it forgot is not measured: no version has held-out cases")
+        return summary
+    table = forgetting_table(log, "/".join(Path(training.data[0]).parts[-2:]))
     (training.out / "forgetting.md").write_text(table, encoding="utf-8")
     publish_artifact(key="forgetting", markdown=table)
+    console.print(table, markup=False)
     return summary
 
 
@@ -83,16 +90,6 @@ def next_training(settings: RedistillSettings) -> TrainSettings | None:
     elif base == TINY:
         base = str(tiny_base(models / "base"))
     # Validated anew, because model_copy would check nothing.
-    return TrainSettings.model_validate(
-        settings.train.model_dump()
-        | {
-            "base": base,
-            "data": [str(_dataset_version(settings.out, number))],
-            "earlier": [str(_dataset_version(settings.out, version)) for version in learnt],
-            "out": models / f"v{number}",
-        }
-    )
-
-
-def _dataset_version(out: Path, number: int) -> Path:
-    return out / "datasets" / f"v{number}"
+    newest, *earlier = (f"{settings.out / 'datasets'}/v{version}" for version in (number, *learnt))
+    change = {"base": base, "data": [newest], "earlier": earlier, "out": models / f"v{number}"}
+    return TrainSettings.model_validate(settings.train.model_dump() | change)

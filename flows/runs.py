@@ -5,7 +5,7 @@ from typing import Any
 
 from medaction.flows.artifacts import (
     flow_run_id,
-    note_crashed,
+    note_ended,
     publish_checks,
     publish_summary,
     publish_version,
@@ -35,18 +35,18 @@ def run_distill(settings: DistillSettings, retry: Retry | None = None) -> dict[s
     # What cannot be read fails now, not when all has been played.
     linkers(settings.disease_graph, settings.test_graph, aids_of(settings))
     with Store(settings.out / STORE) as store:
-        with store.run("distill", settings.model_dump_json(), flow_run_id(), versions()) as run:
-            note_crashed(run)
+        with store.run("distill", settings.model_dump_json(), flow_run_id(), versions()) as run_id:
+            note_ended(store)
             with services(settings, store) as ready:
-                build_environments(store, settings, ready, run.run_id, retry)
-                reconstruct_gold(store, settings, ready, run.run_id, retry)
-                play_trees(store, settings, ready, run.run_id, retry)
+                build_environments(store, settings, ready, run_id, retry)
+                reconstruct_gold(store, settings, ready, run_id, retry)
+                play_trees(store, settings, ready, run_id, retry)
                 for _ in range(settings.pair_branches):  # branches have states of their own
                     score(store, settings)  # what came of a reply tells which pairs there are
                     pairs = branches_for_pairs(store, settings, retry)
                     if not pairs:
                         break
-                    play_trees(store, settings, ready, run.run_id, retry, pairs)
+                    play_trees(store, settings, ready, run_id, retry, pairs)
             version = score_and_export(store, settings)
         # Behind the run's end, whose time is part of it.
         summary = write_summary(store, settings)
@@ -67,10 +67,10 @@ def run_environments(settings: EnvironmentSettings, retry: Retry | None = None) 
     with Store(settings.out / STORE) as store:
         with store.run(
             "environments", settings.model_dump_json(), flow_run_id(), versions()
-        ) as run:
-            note_crashed(run)
+        ) as run_id:
+            note_ended(store)
             with services(settings, store) as ready:
-                build_environments(store, settings, ready, run.run_id, retry)
+                build_environments(store, settings, ready, run_id, retry)
         checks = write_checks(store, settings.out)
     publish_checks(checks)
     return checks

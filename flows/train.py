@@ -18,6 +18,7 @@ from medaction.flows.progress import ProgressArtifact, console
 from medaction.flows.repositories import CheckpointUploads, upload
 from medaction.flows.versions import versions
 from medaction.hub.grpo import prepare_episodes
+from medaction.hub.played_looks import prepare_looks
 from medaction.training.curves import read_log
 from medaction.training.launch import fit, lock, prepare_run
 from medaction.training.publish import publish
@@ -63,6 +64,7 @@ def preparing(settings: TrainSettings) -> dict[str, Any]:
         refuse_contaminated(settings)
         plays = settings.objective == "grpo"
         report = prepare_episodes(settings) if plays else prepare_run(settings)
+        played = prepare_looks(settings) if settings.episodes else 0
     if plays:
         cases, held_out, steps = report["train"], report["validation"], report["steps"]
         console.print(f"{cases} cases to play, {held_out} held out; {steps} steps")
@@ -88,6 +90,8 @@ def preparing(settings: TrainSettings) -> dict[str, Any]:
             f"{looks['looks']} looks at the held-out cases, for {100 * looks['share']:.1f} % of the"
             f" compute; at most {looks['checkpoints']} checkpoints, and one each half hour"
         )
+    if played:
+        console.print(f"{played} held-out cases are played at each look")
     if report["repeats_left_out"]:
         console.print(
             f"{report['repeats_left_out']} turns repeat a record to the letter and are left out"
@@ -147,10 +151,13 @@ def _words_of_line(line: dict[str, Any]) -> str:
         reward, right, readable = (
             line[before + name] for name in ("reward", "diagnosis", "well_formed")
         )
-        return head + (
+        words = (
             f"{where}reward {reward:.4f}, {100 * right:.0f} % right,"
             f" {100 * readable:.0f} % of the replies readable"
         )
+        if "eval_test_f1" in line:  # beside the loss, of fine-tuning
+            words = f"held-out loss {line['eval_loss']:.4f}, {words}, F1 {line['eval_test_f1']:.4f}"
+        return head + words
     if before + "margin" in line:
         loss, margin, accuracy = (line[before + name] for name in ("loss", "margin", "accuracy"))
         words = f"{where}loss {loss:.4f}, margin {margin:.4f}, {100 * accuracy:.0f} % ranked right"

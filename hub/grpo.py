@@ -1,9 +1,13 @@
 """Reinforcement learning on episodes, before it starts: which cases are played, and whether the run
 fits the machine. The processes that train run `medaction.hub.grpo_process`."""
 
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from medaction.envs.credit import Credit
 from medaction.envs.prompts import PROMPT_VERSIONS, PromptTooLong
 from medaction.envs.records import ClinicalEnvironment
 from medaction.hub.episodes import Play, environments_of
@@ -68,14 +72,7 @@ def prepare_episodes(settings: TrainSettings) -> dict[str, Any]:
         )
     if not tokenizer.chat_template:
         raise TrainError(f"--base {settings.base} has no chat template: take an instruct model")
-    for world in (cases.train | cases.held_out).values():
-        # Before any step is trained: an initial observation is never shortened to fit.
-        if prompt_tokens(tokenizer, play_of(world, settings)) is None:
-            raise TrainError(
-                f"{world.case_id}: its first prompt has more than the {room(settings)} tokens that"
-                " are left beside a reply: raise --max-length, lower --reply-tokens, or leave the"
-                f" case out (--without {world.case_id})"
-            )
+    refuse_without_room((cases.train | cases.held_out).values(), tokenizer, settings)
     load = Load(settings.max_length, settings.reply_tokens)
     settings, resources = fitting_the_machine(settings, base, load)
     if settings.batch % resources["processes"]:
@@ -93,6 +90,20 @@ def prepare_episodes(settings: TrainSettings) -> dict[str, Any]:
         "thinking": True,  # the base's template stays as it is: it was played with
     }  # fmt: skip
     return leave_job(settings, base, report | resources)
+
+
+def refuse_without_room(
+    worlds: Iterable[ClinicalEnvironment], tokenizer: Any, settings: TrainSettings
+) -> None:
+    """Raises TrainError before any step is trained: an initial observation is never shortened to
+    fit."""
+    for world in worlds:
+        if prompt_tokens(tokenizer, play_of(world, settings)) is None:
+            raise TrainError(
+                f"{world.case_id}: its first prompt has more than the {room(settings)} tokens that"
+                " are left beside a reply: raise --max-length, lower --reply-tokens, or leave the"
+                f" case out (--without {world.case_id})"
+            )
 
 
 def steps_per_epoch(cases: PlayedCases, settings: TrainSettings) -> int:
@@ -122,3 +133,27 @@ def prompt_tokens(tokenizer: Any, play: Play) -> list[int] | None:
     # `Play` counts by an estimate (four bytes a token); what fits the model is counted by its
     # tokenizer.
     return ids if len(ids) <= play.context_tokens else None
+
+
+def next_prompts(plays: Sequence[Play], tokenizer: Any) -> list[tuple[int, list[int]]]:
+    """(which one, its next prompt) of the plays that have not ended and have room for a reply."""
+    return [
+        (number, prompt)
+        for number, play in enumerate(plays)
+        if not play.ended and (prompt := prompt_tokens(tokenizer, play)) is not None
+    ]
+
+
+def write_episode(
+    file: Path, play: Play, credit: Credit, replies: Sequence[str], **facts: object
+) -> None:
+    """Append an episode to `file`: a training that goes on from a checkpoint keeps what was played
+    before."""
+    line = facts | {
+        "case_id": play.episode.environment.case_id,
+        "outcome": play.episode.outcome or "failed",
+        **asdict(credit),
+        "replies": replies,
+    }
+    with file.open("a", encoding="utf-8") as out:
+        out.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -12,9 +12,8 @@ episode counts the same.
 """
 
 import asyncio
-import json
 import random
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,14 @@ from trl import GRPOConfig, GRPOTrainer
 
 from medaction.envs.records import ClinicalEnvironment
 from medaction.hub.episodes import Play, Scorer, scorer_of
-from medaction.hub.grpo import TEMPERATURE, play_of, played_cases, prompt_tokens, steps_per_epoch
+from medaction.hub.grpo import (
+    TEMPERATURE,
+    next_prompts,
+    play_of,
+    played_cases,
+    steps_per_epoch,
+    write_episode,
+)
 from medaction.training.job import MarkComplete, open_job, train_to_end
 from medaction.training.looks import Looks
 from medaction.training.measure_log import MeasureLog
@@ -77,20 +83,10 @@ class Rollouts:
         step, process = trainer.state.global_step, trainer.accelerator.process_index
         # All of the episode's turns are credited, also those whose reply is not drawn below.
         credits = [asyncio.run(self.scorer.credit(member.play)) for member in members]
-        # Appended: a training that goes on from a checkpoint keeps what was played before.
-        with self.log.open("a", encoding="utf-8") as file:
-            for member, credit in zip(members, credits, strict=True):
-                line = {
-                    "step": step,
-                    # TRL calls this in looks at held-out cases too, with the model in evaluation
-                    # mode.
-                    "held_out": not trainer.model.training,
-                    "case_id": member.play.episode.environment.case_id,
-                    "outcome": member.play.episode.outcome or "failed",
-                    **asdict(credit),
-                    "replies": member.texts,
-                }
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        for member, credit in zip(members, credits, strict=True):
+            # TRL calls this in looks at held-out cases too, with the model in evaluation mode.
+            held_out = not trainer.model.training
+            write_episode(self.log, member.play, credit, member.texts, step=step, held_out=held_out)
         # By step: a training that goes on draws as an undisturbed one would.
         draw = random.Random(f"{self.settings.seed}/{step}/{process}")
         samples = [draw.choice(member.replies) for member in members]
@@ -107,22 +103,16 @@ class Rollouts:
 
     def _play(self, members: list[Member], trainer: GRPOTrainer) -> None:
         """Until all have ended, or have no room left for another reply."""
-        while True:
-            turns = [
-                (member, prompt)
-                for member in members
-                if not member.play.ended
-                and (prompt := prompt_tokens(self.tokenizer, member.play)) is not None
-            ]
-            if not turns:
-                return
+        plays = [member.play for member in members]
+        while turns := next_prompts(plays, self.tokenizer):
             # TRL's own generation, with vLLM or without: it has no public name.
             replies, logprobs = trainer._generate_single_turn(
                 [prompt for _, prompt in turns], None, {}, 1
             )
-            for (member, prompt), reply, logprob in zip(
+            for (number, prompt), reply, logprob in zip(
                 turns, replies, logprobs or [None] * len(turns), strict=True
             ):
+                member = members[number]
                 member.replies.append(SampledReply(prompt, reply, logprob))
                 member.texts.append(self.tokenizer.decode(reply, skip_special_tokens=True))
                 member.play.step(member.texts[-1])

@@ -59,6 +59,7 @@ class CallCache:
     def __init__(self, folder: Path):
         self.file = folder / "calls.sqlite"
         self._lock = threading.Lock()
+        self._warned: set[str] = set()
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._database = self._open()
@@ -107,9 +108,7 @@ class CallCache:
                 row = cursor.fetchone()
             return json.loads(row[0]) if row else None
         except (sqlite3.Error, ValueError) as error:
-            log.warning(
-                "call cache %s: a reply cannot be read and is asked for anew: %s", self.file, error
-            )
+            self._warn("a reply cannot be read and is asked for anew", error)
             return None
 
     def put(self, key: str, reply: dict[str, Any]) -> None:
@@ -128,7 +127,13 @@ class CallCache:
                 for row in rows:
                     self._database.execute(statement, row)
         except sqlite3.Error as error:
-            log.warning("call cache %s: not stored: %s", self.file, error)
+            self._warn("replies are not stored", error)
+
+    def _warn(self, trouble: str, error: Exception) -> None:
+        """Once: a full disk fails at every reply."""
+        if trouble not in self._warned:
+            self._warned.add(trouble)
+            log.warning("call cache %s: %s: %s", self.file, trouble, error)
 
     def close(self) -> None:
         with self._lock:

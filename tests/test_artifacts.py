@@ -8,13 +8,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import httpx
 import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Running
 
 from medaction.flows import artifacts
-from medaction.flows import progress as progress_module
+from medaction.flows.configured import Silence
 from medaction.flows.prefect_server import server_answers
 from medaction.flows.progress import ProgressArtifact
+from medaction.trajectories.store import Store
 from medaction.words.processes import free_port
 from tests.conftest import REPOSITORY
 
@@ -24,7 +29,7 @@ def test_a_server_that_is_away_costs_one_notice(
 ) -> None:
     monkeypatch.setenv("PREFECT__FLOW_RUN_ID", "00000000-0000-0000-0000-000000000000")
     monkeypatch.setattr(artifacts, "ANSWERED_WITHIN_S", 0.0)
-    monkeypatch.setattr(progress_module, "ARTIFACT_EVERY_S", 0.0)  # it asks at every step
+    monkeypatch.setattr(artifacts, "prefect_silence", Silence(length_s=0.0))  # asks every time
     caplog.set_level(logging.WARNING, "medaction")
     with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"}):
         artifacts.publish_artifact(key="curves", markdown="# Curves")
@@ -90,35 +95,77 @@ def test_every_flow_shows_its_results_so() -> None:
 
 
 HANGS = """
-import os, signal, sys
+import logging, os, signal, sys
 from pathlib import Path
 from prefect import flow
+from pydantic import BaseModel
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from medaction.flows.prefect_server import IMPATIENT, spawn_server
-from medaction.flows.unseen import Unseen, aborting_unseen
+from medaction.flows.unseen import shown
 from medaction.words.processes import free_port
 
+logging.getLogger("medaction").addHandler(logging.StreamHandler())
 server, url = spawn_server(Path(sys.argv[1]), free_port())
 
-@flow
-def work(number):
-    os.killpg(server.pid, signal.SIGSTOP)
-    return number + 1
+class Settings(BaseModel):
+    number: int = 1
 
-work.fn = aborting_unseen(work.fn)
+@flow
+def stage(settings: Settings):
+    print("stage", settings.number, flush=True)
+    os.killpg(server.pid, signal.SIGSTOP)
+    return Settings(number=settings.number + 1)
+
+@flow
+def everything(settings: Settings):
+    return shown(stage, shown(stage, settings))
+
 try:
     with temporary_settings({PREFECT_API_URL: url, **IMPATIENT}):
-        work(1)
-except Unseen as ending:
-    print("unseen:", ending.result, flush=True)
+        print("everything", shown(everything, Settings()).number, flush=True)
 finally:
     os.killpg(server.pid, signal.SIGKILL)
     os._exit(0)
 """
 
 
+def test_no_page_of_another_site_may_ask_the_server(prefect_server: str) -> None:
+    """Prefect's own default lets every site."""
+    asks = {"Access-Control-Request-Method": "POST", "Origin": "https://example.org"}
+    preflight = httpx.options(f"{prefect_server}/flows/filter", headers=asks)
+    assert "access-control-allow-origin" not in preflight.headers
+
+
 @pytest.mark.slow
-def test_a_flow_whose_server_hangs_at_its_end_is_not_waited_for(tmp_path: Path) -> None:
-    """Prefect's client asked it for the flow's state for a minute, then the run was done anew."""
+def test_flows_whose_server_hangs_do_their_work_once_and_do_not_wait_for_it(tmp_path: Path) -> None:
+    """Prefect's client asked it for each flow's state for a minute, and the pipeline failed."""
     command = [sys.executable, "-c", HANGS, str(tmp_path)]
-    assert "unseen: 2" in subprocess.run(command, capture_output=True, text=True).stdout
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["stage 1", "stage 2", "everything 3"]
+    assert done.stderr.count("Prefect does not answer") == 1
+
+
+def test_what_ended_while_its_server_was_away_is_shown_so_by_the_next_run(
+    tmp_path: Path, prefect_server: str
+) -> None:
+    """It was shown as running for ever, as one whose process was killed was once."""
+    states = ("completed", "failed", "interrupted", "running")
+    with (
+        temporary_settings({PREFECT_API_URL: prefect_server}),
+        get_client(sync_client=True) as client,
+        Store(tmp_path / "s.duckdb") as store,
+    ):
+        ids = [client.create_flow_run(noting, state=Running()).id for _ in states]
+        for id_, state in zip(ids, states, strict=True):
+            store.db.execute(
+                "insert into runs values (?, 'distill', ?, 1, now(), null, ?, '{}', '{}')",
+                [str(id_), str(id_), state],
+            )
+        noting(store)
+        shown = [client.read_flow_run(id_).state_type for id_ in ids]
+    assert shown == ["COMPLETED", "FAILED", "CRASHED", "RUNNING"]
+
+
+@flow(validate_parameters=False, persist_result=False)
+def noting(store: Store) -> None:
+    artifacts.note_ended(store)

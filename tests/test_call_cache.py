@@ -94,7 +94,8 @@ def test_a_reply_is_not_lost_when_it_cannot_be_stored(
     cache._database.execute("PRAGMA max_page_count = 1")  # a full disk, to SQLite
     for number in range(20):
         cache.put(f"k{number}", {"text": "x" * 10_000})
-    assert "not stored" in caplog.text
+    [line] = caplog.messages
+    assert "not stored" in line
 
 
 def test_where_it_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

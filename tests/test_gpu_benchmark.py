@@ -2,11 +2,14 @@
 what fails or hangs gives one too."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 pytest.importorskip("torch", reason="training is not installed (pip install 'medaction[train]')")
@@ -37,6 +40,17 @@ def test_a_part_that_hangs_or_fails_leaves_a_line(tmp_path: Path) -> None:
     assert run_part("device", tmp_path, True, 0.001)["failed"] == "ended after 0 s"
     failed = run_part("no such part", tmp_path, True, 60)
     assert "Error" in failed["failed"]
+
+
+def test_ctrl_c_ends_the_part_that_runs() -> None:
+    command = [sys.executable, "-m", "benchmarks.gpu", "--tiny", "--only", "compile any"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        while not (parts := psutil.Process(running.pid).children()):
+            assert running.poll() is None
+            time.sleep(0.05)
+        running.send_signal(signal.SIGINT)
+        running.communicate(timeout=60)
+    assert not psutil.wait_procs(parts, timeout=1)[1]
 
 
 def test_every_way_and_shape_has_a_part() -> None:

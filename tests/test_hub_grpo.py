@@ -14,10 +14,13 @@ from medaction.envs.records import BadCase
 from medaction.flows.tiny_base import random_llama
 from medaction.hub.episodes import Play, environments_of, scorer_of
 from medaction.hub.grpo import played_cases, prepare_episodes
+from medaction.hub.played_looks import prepare_looks
+from medaction.training.data import read_samples
+from medaction.training.launch import prepare_run
 from medaction.training.settings import TrainError, TrainSettings
 from tests.conftest import SAMPLES
 from tests.runs import medaction
-from tests.tiny_model import tiny_tokenizer, trained
+from tests.tiny_model import dataset, tiny_tokenizer, trained
 
 CASE = "medaction-06"
 STEPS = 8
@@ -165,3 +168,71 @@ def test_held_out_cases_are_never_trained_on(tmp_path: Path) -> None:
     few = settings(tmp_path, tmp_path / "out", validation_percent=50, validation_records=16)
     assert [*played_cases(few).train] == [CASE]
     assert len(played_cases(few).held_out) == 2, "16 episodes in groups of 8"
+
+
+@pytest.mark.slow
+def test_held_out_cases_are_played_while_records_are_learnt_and_change_nothing(
+    base: Path, run_here: Path, tmp_path: Path
+) -> None:
+    """Losses, weights and random states are those of a run that plays nothing, also where it was
+    stopped and went on."""
+    usual: dict[str, Any] = {
+        "objective": "sft",
+        "data": [str(run_here)],
+        "validation_percent": 50,
+        "max_length": 16_000,
+        "batch": 2,
+        "epochs": 2,
+        "learning_rate": 1e-3,
+        "max_steps": 4,
+        "evaluate_every": 2,
+        "save_every": 1,
+        "only": [],
+    }
+    plain = settings(base, tmp_path / "plain", **usual)
+    playing = settings(base, tmp_path / "playing", **usual, episodes=3)
+
+    def prepared(asked: TrainSettings) -> dict[str, Any]:
+        report = prepare_run(asked)
+        prepare_looks(asked)
+        return report
+
+    log = trained(plain)
+    stopped = playing.model_copy(update={"max_steps": 2})
+    trained(stopped, prepared)
+    (playing.out / "trained.json").unlink()
+    (playing.out / "model").rename(tmp_path / "after-2")
+    played = trained(playing, prepared)
+    names = ("loss", "eval_loss", "grad_norm")
+    losses = [
+        [(line["step"], line[name]) for line in lines for name in names if name in line]
+        for lines in (log, played)
+    ]
+    assert losses[0] == losses[1]
+    for name in ("checkpoints/checkpoint-3/rng_state.pth", "model/model.safetensors"):
+        assert (plain.out / name).read_bytes() == (playing.out / name).read_bytes(), name
+    looks = [line for line in played if "eval_loss" in line]
+    held_out = {sample.case_id for sample in read_samples(plain.out / "samples.parquet").validation}
+    episodes = [json.loads(line) for line in (playing.out / "episodes-0.jsonl").open()]
+    assert [one["step"] for one in episodes] == [0, 2, 2, 4], "one case a look"
+    assert {one["case_id"] for one in episodes} == held_out
+    for look in looks:
+        one = next(one for one in episodes if one["step"] == look["step"])
+        assert look["eval_reward"] == pytest.approx(one["total"])
+        assert look["eval_test_f1"] == pytest.approx(one["rewards"]["test_f1"])
+        assert look["eval_well_formed"] == one["well_formed"]
+    assert looks[0]["eval_well_formed"] == 1, "whole replies are all that the base knows"
+    assert "eval_reward" not in [*log[0]]
+
+
+def test_cases_that_have_no_environments_are_not_played(base: Path, tmp_path: Path) -> None:
+    sft: dict[str, Any] = {"objective": "sft", "episodes": 2, "only": []}
+    alone = dataset(tmp_path / "data")
+    asked = settings(base, tmp_path / "out", data=[str(alone)], **sft)
+    asked.out.mkdir()
+    prepare_run(asked)
+    with pytest.raises(TrainError, match="lies in no run's folder"):
+        prepare_looks(asked)
+    for change in ({"objective": "dpo"}, {"sharding": "fsdp"}, {"zero": 3}, {"offload": "all"}):
+        with pytest.raises(ValueError, match="episodes"):
+            settings(base, tmp_path / "out", **sft | change)

@@ -77,6 +77,7 @@ MISTAKES = [
     Mistake(f"{DISTILL} --teacher openai/m;temperature=hot", 2, "--teacher.temperature: "),
     Mistake(f"{DISTILL} --teacher openai/m@127.0.0.1:9", 2, "begins with http://"),
     Mistake(f"{DISTILL} --teacher openai/m@localhost", 2, "begins with http://"),
+    Mistake("train --data d --out o --push a/b/c", 2, "'a/b/c' has not the form that its help"),
     Mistake(f"{DISTILL} --rollouts -3", 2, "greater than or equal to 1"),
     Mistake("envs lint --cases empty", 2, "empty holds no .xml"),
     Mistake("envs lint --cases nosuch", 2, "nothing at nosuch"),

@@ -105,15 +105,23 @@ def test_a_call_cache_that_is_none_ends_with_1(
     assert "MEDACTION_CALL_CACHE" in done.stderr
 
 
-@pytest.mark.parametrize("hangs", [False, True])
-def test_a_prefect_server_that_is_down_or_hangs_ends_with_1(tmp_path: Path, hangs: bool) -> None:
-    cases, out = sample_cases(tmp_path / "cases", 1), tmp_path / "out"
+@pytest.mark.parametrize(
+    ("words", "hangs"),
+    [
+        (("distill", "--cases", SAMPLES, "--teacher", "kg-targeted"), False),
+        (("distill", "--cases", SAMPLES, "--teacher", "kg-targeted"), True),
+        (("pipeline", "--preset", "tiny"), True),
+        (("ablate", "--preset", "tiny"), True),
+    ],
+)
+def test_a_prefect_server_that_is_down_or_hangs_ends_with_1(
+    tmp_path: Path, words: tuple[object, ...], hangs: bool
+) -> None:
     # The system takes connections for a process that is stopped: nobody answers them.
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1] if hangs else 9
         environment = os.environ | {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
-        arguments = ("distill", "--cases", cases, "--out", out, "--teacher", "kg-targeted")
-        done = medaction(environment, *arguments)
+        done = medaction(environment, *words, "--out", tmp_path / "out")
     assert done.returncode == 1
     assert f"http://127.0.0.1:{port}/api does not answer" in one_line(done)
 

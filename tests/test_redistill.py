@@ -2,6 +2,7 @@
 forgotten."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from medaction.training.forgetting import forgetting, forgetting_table
 from medaction.training.settings import TrainError, TrainSettings
 from medaction.training.templates import Renderer
 from tests.runs import medaction, sample_cases
-from tests.tiny_model import dataset, tiny_tokenizer
+from tests.tiny_model import dataset, tiny_model, tiny_tokenizer, trained
 
 
 def rewritten(folder: Path, change: Any) -> None:
@@ -95,9 +96,30 @@ def test_forgetting_is_the_loss_on_each_versions_own_cases() -> None:
         {"step": 9, "eval_loss": 1.5, "eval_losses": {"v1": 1.25, "v2": 2.0}},
     ]
     assert forgetting(log) == {"v1": (1.0, 1.25), "v2": (3.0, 2.0)}
-    assert "| v1 | 1.0000 | 1.2500 | +0.2500 |" in forgetting_table(log)
+    assert "| v1 | 1.0000 | 1.2500 | +0.2500 |" in forgetting_table(log, "v2")
     with pytest.raises(TrainError, match="1 times"):
         forgetting(log[:1])
+    looks = [{"eval_losses": dict.fromkeys(("v10", "v2", "v9"), 1.0)}] * 2
+    table = forgetting_table(looks, "v10")
+    assert re.findall(r"^\| (v\d+)", table, re.MULTILINE) == ["v2", "v9", "v10"]
+    assert "no new one is held out" in forgetting_table(looks, "v11")
+
+
+@pytest.mark.long
+def test_forgetting_is_measured_where_no_new_case_is_held_out(tmp_path: Path) -> None:
+    first, second = dataset(tmp_path / "first"), dataset(tmp_path / "second")
+    other_cases = pl.col("case_id").str.replace("case", "other")
+    rewritten(second, lambda frame: frame.with_columns(other_cases))
+    (second / "validation.parquet").unlink()
+    asked = TrainSettings.model_validate(
+        {
+            "data": [str(second)], "earlier": [str(first)], "out": tmp_path / "out",
+            "base": str(tiny_model(tmp_path / "base")), "batch": 8, "max_length": 512,
+            "max_steps": 1, "validation_percent": 0, "processes": 1,
+        }
+    )  # fmt: skip
+    (name,) = forgetting(trained(asked))
+    assert name.endswith("first")
 
 
 @pytest.mark.slow
@@ -122,6 +144,8 @@ def test_cases_that_come_later_are_learnt_from_the_last_model(
     sample_cases(cases, 5, 6, 7, 8, 9, 10)
     again = medaction(run_environment, *command)
     assert again.returncode == 0, again.stderr
+    assert str(out / "models/v2/model") in again.stderr.replace("\n", "")
+    assert "A rise on earlier cases is forgetting" in again.stderr
     job = json.loads((out / "models/v2/job.json").read_text())
     assert job["base"] == str(out / "models/v1/model")
     before, after = (read_samples(out / f"models/v{n}/samples.parquet") for n in (1, 2))

@@ -128,6 +128,12 @@ def test_a_failed_transaction_leaves_nothing(store: Store) -> None:
     assert store.rows("select count(*) from links") == [(0,)]
 
 
+def test_a_query_reaches_no_other_file(store: Store) -> None:
+    for sql in (f"select * from read_text('{__file__}')", "attach 'other.duckdb'", "load httpfs"):
+        with pytest.raises(duckdb.PermissionException):
+            store.rows(sql)
+
+
 def test_hostile_text_is_stored_as_text(store: Store) -> None:
     texts = [
         "'; drop table turns; --",
@@ -181,13 +187,12 @@ def test_a_run_that_was_killed_is_marked_interrupted(store: Store) -> None:
         "insert into runs values ('old', 'distill', 'flow-run-7', 1, now(), null, 'running', '{}',"
         " '{}')"
     )
-    with store.run("distill", '{"seed": 1}', None, {}) as run:
-        assert run.interrupted == ("flow-run-7",)
+    with store.run("distill", '{"seed": 1}', None, {}) as run_id:
         assert dict(store.rows("select run_id, state from runs")) == {
             "old": "interrupted",
-            run.run_id: "running",
+            run_id: "running",
         }
-    assert dict(store.rows("select run_id, state from runs"))[run.run_id] == "completed"
+    assert dict(store.rows("select run_id, state from runs"))[run_id] == "completed"
     with pytest.raises(KeyError), store.run("distill", "{}", None, {}):
         raise KeyError
     assert store.rows("select count(*) from runs where state = 'failed'") == [(1,)]
@@ -300,7 +305,7 @@ def test_a_full_disk_is_one_line_and_the_store_opens_again(tmp_path: Path) -> No
         size = path.stat().st_size + 200_000
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
         try:
-            with Store(path) as store, store.run("distill", "{}", None, {}) as run:
+            with Store(path) as store, store.run("distill", "{}", None, {}):
                 for number in range(1000):
                     case_id, long = f"case-{number}", secrets.token_hex(20_000)
                     world = replace(environment(), case_id=case_id, title=long)

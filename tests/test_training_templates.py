@@ -148,6 +148,17 @@ GEMMA4 = (
     "{%- endif %}{%- endif %}"
 )
 
+# Thoughts are left out of a conversation (Nemotron).
+CUT = (
+    "{%- for m in messages %}"
+    "{{- '<|im_start|>' + m.role + '\\n' + m.content.split('</think>')[-1].lstrip()"
+    " + '<|im_end|>\\n' }}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
+)
+# Another word for thoughts, which every prompt opens (EXAONE Deep).
+THOUGHT = CUT.replace("think>", "thought>").replace("assistant\\n'", "assistant\\n<thought>\\n'")
+
 MARKS = {
     "qwen3": (QWEN3, ("<|im_start|>", "<|im_end|>")),
     "gemma2": (GEMMA2, ("<bos>", "<start_of_turn>", "<end_of_turn>")),
@@ -161,6 +172,8 @@ MARKS = {
     "glm": (GLM, ("[gMASK]", "<sop>", "<|user|>", "<|assistant|>", "<|endoftext|>")),
     "mistral3": (MISTRAL3, ("<s>", "</s>")),
     "gemma4": (GEMMA4, ("<bos>", "<|turn>", "<|channel>", "<channel|>", "<turn|>")),
+    "cut": (CUT, ("<|im_start|>", "<|im_end|>")),
+    "thought": (THOUGHT, ("<|im_start|>", "<|im_end|>")),
     "two-blocks": (TWO_BLOCKS, ("<|im_start|>", "<|im_end|>")),
 }
 
@@ -180,6 +193,7 @@ def tokenizer_of(family: str) -> Any:
         ("gpt-oss", "<|channel|>final<|message|>{reply}<|return|>"),
         ("mistral3", " {reply}</s>"),
         ("gemma4", "{reply}<turn|>"),
+        ("thought", "\n</thought>\n\n{reply}<|im_end|>"),
     ],
 )
 def test_the_loss_is_on_the_reply_as_it_is_served(family: str, target: str) -> None:
@@ -264,6 +278,8 @@ def test_a_template_that_fails_is_an_error_of_its_own() -> None:
          "<|channel|>final<|message|>{reply}<|return|>"),
         ("gemma4", "<|channel>thought\n{thoughts}\n<channel|>{reply}<turn|>"),
         ("llama3", "<think>\n{thoughts}\n</think>\n\n{reply}<|eot_id|>"),
+        ("cut", "<think>\n{thoughts}\n</think>\n\n{reply}<|im_end|>"),
+        ("thought", "{thoughts}\n</thought>\n\n{reply}<|im_end|>"),
     ],
 )  # fmt: skip
 def test_thoughts_stand_where_the_template_has_a_place_for_them(family: str, target: str) -> None:

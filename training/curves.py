@@ -32,15 +32,27 @@ CURVES: dict[str, dict[str, Any]] = {
     "learning rate": {"learning_rate": {"color": "#444444"}},
     "tokens a second": {"tokens_per_s": {"color": GREEN}},
 }
-"""Of supervised training: panel's title -> name in the log -> how its curve looks."""
+"""Of fine-tuning: panel's title -> name in the log -> how its curve looks."""
+
+EPISODES: dict[str, dict[str, Any]] = {
+    "eval_reward": {"color": RED, "marker": "o", "label": "reward"},
+    "eval_diagnosis": {"color": BLUE, "marker": "o", "label": "right diagnoses"},
+    "eval_test_f1": {"color": GREEN, "marker": "o", "label": "F1 of the tests"},
+    "eval_well_formed": {"color": "#444444", "marker": "o", "label": "readable replies"},
+}
+"""What is measured where held-out cases are played at every look (`--episodes`): means of 0 to 1.
+"""
 
 
 def draw_curves(
-    log: list[dict[str, Any]], file: Path, panels: dict[str, dict[str, Any]] = CURVES
+    log: list[dict[str, Any]], file: Path, panels: dict[str, dict[str, Any]] | None = None
 ) -> None:
     """The curves of every panel over steps, as a PNG."""
     from matplotlib.figure import Figure
 
+    if panels is None:
+        played = any(name in line for line in log for name in EPISODES)
+        panels = CURVES | ({"episodes of held-out cases": EPISODES} if played else {})
     figure = Figure(figsize=(4.4 * len(panels), 3.8), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (title, curves) in zip(axes, panels.items(), strict=True):
@@ -50,7 +62,8 @@ def draw_curves(
         axis.set_title(title)
         axis.set_xlabel("step")
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].legend(frameon=False)
+        if any("label" in look for look in curves.values()):
+            axis.legend(frameon=False)
     # matplotlib takes the format from the ending.
     building = file.with_suffix(".building.png")
     figure.savefig(building, dpi=120)

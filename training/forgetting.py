@@ -24,12 +24,17 @@ def forgetting(log: Sequence[dict[str, Any]]) -> dict[str, tuple[float, float]]:
     return {name: (looks[0][name], looks[-1][name]) for name in looks[-1]}
 
 
-def forgetting_table(log: Sequence[dict[str, Any]]) -> str:
-    """The losses as Markdown."""
+def forgetting_table(log: Sequence[dict[str, Any]], learnt: str) -> str:
+    """The losses as Markdown, those of the dataset that was `learnt` now in the last row."""
+    losses = forgetting(log)
     rows = [
         [name, f"{before:.4f}", f"{after:.4f}", f"{after - before:+.4f}"]
-        for name, (before, after) in forgetting(log).items()
+        # 'v10' comes after 'v9'.
+        for name, (before, after) in sorted(
+            losses.items(), key=lambda item: (item[0] == learnt, len(item[0]), item[0])
+        )
     ]
     headings = ["held-out cases first seen in", "loss before", "loss after", "change"]
-    note = "A rise on earlier cases is forgetting; the last row is what was learnt now."
+    last = "the last row is what was learnt now" if learnt in losses else "no new one is held out"
+    note = f"A rise on earlier cases is forgetting; {last}."
     return "\n".join(["# Forgetting", "", *markdown_table(headings, rows), "", note, ""])

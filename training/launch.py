@@ -59,8 +59,9 @@ FULL_DISK = 2**24
 """Bytes that are free at most where a run that died is blamed on the disk: our choice, far below
 any file of a checkpoint that could fail for it."""
 
-PROGRAMS = {"grpo": "medaction.hub.grpo_process"}
-"""What a training process runs; the other objectives share `medaction.training.process`."""
+PROGRAMS = {"grpo": "medaction.hub.grpo_process", "episodes": "medaction.hub.looks_process"}
+"""What a training process runs where a model plays; other runs share `medaction.training.process`.
+"""
 
 
 @contextmanager
@@ -368,7 +369,9 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
 def _command(settings: TrainSettings, kind: str, processes: int) -> list[str]:
     """What starts the training processes of this machine; with Ray, those of the cluster."""
     python, out = [sys.executable, "-m"], str(settings.out)
-    program = PROGRAMS.get(settings.objective, "medaction.training.process")
+    program = PROGRAMS.get(
+        "episodes" if settings.episodes else settings.objective, "medaction.training.process"
+    )
     if settings.launcher == "ray":
         return [*python, "medaction.tasks.ray_training", out, str(processes), kind]
     if processes * settings.nodes == 1:

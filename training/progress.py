@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from medaction.training.curves import EPISODES
 from medaction.training.data import Sample
 from medaction.training.packing import segments_of, share
 from medaction.training.settings import TrainError
@@ -198,7 +199,7 @@ class TrainingLog(StepLog):
     def line(self, args: Any, state: Any, logs: dict[str, float]) -> dict[str, Any] | None:
         line: dict[str, Any] = {"epoch": round(state.global_step / self.steps_per_epoch, 4)}
         if "eval_loss" in logs:
-            line["eval_loss"] = logs["eval_loss"]
+            line |= {name: logs[name] for name in ("eval_loss", *EPISODES) if name in logs}
             if of_dataset := {
                 "/".join(Path(key.removeprefix(OF_DATASET)).parts[-2:]): loss
                 for key, loss in logs.items()

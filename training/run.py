@@ -2,6 +2,7 @@
 the model."""
 
 import os
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,11 @@ from medaction.training.trainer_arguments import (
 )
 
 
-def train_records(out: Path) -> None:
-    """Train as the job in `out` says, from its newest whole checkpoint if there is one."""
+def train_records(
+    out: Path, played_by: Callable[[Job, Any], Callable[[], dict[str, float]]] | None = None
+) -> None:
+    """Train as the job in `out` says, from its newest whole checkpoint if there is one. `played_by`
+    makes what else is measured at every look, where anything is."""
     job = open_job(out)
     settings = job.settings
     prepared = read_samples(out / "samples.parquet")
@@ -76,10 +80,13 @@ def train_records(out: Path) -> None:
         ],
     )
     trainer.hold_out(prepared.validation, settings.row, layout, prefix)
+    trainer.measures_forgetting = bool(settings.earlier)
     if settings.find_learning_rate:
         sweep(trainer, min(SWEEP_STEPS, len(planned.steps)))
         mark_trained(trainer, job, attention)
         return
+    if played_by:
+        trainer.played = played_by(job, trainer)
     interval = schedule(settings, prepared.train, prepared.validation).every
     trainer.add_callback(Looks(trainer, settings, interval))
     train_to_end(trainer, job, attention)
@@ -156,6 +163,8 @@ class PackedTrainer(ShardedTrainer):
 
     # transformers would divide the loss by the rows of a step; it is divided by its targets here.
     loss_is_scaled_for_ga = True
+    measures_forgetting = False
+    """Whether the loss of each dataset is logged, also where there is one alone."""
     sweep_steps = 0
     """Of a search for the learning rate; 0: the usual schedule."""
 
@@ -171,6 +180,7 @@ class PackedTrainer(ShardedTrainer):
     def __init__(self, *, head: LossHead, **options: Any):
         super().__init__(**options)
         self.head = head
+        self.played: Callable[[], dict[str, float]] = dict
 
     def create_accelerator_and_postprocess(self) -> None:
         super().create_accelerator_and_postprocess()
@@ -206,7 +216,7 @@ class PackedTrainer(ShardedTrainer):
 
     def evaluate(self, *unused: Any, **also_unused: Any) -> dict[str, float]:
         """Mean loss over the target tokens of the held-out cases: `eval_loss`, and where there are
-        several datasets `eval_loss/NAME` of each."""
+        several datasets, or earlier ones, `eval_loss/NAME` of each."""
         self.model_wrapped.eval()
         names, looked_at = sorted({*self.datasets}), self.eval_dataset
         sums = torch.zeros(len(names), 2, dtype=torch.float64, device=self.args.device)
@@ -223,12 +233,13 @@ class PackedTrainer(ShardedTrainer):
             distributed.all_reduce(sums)
         loss, targets = sums.sum(dim=0)
         metrics = {"eval_loss": (loss / targets).item()}
-        if len(names) > 1:
+        if len(names) > 1 or self.measures_forgetting:
             metrics |= {
                 f"{OF_DATASET}{name}": (loss / targets).item()
                 for name, (loss, targets) in zip(names, sums, strict=True)
             }
-        self.log(metrics)
+        # In the log alone: what is played decides neither the best model nor when to stop.
+        self.log(metrics | self.played())
         self.control: Any = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )

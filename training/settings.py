@@ -182,9 +182,11 @@ class TrainSettings(BaseModel):
     # TRL's default; Shao et al. 2024 took 64.
     group: int = Field(default=8, ge=2, description="grpo: episodes of one case that are compared.")
     reply_tokens: int = Field(
-        default=2048, ge=16, description="grpo: most tokens of a reply, within those of max-length."
+        default=2048,
+        ge=16,
+        description="Of an episode: most tokens of a reply, within those of max-length.",
     )
-    t_max: int = Field(default=8, ge=1, le=50, description="grpo: the last turn of an episode.")
+    t_max: int = Field(default=8, ge=1, le=50, description="The last turn of an episode.")
     warmup: float = Field(
         default=0.03, ge=0, lt=1, description="Share of the steps in which the learning rate rises."
     )
@@ -283,6 +285,12 @@ class TrainSettings(BaseModel):
         description="Steps between looks at the held-out cases. [up to four looks an epoch, for at"
         " most 3 % of the compute]",
     )
+    episodes: int | None = Field(
+        default=None,
+        ge=1,
+        description="sft: so many held-out cases are played at every look, with greedy replies:"
+        " reward, right diagnoses, F1 of the tests and readable replies go into the log.",
+    )
     find_learning_rate: bool = Field(
         default=False,
         description="Train nothing: let the learning rate rise for at most 100 steps, and say where"
@@ -361,6 +369,13 @@ class TrainSettings(BaseModel):
             )
         if self.objective == "grpo":
             self._can_be_played()
+        if self.episodes and (self.objective != "sft" or self.sharding == "fsdp"):
+            raise ValueError(
+                "episodes at looks are for objective sft without sharding fsdp (grpo plays its"
+                " held-out cases anyway)"
+            )
+        if self.episodes or self.objective == "grpo":
+            self._has_room_and_weights()
         if self.nodes > 1 and (self.launcher == "ray" or self.rendezvous.endswith(":0")):
             raise ValueError(
                 "several nodes need the torchrun launcher and a rendezvous HOST:PORT that all of"
@@ -381,17 +396,19 @@ class TrainSettings(BaseModel):
             raise ValueError(
                 f"batch {self.batch} episodes are no whole groups of {self.group}: take a multiple"
             )
+        if self.teachers or self.scale:
+            raise ValueError("grpo plays cases: they have no teacher and no scale; see case")
+
+    def _has_room_and_weights(self) -> None:
         if self.reply_tokens >= self.max_length:
             raise ValueError(
                 f"reply_tokens {self.reply_tokens} leave no room for a prompt within max_length"
                 f" {self.max_length}"
             )
-        if self.teachers or self.scale:
-            raise ValueError("grpo plays cases: they have no teacher and no scale; see case")
         # Processes play episodes of different lengths; weights that are gathered for every token
         # would need them to be equal.
-        if self.launcher == "ray" or self.zero == 3:
-            raise ValueError("grpo needs the torchrun launcher, and ZeRO below stage 3")
+        if self.launcher == "ray" or self.zero == 3 or self.offload == "all":
+            raise ValueError("episodes need the torchrun launcher, and ZeRO below stage 3")
 
     @property
     def trains_adapters(self) -> bool:

@@ -30,7 +30,7 @@ TODAY = date(2026, 1, 1)
 """What templates that write a date (Llama 3, gpt-oss) take for today: the same records on every
 day, so that a run goes on from its checkpoints tomorrow."""
 
-_OPENED = re.compile(r"<think>\s*$")
+_OPENED = re.compile(r"<(\w+)>\s*$")
 
 
 def template_of(tokenizer: Any) -> str:
@@ -225,9 +225,16 @@ def _beginning(opening: str, before: str, taught: str) -> str:
     alike = takewhile(lambda pair: pair[0] == pair[1], zip(opening, before, strict=False))
     shared = sum(1 for _ in alike)
     only_prompt, missing = opening[shared:], before[shared:]
-    opened = _OPENED.search(opening) is not None
+    tag = _OPENED.search(opening)
+    # A tag of the assistant's turn stands in the conversation too; one of thoughts (EXAONE Deep
+    # has another word for them) may not.
+    opened = tag is not None and (tag[1] == "think" or shared <= tag.end(1))
+    closed = f"\n</{tag[1]}>\n\n" if tag and opened else ""
     if taught and opened and not missing.startswith(taught):
-        return f"{taught}\n</think>\n\n"  # left out of what is rendered afterwards (DeepSeek R1)
+        return taught + closed  # left out of what is rendered afterwards (DeepSeek R1)
+    if taught and not only_prompt.strip() + missing.strip():
+        # The template knows the block, and leaves it out of a conversation (Nemotron).
+        return f"{missing}<think>\n{taught}\n</think>\n\n"
     if taught and taught not in missing:
         raise TrainError(
             "the chat template changes or drops the thoughts of a reply: train without thinking"
@@ -247,4 +254,4 @@ def _beginning(opening: str, before: str, taught: str) -> str:
         )
     # The prompt has more than the conversation afterwards: a block of thoughts that is closed
     # (Gemma 4), or one that the reply has to close.
-    return "\n</think>\n\n" if opened else ""
+    return closed

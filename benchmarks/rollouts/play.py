@@ -239,7 +239,7 @@ def engine_(work: dict, url: str):
         clinicians = {teacher.name: make_clinician(teacher) for teacher in made}
         with (
             Store(folder / "trajectories.duckdb") as store,
-            store.run("bench", "{}", None, {}) as run,
+            store.run("bench", "{}", None, {}) as run_id,
         ):
             places = asyncio.Semaphore(work["cases_at_once"])
 
@@ -251,9 +251,9 @@ def engine_(work: dict, url: str):
                     played = await play_tree(
                         built.environment, plan, (), frozenset(), clinicians, oracle
                     )
-                    store.add_built_cases([BuiltCase(report, built)], "bench", run.run_id)
+                    store.add_built_cases([BuiltCase(report, built)], "bench", run_id)
                     store.add_rollouts(
-                        "rollout", report.case_id, played.trajectories, played.failures, run.run_id
+                        "rollout", report.case_id, played.trajectories, played.failures, run_id
                     )
                     return len(played.trajectories)
 
