@@ -16,7 +16,7 @@ from typing import Any
 from medaction.envs.categories import category_of
 from medaction.envs.documented import says_something
 from medaction.envs.mentions import named_tests
-from medaction.envs.naming import profile
+from medaction.envs.naming import profile, specimen_of
 from medaction.envs.records import (
     BadCase,
     CaseReport,
@@ -29,6 +29,7 @@ from medaction.envs.results_told import FINDING
 from medaction.envs.sources.bulleted_tests import at_time, tells_when, why_no_test
 from medaction.envs.sources.files import bad_field, object_at, read_rows, text_at, unread_fields
 from medaction.envs.voice import patients_part
+from medaction.words.names import normalise
 from medaction.words.phrases import IN_BRACKETS, phrase_pattern, phrase_regex
 
 # A section of Test_Results is a group of tests, and none itself, when its name has no word but
@@ -336,9 +337,11 @@ def _is_part(label: str, header: str) -> bool:
     """Whether a labelled item below a test's name is a part of its result: 'Findings' of a biopsy,
     'Hematuria' and 'Glucose' of a urinalysis, where 'Urine culture' is a test of its own."""
     of_label, of_header = profile(label), profile(header)
-    in_fluid = of_header.specimen not in (None, "blood")
-    is_analyte = in_fluid and not of_label.kinds and of_label.specimen is None
-    is_named = bool(named_tests(label) or of_label.kinds or of_label.specimen)
+    # 'Serum' and 'blood' say where, though a profile takes blood for granted.
+    names_specimen = any(map(specimen_of, normalise(label).split()))
+    in_fluid = of_header.specimen not in (None, "blood") and not of_header.kinds
+    is_analyte = in_fluid and not of_label.kinds and not names_specimen
+    is_named = bool(named_tests(label) or of_label.kinds or names_specimen)
     is_named = is_named or bool(_TEST_LABEL.search(label))
     return bool(_DESCRIPTIVE.fullmatch(label)) or not is_named or is_analyte
 
