@@ -16,6 +16,8 @@ import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +27,17 @@ import rustworkx as rx
 from benchmarks.synthetic import write_clingraph, write_primekg
 from medaction.kg.graph import Graph, load_graph
 from medaction.kg.loaders import import_graph
-from medaction.kg.metrics import Course, TurnNodes, changed_nodes, dtc_pairs, measure, rac_pairs
-from medaction.kg.pruning import prune_dtc_rac
+from medaction.kg.metrics import (
+    Course,
+    Measured,
+    TurnNodes,
+    changed_nodes,
+    dtc_pairs,
+    measure,
+    rac_pairs,
+)
+from medaction.kg.pruning import Verdict, prune_dtc_rac
+from medaction.trajectories.scoring import COURSES_AT_ONCE
 
 CASES, TRAJECTORIES = 2_896, 32_681
 CASE_DIAGNOSES, CASE_TESTS = 25, 14
@@ -45,12 +56,11 @@ def main() -> None:
     diseases, tests = graphs()
     rng = np.random.default_rng(7)
     courses = list(workload(diseases, tests, rng))
-    asked = {"DTC": (diseases, list(dtc_pairs(courses))), "RAC": (tests, list(rac_pairs(courses)))}
     print(
         f"{TRAJECTORIES:,} trajectories of {CASES:,} cases,"
         f" {sum(len(course.turns) for course in courses):,} turns"
     )
-    for metric, (graph, pairs) in asked.items():
+    for metric, (graph, pairs) in asked(courses, diseases, tests).items():
         sources = len({a for a, _ in pairs})
         print(
             f"{metric}: {len(pairs):,} look-ups, {len(set(pairs)):,} different pairs from"
@@ -58,16 +68,17 @@ def main() -> None:
             f" nodes and {len(graph.targets) // 2:,} edges"
         )
 
-    Path("/proc/self/clear_refs").write_text("5")  # or the peak would be that of writing the graphs
+    Path("/proc/self/clear_refs").write_text("5")  # or the peak may be that of the trajectories
     before = peak_mib()
     start = time.process_time()
     _ = diseases.net, tests.net
     built = time.process_time() - start
     start = time.process_time()
-    measured = measure(courses, diseases, tests)
-    verdicts = [
-        prune_dtc_rac(course, found) for course, found in zip(courses, measured, strict=True)
-    ]
+    measured, verdicts = list[Measured](), list[Verdict]()
+    for begin in range(0, TRAJECTORIES, COURSES_AT_ONCE):  # as `score_store` does
+        some = courses[begin : begin + COURSES_AT_ONCE]
+        measured += measure(some, diseases, tests)
+        verdicts += map(prune_dtc_rac, some, measured[begin:])
     ours = time.process_time() - start
     print(f"\nwhole filter {ours:.1f} s CPU; both graphs into rustworkx before that {built:.1f} s")
     print(
@@ -85,24 +96,30 @@ def main() -> None:
         f"{checked:,} values of a random sample of trajectories equal a plain breadth-first search"
     )
     if given.peers:
-        compare(asked, ours + built, rng)
+        compare(asked(courses, diseases, tests), ours + built, rng)
+
+
+def asked(
+    courses: list[Course], diseases: Graph, tests: Graph
+) -> dict[str, tuple[Graph, list[tuple[int, int]]]]:
+    """The look-ups of each metric, and its graph."""
+    return {"DTC": (diseases, list(dtc_pairs(courses))), "RAC": (tests, list(rac_pairs(courses)))}
 
 
 def graphs() -> tuple[Graph, Graph]:
-    """The generated graphs, through the loaders, without the process having held them as text."""
+    """The generated graphs, from the cache as in a run: another process reads their text."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as other:
+        diseases, tests = other.submit(cached_graphs).result()
+    return load_graph(diseases), load_graph(tests)
+
+
+def cached_graphs() -> tuple[Path, Path]:
+    """The folders in the cache of the generated graphs."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for kind, write, where in (
-            ("disease", write_primekg, folder / "kg.csv"),
-            ("test", write_clingraph, folder),
-        ):
-            write(where)
-            print(f"{kind} graph written and read", flush=True)
-        found = (
-            load_graph(import_graph(folder / "kg.csv")),
-            load_graph(import_graph(folder / "ClinGraph_nodes.csv")),
-        )
-    return found
+        write_primekg(folder / "kg.csv")
+        write_clingraph(folder)
+        return import_graph(folder / "kg.csv"), import_graph(folder / "ClinGraph_nodes.csv")
 
 
 def workload(diseases: Graph, tests: Graph, rng: np.random.Generator) -> Iterator[Course]:
@@ -203,7 +220,7 @@ def plain_search(graph: Graph, start: int) -> dict[int, int]:
 
 
 def compare(
-    asked: dict[str, tuple[Graph, list[tuple[int, int]]]], ours: float, rng: np.random.Generator
+    lookups: dict[str, tuple[Graph, list[tuple[int, int]]]], ours: float, rng: np.random.Generator
 ) -> None:
     """What each library's own search would take for the same different pairs, extrapolated from a
     sample, and all building."""
@@ -218,7 +235,7 @@ def compare(
     )
     for name, way in PEERS.items():
         built, spent = 0.0, []
-        for graph, pairs in asked.values():
+        for graph, pairs in lookups.values():
             start = time.process_time()
             search, by_source = way(graph)
             built += time.process_time() - start

@@ -12,7 +12,7 @@ from medaction.envs import checks
 from medaction.envs.categories import MINOR_CATEGORIES, category_of, minor_category_of
 from medaction.envs.diagnosis_names import mentions, names_of
 from medaction.envs.documented import is_documented, says_something
-from medaction.envs.grounding import Report, Span
+from medaction.envs.grounding import Report, Span, numbers_of
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import (
     can_be_same,
@@ -24,7 +24,7 @@ from medaction.envs.naming import (
     tokens_of,
 )
 from medaction.envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase
-from medaction.envs.redaction import redact
+from medaction.envs.redaction import redact, value_of
 from medaction.envs.results_told import result_told, same_test
 from medaction.words.names import normalise
 from medaction.words.sentences import sentences
@@ -320,6 +320,8 @@ def _unusable(
         return "its name is no test's"
     if not _may_be_of((name, *entry["aliases"]), span, source):
         return "the passage does not name it"
+    if _is_value_of_another(name, span, source):
+        return "the passage tells it of another test"
     context = source.context(span)
     if any(words == test.result and _is_same(name, test.name, context) for test in tests):
         return "it is in the menu already"
@@ -367,6 +369,20 @@ def _may_be_of(names: Sequence[str], span: Span, source: Report) -> bool:
     return not named_tests(sentence) and any(
         is_named(names, second) for second in sentences(source.patient_sections())
     )
+
+
+def _is_value_of_another(name: str, span: Span, source: Report) -> bool:
+    """Whether a value stands behind another analyte's name, and the test's own name before another
+    value: of 'sodium was 131 and potassium 5.9' the 5.9 is no sodium."""
+    sentence, words = source.sentence(span), source.words(span)
+    own = value_of(name, sentence)
+    if not own or own in numbers_of(words) or not re.match(r"[<>≤≥~]?\s*\d", words):
+        return False
+    before = normalise(source.text[max(0, span.start - 60) : span.start]).split()
+    while before and before[-1] in ("was", "were", "is", "of", "at", "to", "level", "levels"):
+        before.pop()
+    names = (canonical_of(" ".join(before[-length:])) for length in range(4, 0, -1))
+    return next(filter(None, names), canonical_of(name)) != canonical_of(name)
 
 
 def is_named(names: Sequence[str], context: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from medaction.envs.categories import category_of, minor_category_of
+from medaction.envs.categories import category_of, known_category, minor_category_of
 from medaction.envs.documented import says_something
 from medaction.envs.grounding import agreement_of_texts, numbers_of, plain_text
 from medaction.envs.mentions import named_tests
@@ -41,6 +41,7 @@ STATUS = (
 _CONCENTRATION = re.compile(
     r"\d\s*(?:[munpkµμ]?(?:g|mol|kat|IU|U|Eq)|cells|(?:[×x]\s*)?10[\^]?\d+)?\s*/\s*"
     r"(?:[dmuµμ]?L|mm3|mm³)\b(?!/)|\d\s*mm/h"
+    r"|\d\s*[а-я]{1,6}/м?к?д?л\b"
 )
 # 'Elevated IgE levels', 'increased hs-cTnI': an analyte that is written as a code.
 _LEVEL_OF_CODE = re.compile(
@@ -62,16 +63,34 @@ _SYMBOL_AND_VALUE = re.compile(
 )
 _LABEL_END = re.compile(r":|\s[-–—]\s")
 # A test by the noun at the end of its name, whatever stands before it.
-_TEST_NOUN = r"(?:profiles?|panels?|potentials?|assays?|analys[ie]s|studies|counts?|titers?)"
+_TEST_NOUN = r"(?:profiles?|panels?|potentials?|assays?|analys[ie]s|stud(?:y|ies)|counts?|titers?)"
 _NORMAL = re.compile(
     rf"\b{STATUS} (?P<test>(?:[\w-]+ ){{1,5}}?{_TEST_NOUN})\b"
-    rf"|\b(?P<subject>[\w-]+ {_TEST_NOUN}) (?:\w+ )?{FINDING.pattern}",
+    rf"|\b(?P<subject>(?!(?:an?|the|his|her|their|this)\b)[\w-]+ {_TEST_NOUN})"
+    rf" (?:of (?:the )?\w+ )?(?:\w+ )?{FINDING.pattern}",
     re.IGNORECASE,
 )
 # 'A dengue NS1 test came back negative'.
 _TEST_WITH_STATUS = re.compile(
     rf"\b(?:an? |the )?((?:[\w-]+ ){{1,2}}(?:test|assay))\b[^.;,]{{0,40}}? {STATUS}\b",
     re.IGNORECASE,
+)
+# A verb whose subject may be a test, and that it has something behind it: 'the film displayed a
+# cyst', 'was clear', 'had been read as a cyst'; not 'was done in May', 'followed by surgery'.
+_NO_OBJECT = (
+    r"(?!(?:by|in|on|at|for|to|from|after|before|because|with|and|but|when|as|his"
+    r"|hers?|their|him|them)\b"
+    r"|[\w-]+ (?:hour|day|week|month|year)s?\b)"
+)
+_TOLD_BY_SUBJECT = re.compile(
+    r"\s(?:(?:had|has) )?(?:been \w+ as"
+    r"|(?:was|were|been) (?!\w+ed\b|done|taken|made|given|not|never)"
+    rf"|shown|[a-z]{{2,}}ed) ?(?<= ){_NO_OBJECT}(?=\w)",
+    re.IGNORECASE,
+)
+_CLAUSE_BEFORE = re.compile(r"\b(?:that|and|but|then|while|who|which)\b|[;.:]\s")
+_CIRCUMSTANCE = re.compile(
+    r",|\s(?:of|on|in|at|from|by|with|after|before|taken|done|made|performed|obtained)\b"
 )
 # A gene's name in capitals, that something was found in it, and the finding.
 _GENE_SYMBOL = re.compile(r"\b[A-Z][A-Z0-9]{2,7}\b")
@@ -173,6 +192,8 @@ def _statement(clause: str) -> Statement | None:
         return Statement(clause, names or (test,))
     if names and (FINDING.search(clause) or any(_has_value(name, clause) for name in names)):
         return Statement(clause, _different((*names, *_TEST_WITH_STATUS.findall(clause))))
+    if test := _subject_that_tells(clause):
+        return Statement(clause, names or (test,))
     if (general := _GENERAL_TEST.search(clause)) and not names:
         name = next(kind for kind, words in general.groupdict().items() if words)
         return Statement(clause, (name.replace("_", " ").capitalize(),))
@@ -193,6 +214,27 @@ def _statement(clause: str) -> Statement | None:
         analytes = _ANALYTE.findall(clause[: value.end()])
         return Statement(clause, names or (analytes[-1] if analytes else "Laboratory tests",))
     return None
+
+
+def _subject_that_tells(clause: str) -> str:
+    """The test that is the subject of a verb with an object, by the noun at its end: 'needle
+    aspirate' of 'A needle aspirate had shown granulomas'; '' for none."""
+    for verb in _TOLD_BY_SUBJECT.finditer(clause):
+        subject = _CLAUSE_BEFORE.split(clause[max(0, verb.start() - 120) : verb.start()])[
+            -1
+        ].strip()
+        head = _CIRCUMSTANCE.split(subject, maxsplit=1)[0]
+        name = re.sub(r"^(?:an?|the|his|her|their) ", "", head, flags=re.IGNORECASE)
+        if not 1 <= len(words := name.split()) <= 5:
+            continue
+        # The noun at its end says what it is: 'antibody therapy' is none, 'blood' is a specimen.
+        kinds = profile(" ".join(words[-2:])).kinds - profile(" ".join(words[-2:-1])).kinds
+        is_test = kinds & KINDS or known_category(words[-1]) in ("imaging", "pathology")
+        # 'The colonoscopy relieved him', 'the endoscopy required sedation': a procedure acts.
+        acts = verb[0].endswith("ed ") and category_of(name) == "procedure"
+        if is_test and not acts and is_ordered(name) and says_something(clause):
+            return name
+    return ""
 
 
 def _found_in_blood(clause: str) -> tuple[str, ...]:

@@ -8,7 +8,12 @@ from typing import Any
 from httpx import HTTPError
 from prefect import Flow
 from prefect.exceptions import Abort
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import (
+    PREFECT_API_REQUEST_TIMEOUT,
+    PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
+    temporary_settings,
+)
 
 from medaction.flows.artifacts import ANSWERED_WITHIN_S, flow_run_id, prefect_answers
 
@@ -52,7 +57,12 @@ def shown(flow: Flow[..., Any], settings: Any, *more: Any) -> Any:
                 raise  # a hub's, of models or data
             reason = str(error) or type(error).__name__
             log.warning("Prefect's server is lost (%s): the run goes on without it", reason)
-    # What was done is stored. Ray's cases would be tasks of a flow run.
-    if not flow_run_id() and "engine" in type(settings).model_fields:
+    # What was done is stored.
+    if flow_run_id():
+        return flow.fn(settings, *more)
+    # Ray's cases would be tasks of a flow run; a task without one asks the server, as often as
+    # `IMPATIENT` says, where results are to be kept.
+    if "engine" in type(settings).model_fields:
         settings = settings.model_copy(update={"engine": "local"})
-    return flow.fn(settings, *more)
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: 0.1}):
+        return flow.fn(settings, *more)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import rustworkx as rx
 
 NODE_COLUMNS = ["node", "node_id", "node_type", "name", "source"]
+RIMS = 10_000
+"""Of how many nodes a graph keeps its neighbours in Python: all diagnoses of a run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +56,18 @@ class Graph:
         net.add_nodes_from(range(self.nodes.height))
         net.extend_from_edge_list(zip(self.sources.data, self.targets.data, strict=True))
         return net
+
+    @cached_property
+    def rim(self) -> Callable[[int], Sequence[int]]:
+        """A node's neighbours, hubs first, kept for the last `RIMS` nodes: a diagnosis is the
+        target of hundreds of tests."""
+        degrees = self.degrees
+
+        def neighbours(node: int) -> Sequence[int]:
+            nodes = np.array(self.net.successor_indices(node), dtype=np.int32)
+            return tuple(nodes[np.argsort(-degrees[nodes])].tolist())
+
+        return lru_cache(RIMS)(neighbours)
 
     @cached_property
     def is_open(self) -> bool:
@@ -206,41 +220,39 @@ def hops_from(graph: Graph, a: int, targets: Iterable[int]) -> dict[int, int | N
     hop at a time their first meeting tells it. Hubs make most pairs closer than five and the ball
     around a hub large; what is farther has small surroundings, and the smaller side grows.
     """
-    neighbours = graph.net.successor_indices
-    balls = [{a}, {a, *neighbours(a)}]  # nodes within 0, 1, 2, ... hops of `a`
+    balls = [{a}, {a, *graph.rim(a)}]  # nodes within 0, 1, 2, ... hops of `a`
     # `balls` grows on from target to target: that is why targets of one node come together.
-    return {b: _meeting(neighbours, balls, b) for b in targets}
+    return {b: _meeting(graph, balls, b) for b in targets}
 
 
-def _meeting(
-    neighbours: Callable[[int], Iterable[int]], balls: list[set[int]], b: int
-) -> int | None:
+def _meeting(graph: Graph, balls: list[set[int]], b: int) -> int | None:
     """Hops from the centre of `balls` to `b`. Grows `balls` where that is cheaper, for the targets
     that come after, too."""
-    if b in balls[1]:
-        return 0 if b in balls[0] else 1
-    rim, within = list(neighbours(b)), {b}  # nodes at exactly s hops from b, and nearer ones
-    if not balls[1].isdisjoint(rim):
-        return 2
-    r, s = 1, 1  # neither ball has met the other so far: the distance is more than r + s
-    while rim:
-        # The ball grows where an earlier target has paid for it, at its first hop, which all
-        # targets share, or where its rim is the smaller one.
-        if r + 1 < len(balls) or r == 1 or len(balls[r]) - len(balls[r - 1]) <= len(rim):
-            if r + 1 == len(balls):
-                balls.append(
-                    balls[r].union(*(neighbours(node) for node in balls[r] - balls[r - 1]))
-                )
-            if len(balls[r + 1]) == len(balls[r]):  # its whole component: no path
-                return None
+    for r, ball in enumerate(balls):
+        if b in ball:
+            return r
+    if len(balls[r]) == len(balls[r - 1]):  # its whole component: no path
+        return None
+    neighbours = graph.net.successor_indices
+    rim, within, s = graph.rim(b), {b}, 1  # nodes at exactly s hops from b, and nearer ones
+    if not balls[r].isdisjoint(rim):
+        return r + 1
+    while rim:  # neither ball has met the other so far: the distance is more than r + s
+        # The ball grows at its first hop, which all targets share, or where its rim is the smaller
+        # one.
+        if r == 1 or len(balls[r]) - len(balls[r - 1]) <= len(rim):
+            balls.append(balls[r].union(*(neighbours(node) for node in balls[r] - balls[r - 1])))
             r += 1
+            if len(balls[r]) == len(balls[r - 1]):
+                return None
             if not balls[r].isdisjoint(rim):
                 return r + s
         else:
-            # Asked before the next rim is built, and left at the first hit: a hub makes it large.
-            if any(not balls[r].isdisjoint(neighbours(node)) for node in rim):
+            # Asked before the next rim is built, and left at the first hit: a hub makes it large,
+            # and comes last.
+            if any(not balls[r].isdisjoint(neighbours(node)) for node in reversed(rim)):
                 return r + s + 1
             within.update(rim)
-            rim = list(set().union(*(neighbours(node) for node in rim)) - within)
+            rim = tuple(set().union(*(neighbours(node) for node in rim)) - within)
             s += 1
     return None

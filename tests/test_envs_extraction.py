@@ -3,6 +3,7 @@ written by hand."""
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -233,6 +234,27 @@ def test_a_test_that_this_patient_s_sections_do_not_tell_is_left_out(
     (note,) = (warning for warning in environment.warnings if warning.startswith("test left out"))
     assert why in note
     assert test["name"] in note
+
+
+@pytest.mark.parametrize(
+    ("name", "result", "own"),
+    [
+        ("Ferritin", "9.4 µmol/L", "880 ng/mL"),
+        ("Zinc", "880 ng/mL", "9.4 µmol/L"),
+        # A second value of the same analyte stands behind the first.
+        ("Calcium", "2.3 mmol/L", "2.3 mmol/L"),
+    ],
+)
+def test_a_value_belongs_to_the_analyte_before_it(name: str, result: str, own: str) -> None:
+    told = "Ferritin was 880 ng/mL and zinc 9.4 µmol/L. Calcium fell from 2.9 to 2.3 mmol/L.\n\nShe"
+    report = replace(REPORT, text=TEXT.replace("She was treated", f"{told} was treated"))
+    first, again = (
+        {"tests": [*TESTS["tests"], {**HEMOGLOBIN, "name": name, "result": text, "aliases": []}]}
+        for text in (result, own)
+    )
+    complete, _ = speaker(SAID, first, again)
+    menu = environment_of(report, make_extractor(complete)).menu
+    assert {entry.name: entry.result for entry in menu}[name] == own
 
 
 def test_a_passage_that_tells_a_story_is_no_result() -> None:

@@ -564,31 +564,27 @@ VARIANT = {
 PACKET = {
     "id": "II:3",
     "subject": {
-        "id": "II:3",
-        "sex": "FEMALE",
+        "id": "II:3", "sex": "FEMALE",
         "timeAtLastEncounter": {"age": {"iso8601duration": "P3Y1M"}},
     },
     "phenotypicFeatures": [
         {
-            "type": term("Hypotonia"),
-            "severity": term("Severe"),
+            "type": term("Hypotonia"), "severity": term("Severe"),
             "onset": {"age": {"iso8601duration": "P3M"}},
         },
         {
-            "type": term("Frequent falls"),
-            "modifiers": [term("Episodic")],
+            "type": term("Frequent falls"), "modifiers": [term("Episodic")],
             "onset": {"ontologyClass": term("Childhood onset")},
         },
         {"type": term("Seizure"), "excluded": True},
         {
-            "type": term("Hearing impairment"),
-            "excluded": True,
+            "type": term("Hearing impairment"), "excluded": True,
             "onset": {"age": {"iso8601duration": "P3M"}},
         },
     ],
     "measurements": [
         measured(
-            "Creatine kinase", 2400.5, "U/L", timeObserved={"age": {"iso8601duration": "P2Y"}}
+            "Creatine kinase", 2400.5, "U/L", timeObserved={"age": {"iso8601duration": "P2Y"}},
         ),
         measured("Creatine kinase", 1900.0, "U/L"),
         {"assay": term("Nitrite in urine"), "value": {"ontologyClass": term("Absent")}},
@@ -598,7 +594,7 @@ PACKET = {
                 "typedQuantities": [
                     {"type": term("systolic"), "quantity": {"unit": term("mmHg"), "value": 95}},
                     {"type": term("diastolic"), "quantity": {"unit": term("mmHg"), "value": 60}},
-                ]
+                ],
             },
         },
         {"assay": term("Muscle ultrasound")},
@@ -609,13 +605,11 @@ PACKET = {
     ],
     "interpretations": [
         {
-            "id": "a",
-            "progressStatus": "UNSOLVED",
+            "id": "a", "progressStatus": "UNSOLVED",
             "diagnosis": {"disease": term("Another dystrophy", "OMIM:2")},
         },
         {
-            "id": "b",
-            "progressStatus": "SOLVED",
+            "id": "b", "progressStatus": "SOLVED",
             "diagnosis": {
                 "disease": term("Muscular dystrophy, invented", "OMIM:1"),
                 "genomicInterpretations": [VARIANT],
@@ -623,15 +617,13 @@ PACKET = {
         },
     ],
     "metaData": {
-        "created": "2023-03-23T21:36:32Z",
-        "phenopacketSchemaVersion": "2.0",
+        "created": "2023-03-23T21:36:32Z", "phenopacketSchemaVersion": "2.0",
         "externalReferences": [
-            {"id": "PMID:1", "description": "A girl who falls"},
-            {"id": "PMC:PMC12"},
+            {"id": "PMID:1", "description": "A girl who falls"}, {"id": "PMC:PMC12"},
             {"id": "DOI:10.1/x"},
         ],
     },
-}
+}  # fmt: skip
 
 
 def test_a_packet_becomes_observation_menu_and_diagnosis(tmp_path: Path) -> None:
@@ -773,14 +765,12 @@ OWN = {
     "rare": True,
     "tests": [
         {
-            "name": "CRP",
-            "minor": "inflammatory markers",
-            "result": "80 mg/L",
+            "name": "CRP", "minor": "inflammatory markers", "result": "80 mg/L",
             "quote": "Her CRP was raised at 80 mg/L.",
         },
         {"name": "MRI lumbar spine", "result": "Edema of the L4 and L5 end plates."},
     ],
-}
+}  # fmt: skip
 
 
 def test_views_minor_categories_and_quotes_of_an_own_case(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from medaction.kg.linking import DENSE_THRESHOLD, Linker
+from medaction.kg.cache import cache_folder
+from medaction.kg.linking import DENSE_THRESHOLD, Linker, _bearers_of
 from medaction.kg.open_graphs import open_disease_graph, open_test_graph
 from medaction.kg.readings import variants
 from medaction.kg.tests_table import aliases_of_tests
@@ -216,22 +217,11 @@ NO_DIAGNOSES = [
     "Spaceflight deconditioning",
 ]
 NO_TESTS = [
-    "Consult cardiology",
-    "Start antibiotics",
-    "Physical therapy",
-    "IV fluids",
-    "Chemotherapy",
-    "Detailed history",
-    "Reassurance",
-    "Dietary advice",
-    "Admit to ICU",
-    "Watchful waiting",
-    "Physical examination",
-    "Review of medications",
-    "Blood transfusion",
-    "Surgical consultation",
+    "Consult cardiology", "Start antibiotics", "Physical therapy", "IV fluids", "Chemotherapy",
+    "Detailed history", "Reassurance", "Dietary advice", "Admit to ICU", "Watchful waiting",
+    "Physical examination", "Review of medications", "Blood transfusion", "Surgical consultation",
     "Radiotherapy",
-]
+]  # fmt: skip
 
 
 def test_what_resembles_a_name_is_linked_and_little_else(diagnoses: Linker, tests: Linker):
@@ -308,3 +298,15 @@ def test_what_a_disease_arose_in_is_not_the_disease(diagnoses: Linker):
 def test_residual_classes_are_no_diseases(diagnoses: Linker):
     texts = ["Other specified injuries of abdomen", "Chagas' disease with other organ involvement"]
     assert not any("other" in link.name.lower() for link in diagnoses.link(texts))
+
+
+def test_the_names_of_a_graph_are_normalised_once_on_a_machine(diagnoses: Linker):
+    texts = ["heart attack", "PE", "chest infection", "CT of the chest"]
+    links = diagnoses.link(texts)
+    cached = {file: file.stat().st_mtime_ns for file in cache_folder().glob("names-*.json")}
+    _bearers_of.cache_clear()
+    again = Linker(open_disease_graph(), ("disease", "phenotype"))
+    assert again.link(texts) == links
+    assert again._bearers == diagnoses._bearers
+    assert cached
+    assert all(file.stat().st_mtime_ns == written for file, written in cached.items())

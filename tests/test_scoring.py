@@ -6,6 +6,7 @@ import pytest
 
 from medaction.kg.loaders import NoGraph, import_graph
 from medaction.kg.tables import BadTable
+from medaction.trajectories import scoring
 from medaction.trajectories.scoring import Aids, score_store
 from medaction.trajectories.store import Store
 from tests.records import add_environment, report, small_tree
@@ -58,6 +59,19 @@ def test_a_store_is_scored_on_the_graph_that_its_user_brought(store):
         for version in [import_version(opened)]
         for kind in ("diagnosis", "test")
     ]
+
+
+def test_scores_are_the_same_however_many_paths_are_measured_at_once(store, monkeypatch):
+    opened, *_, graph = store
+    tables = ("verdicts", "turn_scores", "rac_null")
+    results = []
+    for count in (1, 1000):
+        monkeypatch.setattr(scoring, "COURSES_AT_ONCE", count)
+        opened.set_meta("scored", "not yet")
+        score_store(opened, "dtc_rac", 2.5, graph, graph)
+        results.append([opened.rows(f"select * from {table} order by all") for table in tables])
+    assert results[0] == results[1]
+    assert [len(rows) for rows in results[0][:2]] == [2, 5]
 
 
 def test_a_verdict_is_taken_back_by_asking_another_strategy(store):

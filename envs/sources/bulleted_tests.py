@@ -5,6 +5,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from medaction.envs.categories import category_of, known_category
 from medaction.envs.diagnosis_names import english_words
@@ -13,9 +14,12 @@ from medaction.envs.leaks import outcomes_in
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import (
     CLASSES,
+    CONDITIONS,
     CULTURED,
     FINDINGS,
+    IMAGING,
     KINDS,
+    SOUGHT,
     canonical_of,
     profile,
     specimen_of,
@@ -32,6 +36,7 @@ from medaction.envs.sources.finding_sentences import (
     SHOWS_A_VALUE,
     TEST_BEHIND,
     are_joined,
+    begins_with_noun,
     label_and_rest,
     listed_tests,
     subject_of,
@@ -73,7 +78,7 @@ _LONGEST_ITEM = 200
 """Characters of an item with its reference range: our choice."""
 # 'Splenomegaly (14 cm)' is what was found, and names no analyte.
 _FINDING_NOUN = re.compile(r"(?:osis|itis|megaly)$")
-_NEXT_LABEL = re.compile(r"[;.]\s+(?=[A-Za-z][\w ()/-]{2,50}:\s)(?![^()]*\))")
+_NEXT_LABEL = re.compile(r"[;.]\s+(?=(?:\d+-)?[A-Za-z][\w ()/-]{2,50}:\s)(?![^()]*\))")
 # Labels that gather tests and are none themselves.
 _ATTRIBUTES = (
     "initial | other | further | additional | routine | ancillary | prenatal | radiologic"
@@ -119,7 +124,7 @@ _ORDINALS = "first | second | third"
 _MONTHS = " | ".join((*calendar.month_name[1:], *calendar.month_abbr[1:]))
 _WHEN = re.compile(
     rf"(?:{phrase_regex(f'{_BEFORE_A_TIME} | {_RESULT_TIMES} | {_ORDINALS}')}"
-    rf"|{phrase_regex(_MONTHS, '')})\b",
+    rf"|{phrase_regex(_MONTHS, '')}|[\w-]+ (?:hour|day|week|month|year)s? (?:later|after))\b",
     re.IGNORECASE,
 )
 # A 'first' one without a noun; the 'second eye' is no time.
@@ -237,7 +242,14 @@ def entries_of_bullet(node: Bullet, container: str = "") -> Iterator[_BulletLine
         yield from _tests_of_label(label, rest, container)
     # 'Imaging: CT showed ...': the label is no test, the sentence behind it names one.
     elif label:
-        yield from with_remarks(_prose(rest, container or label), label)
+        says_nothing = gathers_tests(label) or known_category(label) is not None
+        text = without_markdown(rest)
+        for line in with_remarks(_prose(rest, container or label), label):
+            if isinstance(line, DocumentedTest) and line.result == text and not says_nothing:
+                # 'Standing: renin 9' is no plain renin.
+                names = _once((*line.aliases, label), line.name)
+                line = replace(line, result=f"{label}: {text}", aliases=names)
+            yield line
     else:
         yield from _prose(node.text, container, node.begins)
 
@@ -254,10 +266,29 @@ def gathers_tests(label: str) -> bool:
 
 
 def _heads_prose(label: str, text: str) -> bool:
-    """Whether sentences below a label that names no test are each about a test of their own:
-    'Neurophysiology: EMG showed denervation. Evoked potentials were delayed.'"""
+    """Whether sentences behind a label that names no test are each about a test of their own:
+    'Neurophysiology: EMG showed denervation. Evoked potentials were delayed.', 'Of note: Ammonia
+    142 µmol/L'"""
     sentences = split_outside_brackets(_RESULT_END, text)
-    return len(sentences) > 1 and not _is_label_of_test(label) and all(map(_is_of_test, sentences))
+    if len(sentences) > 1:
+        return not _is_label_of_test(label) and all(map(_is_of_test, sentences))
+    reading = profile(label)
+    # 'Saline infusion test: aldosterone 22', 'Left adrenal vein: cortisol 800' are no plain ones.
+    is_test = _is_label_of_test(label) or begins_with_noun(label) or reading.regions
+    if is_test or label_and_rest(text)[0] or reading.terms & CONDITIONS:
+        return False
+    return _begins_with_test(text)
+
+
+def _begins_with_test(clause: str) -> bool:
+    """Whether the first words of a clause name a test that is known, and the others what it
+    found."""
+    if item := _value_of_item(clause):
+        return bool(item["value"]) and canonical_of(item["name"]) is not None
+    name = next(iter(named_tests(clause)), clause)
+    # 'CT, MRI and EUS failed' lists tests.
+    says_more = re.match(r":?\s(?!and\b|or\b)", clause[len(name) :])
+    return clause.startswith(name) and bool(says_more) and is_documented(clause)
 
 
 def _is_of_test(clause: str) -> bool:
@@ -417,7 +448,10 @@ def _tests_of_label(label: str, result: str, container: str) -> Iterator[Documen
     # 'Urinalysis: Protein 3+. Glucose: negative': that glucose is of the urine.
     in_fluid = profile(name).specimen not in (None, "blood") and any(map(_may_be_of_fluid, labels))
     # All labels must be tests: else a later one may be a part of the first's result.
-    are_tests = _is_label_of_test(name) and all(map(_is_label_of_test, labels))
+    are_tests = all(
+        _is_label_of_test(label) or canonical_of(label) is not None or begins_with_noun(label)
+        for label in (name, *labels)
+    )
     if are_tests and one_line and not in_fluid:
         for line in further:
             yield from _tests_of_label(*label_and_rest(line), container)
@@ -430,11 +464,11 @@ def _tests_of_label(label: str, result: str, container: str) -> Iterator[Documen
         return
     category = category_of(name, container)
     # '... Echocardiography revealed hypertrophy.' at the end of a laboratory's results is its own.
-    if _GENERAL_LABS.fullmatch(name) and (appended := _of_other_categories(result)):
+    if appended := _of_other_tests(name, category, result):
         end = len(result)
         for last in reversed(appended):
             end = result.rindex(last, 0, end)
-        yield from _tests_of_label(name, result[:end].strip(), container)
+        yield from _tests_of_label(name, result[:end].strip(" ,;\n"), container)
         lines = (_sentence(last, container, begins=False) for last in appended)
         for test in itertools.chain.from_iterable(lines):
             if isinstance(test, DocumentedTest):
@@ -456,15 +490,45 @@ def _tests_of_label(label: str, result: str, container: str) -> Iterator[Documen
     yield DocumentedTest(name, category, result, _once(others, name))
 
 
-def _of_other_categories(result: str) -> list[str]:
-    """The sentences at the end of a laboratory's results that tell of a scan or another test."""
-    later = reversed(split_outside_brackets(_RESULT_END, result)[1:])
-    return [
-        *itertools.takewhile(
-            lambda text: _is_of_test(text) and category_of(named_tests(text)[0]) != "laboratory",
-            later,
-        )
-    ][::-1]
+def _of_other_tests(name: str, category: str, result: str) -> list[str]:
+    """The sentences at the end of a test's result that tell of another one, and so the clauses at
+    the end that begin with its name: ', Holter without pauses'."""
+    pieces = split_outside_brackets(_RESULT_END, result)
+    first, *clauses = split_outside_brackets(_ITEM_END, pieces[-1])
+    # 'Peripheral smear, biopsy and CT normal' lists tests.
+    last = [first, *clauses] if all(map(is_documented, (first, *clauses))) else [pieces[-1]]
+    later = [*pieces[:-1], *last][1:]
+    return [*itertools.takewhile(partial(_is_of_other, name, category), reversed(later))][::-1]
+
+
+def _is_of_other(name: str, category: str, clause: str) -> bool:
+    """Whether a clause tells of a test that can be no part of the one called `name`: of another
+    category, modality or specimen. An analyte may be measured in whatever was taken, but not in a
+    scan."""
+    names = named_tests(clause)
+    label = label_and_rest(clause)[0]
+    subject = label if _is_label_of_test(label) else subject_of(clause, names, begins=bool(names))
+    if not subject and _begins_with_test(clause):
+        subject = next(iter(names), "")
+    own, other = profile(name), profile(subject)
+    category_of_other = known_category(subject) or category_of(subject)
+    is_scan = category in ("imaging", "physiologic")
+    is_known = (
+        bool(_GENERAL_LABS.fullmatch(subject))
+        or known_category(subject) not in (None, "laboratory")
+        # The ejection fraction is a part of the echocardiogram.
+        or (is_scan and canonical_of(subject) is not None and own.regions.isdisjoint(other.regions))
+    )
+    # 'PCR was positive' behind a cytology is of what was taken for it.
+    is_taken = own.specimen not in (None, "blood") or category in ("pathology", "procedure")
+    is_made = other.kinds & KINDS - (SOUGHT if is_taken and not other.specimen else frozenset())
+    if not (is_known or is_made or other.specimen):
+        return False
+    modalities = own.kinds & IMAGING, other.kinds & IMAGING
+    if all(modalities):
+        return modalities[0].isdisjoint(modalities[1])
+    specimens = other.specimen or "blood", own.specimen or "blood"
+    return category_of_other != category or specimens[0] != specimens[1]
 
 
 def _may_be_of_fluid(label: str) -> bool:

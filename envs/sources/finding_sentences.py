@@ -35,7 +35,8 @@ FINDING_VERB = re.compile(
 )
 SHOWS_A_VALUE = re.compile(
     rf"\s(?:\w+ly\s)?(?:{_SHOWS}|{_STATES}|(?P<quality>{_QUALITIES}))\b"
-    r"|\s(?P<value>(?=\(?[<>≤≥=~]?\s*\d))"
+    # Not the number of a name: '5-HIAA'.
+    r"|\s(?P<value>(?=\(?[<>≤≥=~]?\s*\d)(?!\d+-[A-Za-z]))"
 )
 _PASSIVE = re.compile(
     r"(?:\s\w+ly|\salso)?\s(?:\w+e[dn]|found|shown|made|done)\b|\W*$"
@@ -82,6 +83,12 @@ TEST_BEHIND = re.compile(
     rf"\b(?:on|by|via) (?:an? |the )?(?P<test>{_TEST_NOUN.pattern})\W*$", re.IGNORECASE
 )
 _SUBJECT_WITH_VERB = re.compile(rf"{_TEST_NOUN.pattern}(?= \w+ed\b)", re.IGNORECASE)
+# 'Organism test came back pink', not 'test of liver function'.
+_NOUN_THAT_GOES_ON = re.compile(
+    rf"{_TEST_NOUN.pattern}(?= (?!(?:of|for|in|with|and|or|at|to|on|from|by|was|were|is|are"
+    rf"|{phrase_regex(_NOUNS, '')})\b)(?-i:[a-z]{{3,}}))",
+    re.IGNORECASE,
+)
 
 
 def listed_tests(result: str) -> tuple[str, ...]:
@@ -89,6 +96,8 @@ def listed_tests(result: str) -> tuple[str, ...]:
     three. Findings ('anemia') are none."""
     names: list[str] = []
     for clause in re.split(r"(?<=[.;])\s+", result):
+        # A long row of spaces would be tried in every way.
+        clause = " ".join(clause.split())
         # Brackets without digits hold names; with digits, values.
         clause = re.sub(
             r"\s*\(([^()\d]*)\)", r", \1", clause
@@ -149,11 +158,14 @@ def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
             return noun[0]
     if status := BARE_STATUS.match(sentence):
         return _subject_of_status(sentence[status.end() :], names, begins)
+    if begins and not names and (name := _known_name(sentence)):
+        return name
     # Before the first comma: a later clause has its own subject.
     shows = SHOWING_VERB.search(sentence.partition(", ")[0])
     verb = shows or SHOWS_A_VALUE.search(sentence)
     if verb is None:
-        return ""
+        noun = _NOUN_THAT_GOES_ON.match(sentence) if begins and not names else None
+        return noun[0] if noun and not _begins_a_finding(sentence) else ""
     # Brackets and loose prepositions at its end are no part of a name.
     before = _LOOSE_END.sub("", ABBREVIATION.sub("", sentence[: verb.start()]))
     # Longer than any test's name: only its noun is taken.
@@ -180,6 +192,20 @@ def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
     if not begins or passive or "," in before or _begins_a_finding(before) or (names and not shows):
         return ""
     return before
+
+
+def begins_with_noun(label: str) -> bool:
+    """Whether a label is what a noun of a test ends, with what it is against: 'Prick test to
+    Aspergillus'."""
+    return _TEST_NOUN.match(label) is not None
+
+
+def _known_name(sentence: str) -> str:
+    """The test of two to four words that a sentence begins with, as orders name it: 'Lupus
+    anticoagulant present twice'. One word may be a finding: 'Calcium deposits'."""
+    words = re.match(r"(?:[\w-]+ ){0,4}", sentence)[0].split()  # type: ignore[index]
+    names = (" ".join(words[:length]) for length in range(len(words), 1, -1))
+    return next((name for name in names if canonical_of(name) is not None), "")
 
 
 def _subject_of_status(following: str, names: tuple[str, ...], begins: bool) -> str:
