@@ -91,11 +91,6 @@ KEEPER_TOO = r"-m prefect server start"
 """Prefect's server, without and with the process that starts it anew (`flows.attached`)."""
 
 
-def _signal_prefect(scene: Scene, number: int) -> None:
-    assert scene.prefect
-    os.killpg(scene.prefect.pid, number)
-
-
 def _second_flow(scene: Scene) -> None:
     """The same command once more, while the run goes on."""
     done = subprocess.run(
@@ -180,6 +175,16 @@ not, as when an administrator or NTP sets the clock."""
 READ_ONLY = (
     "mkdir $HERE/out && mount --bind $HERE/out $HERE/out && mount -o remount,ro,bind $HERE/out"
 )
+
+
+def of_users_prefect(number: int) -> Fault:
+    def happens(scene: Scene) -> None:
+        assert scene.prefect
+        os.killpg(scene.prefect.pid, number)
+
+    return Fault(happens, goes_on=True, own_prefect=True, engine="ray")
+
+
 FAULTS = {
     "nothing": Fault(goes_on=True),
     "Ctrl-C": Fault(_send(signal.SIGINT)),
@@ -212,18 +217,8 @@ FAULTS = {
         _children(PREFECT, signal.SIGSTOP, (8.0, signal.SIGCONT)), goes_on=True, engine="ray"
     ),
     "Prefect's server hangs": Fault(_children(PREFECT, signal.SIGSTOP), goes_on=True, engine="ray"),
-    "the user's Prefect server killed": Fault(
-        lambda scene: _signal_prefect(scene, signal.SIGKILL),
-        goes_on=True,
-        own_prefect=True,
-        engine="ray",
-    ),
-    "the user's Prefect server hangs": Fault(
-        lambda scene: _signal_prefect(scene, signal.SIGSTOP),
-        goes_on=True,
-        own_prefect=True,
-        engine="ray",
-    ),
+    "the user's Prefect server killed": of_users_prefect(signal.SIGKILL),
+    "the user's Prefect server hangs": of_users_prefect(signal.SIGSTOP),
     "Ray's worker killed": Fault(_children(r"^ray::Player"), goes_on=True, engine="ray"),
     "Ray's keeper of limits killed": Fault(_children(r"^ray::_Keeper"), goes_on=True, engine="ray"),
     "Ray's GCS killed": Fault(_children(r"gcs_server"), engine="ray"),
@@ -466,17 +461,11 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             outcome = play(name, fault, Path(folder))
         good &= is_good(fault, outcome)
-        table.add_row(
-            name,
-            str(outcome.status),
-            f"{outcome.seconds:.1f}",
-            str(len(outcome.lines)),
-            ", ".join(outcome.processes + outcome.files),
-            str(outcome.failed),
-            f"{outcome.lost}, {outcome.retried}",
-            str(outcome.again),
-            outcome.lines[-1] if outcome.lines else "",
-        )
+        left = ", ".join(outcome.processes + outcome.files)
+        ending = (outcome.status, f"{outcome.seconds:.1f}", len(outcome.lines), left)
+        brought = (outcome.failed, f"{outcome.lost}, {outcome.retried}", outcome.again)
+        line = outcome.lines[-1] if outcome.lines else ""
+        table.add_row(name, *map(str, (*ending, *brought)), line)
         print(name, replace(outcome, lines=outcome.lines[:A_PAGE]), flush=True)
     Console(width=150).print(table)
     return 0 if good else 1

@@ -124,16 +124,9 @@ def _row(name: str, log: Row, wall_s: float, cpu_s: float, watch: Watch, work: R
 
 def preset(folder: Path, url: str, work: Row) -> Path:
     """The settings of `medaction distill` for the tree; YAML is JSON's superset."""
-    teachers = [
-        {
-            "name": f"t{i}",
-            "model": "openai/bench",
-            "api_base": f"{url}/v1",
-            "free_form": 0,
-            "in_flight": IN_FLIGHT,
-        }
-        for i in range(work["teachers"])
-    ]
+    teacher = {"model": "openai/bench", "api_base": f"{url}/v1", "free_form": 0}
+    teacher["in_flight"] = IN_FLIGHT
+    teachers = [teacher | {"name": f"t{i}"} for i in range(work["teachers"])]
     shape = {name: work[name] for name in ("rollouts", "launch_points", "branches")}
     settings = {
         "teachers": teachers,
@@ -205,46 +198,28 @@ def work_for(reports: Path, cases: int, shape: Row) -> Row:
         "json_schema": {"name": "reply", "schema": reply_schema(False), "strict": True},
     }
     text = observation.split(". ", 1)[1]
-    told = {
-        "system": system,
-        "observation": text,
-        "format": form,
-        "reports": str(reports),
-        "cases": cases,
-        "cases_at_once": 100,
-    }
-    return told | shape
+    texts = {"system": system, "observation": text, "format": form}
+    return texts | {"reports": str(reports), "cases": cases, "cases_at_once": 100} | shape
+
+
+COLUMNS = (
+    ("calls", "calls", ""), ("wall s", "wall_s", ".1f"), ("wall / ideal", "wall_over_ideal", ".2f"),
+    ("CPU ms a call", "cpu_ms_a_call", ".2f"), ("peak MiB", "peak_mib", ".0f"),
+    ("in flight", "most_in_flight", ""), ("repeated", "repeated", ""), ("load", "load", ".0f"),
+)  # fmt: skip
+"""Of the table: the heading, the figure, and its form."""
 
 
 def table_of(title: str, rows: list[Row]) -> Table:
     table = Table(title=title)
-    for name in (
-        "client",
-        "calls",
-        "wall s",
-        "wall / ideal",
-        "CPU ms a call",
-        "peak MiB",
-        "in flight",
-        "repeated",
-        "load",
-    ):
-        table.add_column(name, justify="left" if name == "client" else "right")
+    table.add_column("client")
+    for heading, _, _ in COLUMNS:
+        table.add_column(heading, justify="right")
     for row in rows:
         if "missing" in row:
             table.add_row(row["client"], f"not measured: {row['missing']}")
-            continue
-        table.add_row(
-            row["client"],
-            str(row["calls"]),
-            f"{row['wall_s']:.1f}",
-            f"{row['wall_over_ideal']:.2f}",
-            f"{row['cpu_ms_a_call']:.2f}",
-            f"{row['peak_mib']:.0f}",
-            str(row["most_in_flight"]),
-            str(row["repeated"]),
-            f"{row['load']:.0f}",
-        )
+        else:
+            table.add_row(row["client"], *(f"{row[name]:{form}}" for _, name, form in COLUMNS))
     return table
 
 

@@ -23,15 +23,9 @@ from typing import Any
 from unittest import mock
 
 SIZES = (
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "vocab_size",
-    "tie_word_embeddings",
-)
+    "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+    "num_key_value_heads", "head_dim", "vocab_size", "tie_word_embeddings",
+)  # fmt: skip
 SHAPES = {
     "qwen3-0.6b": (1024, 3072, 28, 16, 8, 128, 151_936, True),
     "qwen3-1.7b": (2048, 6144, 28, 16, 8, 128, 151_936, True),
@@ -67,25 +61,15 @@ def ours(given: argparse.Namespace, model: Path, out: Path) -> dict[str, Any]:
     from medaction.training.launch import fit, prepare_run
     from medaction.training.settings import TrainSettings
 
+    names = ("max_length", "row_tokens", "batch", "zero", "attention", "method")
     settings = TrainSettings(
-        data=[str(given.data)],
-        base=str(model),
-        out=out,
-        scale=given.records,
-        max_length=given.max_length,
-        row_tokens=given.row_tokens,
-        batch=given.batch,
-        epochs=1,
-        zero=given.zero,
-        processes=1,
-        validation_records=1,
-        save_every=10**6,
-        evaluate_every=10**6,
+        data=[str(given.data)], base=str(model), out=out, scale=given.records,
         gradient_checkpointing=given.checkpointing,
-        attention=given.attention,
-        method=given.method,
+        **{name: getattr(given, name) for name in names},
+        # One pass in one process, without a look, a checkpoint or a warm-up in between.
+        epochs=1, processes=1, validation_records=1, save_every=10**6, evaluate_every=10**6,
         warmup=0.0,
-    )
+    )  # fmt: skip
     out.mkdir()
     # No checkpoint is written and no adapter merged: a disk of 64 GiB would be refused for 1.7
     # billion parameters. What does not fit the memory is to fail.
@@ -187,21 +171,12 @@ def trl(
 
     from medaction.training.loss import liger_loads
 
-    job = {
-        "packed": packed,
-        "liger": torch.cuda.is_available() and liger_loads(),
-        "row_tokens": given.row_tokens,
-        "method": given.method,
-        "data": str(given.data),
-        "run": (given.data / "dataset").is_dir(),
-        "samples": str(samples),
-        "model": str(model),
-        "out": str(out),
-        "batch": given.batch,
-        "micro": given.micro,
-        "max_length": given.max_length,
-        "checkpointing": given.checkpointing,
-    }
+    names = ("row_tokens", "method", "batch", "micro", "max_length", "checkpointing")
+    job = {name: getattr(given, name) for name in names}
+    places = {"data": given.data, "samples": samples, "model": model, "out": out}
+    job |= {name: str(place) for name, place in places.items()}
+    job |= {"packed": packed, "liger": torch.cuda.is_available() and liger_loads()}
+    job["run"] = (given.data / "dataset").is_dir()
     command = [sys.executable, "-c", TRL, json.dumps(job)]
     done = subprocess.run(command, capture_output=True, text=True)
     # Not `check`: its error is the whole command, behind which the cause is lost.

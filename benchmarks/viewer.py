@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import duckdb
 import httpx
 import polars as pl
 import psutil
@@ -51,18 +52,13 @@ def grow(run: Path, out: Path, count: int) -> None:
                 parent_id=new_ids.get(trajectory.spec.parent_id),
             )
             new_ids[trajectory.trajectory_id] = spec.trajectory_id
-            trajectories.append(
-                (
-                    trajectory.trajectory_id,
-                    spec.trajectory_id,
-                    environment_id,
-                    copy.case_id,
-                    spec.parent_id,
-                )
-            )
+            ids = (trajectory.trajectory_id, spec.trajectory_id, environment_id, copy.case_id)
+            trajectories.append((*ids, spec.parent_id))
     out.mkdir(parents=True)
-    with Store(out / STORE) as store:
-        store.db.execute(f"attach '{run / STORE}' as small (read_only)")
+    with Store(out / STORE):
+        pass  # the schema; the store itself reads no other file
+    with duckdb.connect(out / STORE) as db:
+        db.execute(f"attach '{run / STORE}' as small (read_only)")
         of_case = pl.DataFrame(cases, schema=["old", "case_id"], orient="row")
         of_world = pl.DataFrame(
             environments, schema=["old", "environment_id", "case_id"], orient="row"
@@ -74,26 +70,27 @@ def grow(run: Path, out: Path, count: int) -> None:
             orient="row",
         )
         world_of_case = of_world.select("case_id", "environment_id")
-        store.db.register("of_case", of_case.join(world_of_case, on="case_id", how="left"))
-        store.db.register("of_world", of_world)
-        store.db.register("of_tree", of_tree)
+        db.register("of_case", of_case.join(world_of_case, on="case_id", how="left"))
+        db.register("of_world", of_world)
+        db.register("of_tree", of_tree)
         for table, ids, key in (
             *((table, "of_case", "case_id") for table in BY_CASE),
             ("environments", "of_world", "environment_id"),
             *((table, "of_tree", "trajectory_id") for table in BY_TRAJECTORY),
         ):
-            names = [row[0] for row in store.rows(f"describe {table}")]
-            new = {row[0] for row in store.rows(f"describe {ids}")} - {"old"}
+            names = [row[0] for row in db.execute(f"describe {table}").fetchall()]
+            new = {row[0] for row in db.execute(f"describe {ids}").fetchall()} - {"old"}
             chosen = ", ".join(f'{ids if name in new else "old"}."{name}"' for name in names)
-            store.db.execute(
+            db.execute(
                 f"insert into {table} select {chosen} from {ids}"
                 f" join small.{table} as old on old.{key} = {ids}.old order by {ids}.case_id"
             )
         for table in ("runs", "links"):
-            store.db.execute(f"insert or ignore into {table} select * from small.{table}")
+            db.execute(f"insert or ignore into {table} select * from small.{table}")
         purpose = "select * from small.meta where key = 'purpose'"
-        store.db.execute(f"insert or ignore into meta {purpose}")
-        store.db.execute("detach small")
+        db.execute(f"insert or ignore into meta {purpose}")
+        db.execute("detach small")
+    with Store(out / STORE) as store:
         store.publish()
 
 

@@ -1,6 +1,8 @@
 """`medaction analyse`: the paper's analyses of runs, and more, as tables and plots."""
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ from medaction.words.errors import MedactionError
 
 if TYPE_CHECKING:
     import polars as pl
+    from matplotlib.figure import Figure
 
     from medaction.evaluation.played import Linked
     from medaction.llm.teacher import Teacher
@@ -92,25 +95,24 @@ def analyse(
     tables_of_all["information_gain_by_turn"] = information.gain_by_turn(gained)
     tables_of_all["information_gain_by_result"] = information.gain_by_result(gained)
     # CSV has no lists.
-    tables_of_all["information_gain"] = gained.with_columns(pl.col("results").list.join("; "))
+    texts = {"information_gain": gained.with_columns(pl.col("results").list.join("; "))}
     out.mkdir(parents=True, exist_ok=True)
-    for name, frame in tables_of_all.items():
+    for name, frame in (tables_of_all | texts).items():
         frame.write_csv(out / f"{name}.csv")
         click.echo(out / f"{name}.csv")
-    figures = {
-        "dtc": lambda: analyses.draw_dtc(tables_of_all["dtc"]),
-        "rac": lambda: analyses.draw_rac(tables_of_all["rac"]),
-        "calibration": lambda: analyses.draw_calibration(tables_of_all["calibration"]),
-        "failure_modes": lambda: failure_modes.draw_failure_modes(modes, "by rule"),
-        "information_gain": lambda: information.draw_gain(gained),
-        "difficulty": lambda: difficulty.draw_difficulty(tables_of_all["difficulty"]),
-        "failure_modes_judged": lambda: failure_modes.draw_failure_modes(
-            tables_of_all["failure_modes_judged"], f"judged by {judge}"
-        ),
+    draw_modes = failure_modes.draw_failure_modes
+    figures: dict[str, Callable[[pl.DataFrame], Figure]] = {
+        "dtc": analyses.draw_dtc,
+        "rac": analyses.draw_rac,
+        "calibration": analyses.draw_calibration,
+        "failure_modes": partial(draw_modes, how="by rule"),
+        "information_gain": information.draw_gain,
+        "difficulty": difficulty.draw_difficulty,
+        "failure_modes_judged": partial(draw_modes, how=f"judged by {judge}"),
     }
     for name, draw in figures.items():
         if name in tables_of_all and not tables_of_all[name].is_empty():
-            for file in save(draw(), out, name):
+            for file in save(draw(tables_of_all[name]), out, name):
                 click.echo(file)
     ids = difficulty.hardest(tables_of_all["difficulty"], hardest)
     (out / "hardest.txt").write_text("".join(f"{id_}\n" for id_ in ids))

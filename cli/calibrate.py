@@ -32,9 +32,8 @@ def calibrate(run: Path, out: Path | None, dry_run: bool) -> None:
     try:
         calibration = calibration_of(changes, graph)
     except ValueError as error:
-        raise click.ClickException(
-            f"{run}: {error}; play more cases, or a better teacher"
-        ) from error
+        line = f"{run}: {error}; play more cases, or a better teacher"
+        raise click.ClickException(line) from error
     click.echo(table(calibration, graph.name))
     picture = draw(calibration, graph.name, (out or run / "plots") / "rac_calibration.png")
     click.echo(f"drawn in {picture}")
@@ -62,16 +61,10 @@ def changes_in(store: "Store") -> "tuple[list[Change], Graph]":
     known = [(truth, top) for truth, top in ends if truth is not None and top is not None]
     # All at once: one search from each true diagnosis, not one for every path.
     hops = looked_up(links.disease_graph, known)
-    changes = [
-        change
-        for path, (truth, top) in zip(played, ends, strict=True)
-        for change in changes_of(
-            path.trajectory.spec.case_id,
-            path.course,
-            dtc(hops, top, truth),
-            path.trajectory.spec.branch_turn,
-        )
-    ]
+    changes: list[Change] = []
+    for path, (truth, top) in zip(played, ends, strict=True):
+        spec, distance = path.trajectory.spec, dtc(hops, top, truth)
+        changes += changes_of(spec.case_id, path.course, distance, spec.branch_turn)
     return changes, links.test_graph
 
 
@@ -99,10 +92,8 @@ def table(calibration: "Calibration", graph: str) -> str:
     # From 1 hop to a little beyond the threshold, so that its maximum is seen.
     for step in range(round(1 / STEP), round((calibration.threshold + 1.5) / STEP) + 1):
         threshold = STEP * step
-        cells = "".join(
-            f"{share_within(values, threshold):>16.0%}" if values else f"{'-':>16}"
-            for values in parts.values()
-        )
+        shares = (f"{share_within(v, threshold):.0%}" if v else "-" for v in parts.values())
+        cells = "".join(f"{share:>16}" for share in shares)
         mark = "   <- threshold" if threshold == calibration.threshold else ""
         lines.append(f"{threshold:>10g}{cells}{mark}")
     if len(calibration.right) < FEW:

@@ -52,13 +52,12 @@ def build(preset: str | None, dry_run: bool, quiet: bool, as_json: bool, **optio
     extras = settings.extractor or settings.allow
     again = ", and the same --extractor and --allow" if extras else ""
     with Store(settings.out / STORE) as store:
-        # A benchmark's cases never become a dataset.
-        command, player = (
-            ("evaluate", "--model") if store.evaluation_only else ("distill --cases", "--teacher")
-        )
-    click.echo(
-        f"Play: medaction {command} {settings.cases} --out {settings.out} {player} ...{again}"
-    )
+        is_benchmark = store.evaluation_only
+    # A benchmark's cases never become a dataset.
+    command = "evaluate" if is_benchmark else "distill --cases"
+    player = "--model" if is_benchmark else "--teacher"
+    place = f"{settings.cases} --out {settings.out}"
+    click.echo(f"Play: medaction {command} {place} {player} ...{again}")
 
 
 def show_checks(checks: dict[str, Any], out: Path, quiet: bool, as_json: bool) -> None:

@@ -80,17 +80,11 @@ def info(graph: str) -> None:
     for fact, value in facts.items():
         table.add_row(fact, escape(str(value)))
     console.print(table)
-    frames = {
-        "Nodes": tables.nodes,
-        "Edges": tables.edges,
-        "Degrees": tables.degrees,
-        "Hops": tables.hops,
-    }
-    for title, frame in frames.items():
-        table = Table(title=title, title_justify="left")
-        for name, kind in frame.schema.items():
-            right = kind.is_numeric() or name == "share"
-            table.add_column(name, justify="right" if right else "left")
+    for name in ("nodes", "edges", "degrees", "hops"):
+        frame, table = getattr(tables, name), Table(title=name.capitalize(), title_justify="left")
+        for column, kind in frame.schema.items():
+            right = kind.is_numeric() or column == "share"
+            table.add_column(column, justify="right" if right else "left")
         for row in frame.iter_rows():
             texts = (f"{value:,}" if isinstance(value, int) else str(value) for value in row)
             table.add_row(*("" if text == "None" else escape(text) for text in texts))

@@ -29,17 +29,10 @@ log = logging.getLogger("medaction")
 
 # Lists are given one by one: --teacher A --teacher B.
 ONE_BY_ONE = {
-    "teachers": "teacher",
-    "only": "case",
-    "allow": "allow",
-    "judges": "judge",
-    "data": "data",
-    "styles": "style",
-    "against": "against",
-    "without": "without",
-    "earlier": "earlier",
+    "teachers": "teacher", "only": "case", "allow": "allow", "judges": "judge", "data": "data",
+    "styles": "style", "against": "against", "without": "without", "earlier": "earlier",
     "report_to": "report-to",
-}
+}  # fmt: skip
 
 
 class CasesPath(click.ParamType):
@@ -76,10 +69,8 @@ class NewFolder(NamedPath):
 
 FOLDER = NewFolder(file_okay=False, writable=True)
 
-
 WORDS = ONE_BY_ONE | {"runs": "rollouts"}
 """A field's name -> the word of its option."""
-
 
 LONG_CHOICE = 50
 """Letters of an option's choices beyond which its line would not fit a terminal of 80 columns: they
@@ -123,20 +114,15 @@ def settings_of(kind: type[Settings], preset: str | None, options: dict[str, Any
     try:
         # In the `try`: an unknown preset is wrong use too.
         start = load_preset(preset) if preset else {}
-        elsewhere = (
-            DistillSettings.model_fields.keys() - kind.model_fields
-        )  # a preset serves every command
-        return kind.model_validate(
-            # Only fields of other commands are left out: a misspelt one is still refused.
-            {name: value for name, value in start.items() if name not in elsewhere} | values
-        )
+        # A preset serves every command: fields of others are left out, a misspelt one is refused.
+        elsewhere = DistillSettings.model_fields.keys() - kind.model_fields
+        of_preset = {name: value for name, value in start.items() if name not in elsewhere}
+        return kind.model_validate(of_preset | values)
     except (ValidationError, ValueError) as error:
         # Whose mistake it is: a value of the file, or an option that was typed.
-        of_preset = isinstance(error, ValidationError) and any(
-            problem["loc"] and problem["loc"][0] in start.keys() - values.keys()
-            for problem in error.errors()
-        )
-        place = f"{preset}: " if of_preset else ""
+        problems = error.errors() if isinstance(error, ValidationError) else []
+        places = {problem["loc"][0] for problem in problems if problem["loc"]}
+        place = f"{preset}: " if places & (start.keys() - values.keys()) else ""
         raise click.UsageError(place + readable(error, kind)) from error
 
 
@@ -148,11 +134,8 @@ def _option(name: str, field: FieldInfo) -> Callable[[Callable[..., None]], Call
     flag = _flag(name)
     if field.annotation in (bool, bool | None):
         flag = f"{flag}/--no-{flag.removeprefix('--')}"
-    default = (
-        ""
-        if field.is_required() or field.default in (None, PydanticUndefined)
-        else f"  [default: {field.default}]"
-    )
+    has_default = not field.is_required() and field.default not in (None, PydanticUndefined)
+    default = f"  [default: {field.default}]" if has_default else ""
     kind = FOLDER if name == "out" else _click_type(field.annotation)
     metavar = None
     choices = ", ".join(map(str, kind.choices)) if isinstance(kind, click.Choice) else ""
@@ -180,20 +163,14 @@ def _click_type(annotation: Any) -> click.ParamType:
         annotation = get_args(annotation)[0]
     if get_origin(annotation) is Literal:
         return click.Choice(get_args(annotation))
-    click_types: dict[Any, click.ParamType] = {
-        bool: click.BOOL,
-        int: click.INT,
-        float: click.FLOAT,
-        Path: NamedPath(),
-    }
-    return click_types.get(annotation, click.STRING)
+    numbers = {bool: click.BOOL, int: click.INT, float: click.FLOAT}
+    return NamedPath() if annotation is Path else numbers.get(annotation, click.STRING)
 
 
 PRESET = click.option(
     "--preset",
     help="Start from a preset: demo, paper, or the path of a YAML file; options override it.",
 )
-
 
 QUIET = click.option(
     "--quiet", is_flag=True, help="No progress and no tables: what is wrong, and the last lines."
@@ -314,14 +291,11 @@ def require_model_file(settings: EnvironmentSettings) -> None:
 def require_servers() -> None:
     """Raises MedactionError when nothing listens where a Prefect or a Ray is said to be. Ray would
     wait for minutes, and Prefect end in a page of its own."""
-    for variable, address in (
-        ("PREFECT_API_URL", configured_prefect()),
-        ("RAY_ADDRESS", configured_ray()),
-    ):
+    servers = {"PREFECT_API_URL": configured_prefect(), "RAY_ADDRESS": configured_ray()}
+    for variable, address in servers.items():
         if address and (reason := why_silent(address)):
-            raise MedactionError(
-                f"{address} does not answer ({reason}): start it, or unset {variable}"
-            )
+            remedy = f"start it, or unset {variable}"
+            raise MedactionError(f"{address} does not answer ({reason}): {remedy}")
 
 
 def run(flow: str, settings: Any, *more: Any) -> Any:

@@ -54,14 +54,9 @@ def rubrics(
     out.mkdir(parents=True, exist_ok=True)
     configure(CallSettings("on"))
     with local_models() as reach, Progress("rubrics", len(chosen), "not scored") as progress:
-        rows = asyncio.run(
-            score_cases(
-                chosen,
-                reach(tested),
-                reach(deciding),
-                lambda row: progress.advance(row.score is None),
-            )
-        )
+        models = reach(tested), reach(deciding)
+        work = score_cases(chosen, *models, lambda row: progress.advance(row.score is None))
+        rows = asyncio.run(work)
     lines = [json.dumps(asdict(row), ensure_ascii=False) for row in rows]
     (out / "rubrics.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     unscored = [row for row in rows if row.score is None]

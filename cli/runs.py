@@ -111,9 +111,8 @@ def unlike_the_paper(settings: DistillSettings) -> str:
 
     ruler = linkers(settings.disease_graph, settings.test_graph)
     graphs = {"PrimeKG": ruler.diseases.graph, "ClinGraph": ruler.tests.graph}
-    parts = [
-        f"{graph.name} in place of {name}" for name, graph in graphs.items() if not is_papers(graph)
-    ]
+    others = {name: graph for name, graph in graphs.items() if not is_papers(graph)}
+    parts = [f"{graph.name} in place of {name}" for name, graph in others.items()]
     if not settings.encoder.startswith("medcpt"):
         parts.append(f"encoder {settings.encoder} in place of MedCPT")
     # The paper's 3 hops are of its own graph; on another one the threshold is another.
@@ -244,14 +243,9 @@ def view(
     if file is None:
         if against:
             publish_if_missing(against)
-        shown = f"{out} beside {against}" if against else str(out)
+        shown = f"{out} beside {against} is shown on" if against else f"{out} is shown on"
         with suppress(KeyboardInterrupt):  # Ctrl+C is how it ends
-            serve(
-                out,
-                port,
-                lambda url: click.echo(f"{shown} is shown on {url}; end with Ctrl+C"),
-                against,
-            )
+            serve(out, port, lambda url: click.echo(f"{shown} {url}; end with Ctrl+C"), against)
         return
     if not file.parent.is_dir():
         raise click.UsageError(f"--export: there is no folder {file.parent}")

@@ -55,6 +55,7 @@ def contamination(
         write_report,
     )
     from medaction.evaluation.judges import LlmJudge
+    from medaction.flows.services import local_models
     from medaction.kg.encoder import load_encoder
     from medaction.trajectories.scoring import disease_linker
     from medaction.trajectories.viewer.contamination import COMPARISONS, TEXTS
@@ -79,18 +80,19 @@ def contamination(
     building = out.with_name(f".{out.name}.building")
     shutil.rmtree(building, ignore_errors=True)
     with ExitStack() as stack:
-        judge = LlmJudge(_reached(validator, stack)) if validator else None
+        judge = None
+        if validator:
+            model = language_model("--validator", validator)
+            reach = stack.enter_context(local_models())
+            judge = LlmJudge(reach(model.model_copy(update={"temperature": 0.0})))
         for place, benchmark in enumerate(against or (None,)):
             second = set_at("AGAINST", benchmark) if benchmark else None
             pairs = find_pairs(cases_of_set, second, encode, linker)
             if judge and len(pairs):
                 pairs = asyncio.run(review(pairs, cases_of_set, second, judge))
-            compared = (
-                # Within one set each pair counts once.
-                len(cases_of_set)
-                * (len(second) if second else len(cases_of_set) - 1)
-                // (1 if second else 2)
-            )
+            size = len(cases_of_set)
+            # Within one set each pair counts once.
+            compared = size * len(second) if second else size * (size - 1) // 2
             sets = {
                 "cases": about(cases, cases_of_set),
                 "against": about(benchmark, second) if benchmark and second else None,
@@ -143,15 +145,14 @@ def texts_of(
     ours, theirs = ({case.case_id: case for case in cases} for cases in (first, second))
     rows = []
     for case_id, other_id in pairs.select("case_id", "other_id").iter_rows():
-        one, other = ours[case_id], theirs[other_id]
-        text, other_text = max(
-            product(one.texts or ("",), other.texts or ("",)),
-            # A case may have several texts (report, observation): the pair that shows the likeness
-            # best.
+        both = ours[case_id], theirs[other_id]
+        # A case may have several texts (report, observation): the pair that shows the likeness
+        # best.
+        texts = max(
+            product(*(case.texts or ("",) for case in both)),
             key=lambda texts: len(shingles_of(texts[0]) & shingles_of(texts[1])),
         )
-        names = [case.names[0] if case.names else "not told" for case in (one, other)]
-        rows.append((text, other_text, *names))
+        rows.append((*texts, *(case.names[0] if case.names else "not told" for case in both)))
     columns = ("text", "other_text", "diagnosis", "other_diagnosis")
     return pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.String), orient="row")
 
@@ -166,13 +167,6 @@ def _print_pairs(report: dict[str, Any], benchmark: str | None) -> None:
         figures = ", ".join(f"{name} {row[name]:.2f}" for name in row["found_by"])
         verdict = f" [{row['verdict']}]" if row.get("verdict") else ""
         click.echo(f"  {row['case_id']} - {row['other_id']}: {figures}{verdict}")
-
-
-def _reached(validator: str, stack: ExitStack) -> Any:
-    from medaction.flows.services import local_models
-
-    model = language_model("--validator", validator).model_copy(update={"temperature": 0.0})
-    return stack.enter_context(local_models())(model)
 
 
 @click.command("hard-set")
@@ -216,15 +210,10 @@ def hard_set(
             raise click.UsageError(f"{path} is not the folder of a run: it has no {STORE}")
     drawn = draw_hard_set(pool, against, size, min_tests, seed)
     files = write_hard_set(drawn, out, versions())
-    for kind, cases in (
-        ("pool", drawn.candidates),
-        ("rare and long", drawn.fit),
-        ("chosen", drawn.cases),
-    ):
-        figures = summary_of(cases)
-        means = ", ".join(
-            f"{name} {figures[name]['mean']}" for name in ("tests", "turns", "tests_a_turn")
-        )
+    parts = {"pool": drawn.candidates, "rare and long": drawn.fit, "chosen": drawn.cases}
+    for kind, cases in parts.items():
+        figures, names = summary_of(cases), ("tests", "turns", "tests_a_turn")
+        means = ", ".join(f"{name} {figures[name]['mean']}" for name in names)
         click.echo(f"{kind}: {len(cases)} cases; means: {means}")
     click.echo(f"left out as contaminated: {len(drawn.excluded)}")
     for file in files:

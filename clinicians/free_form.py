@@ -41,7 +41,6 @@ COPIED = 90.0
 """Percent of agreement (rapidfuzz partial ratio of the words) from which a passage is the text's
 own."""
 
-
 # A model that repeats the tags of the prompt copies the record instead of thinking.
 _TAGS = re.compile(rf"</?(?:{'|'.join(DATA_TAGS)})>")
 

@@ -85,6 +85,12 @@ _MADE_IN_SHORT = re.compile(
     rf"(?P<what>[^.;:\d]{{2,60}}?) {_DONE}(?: (?:in|at|on|during|after|before) [\w\s]{{3,40}})?",
     re.I,
 )
+# 'Desmoglein 3 ELISA awaited at discharge', but no 'protein 2 g/L and culture pending'.
+_AWAITED = re.compile(
+    r"(?!.*(?: and |\d\S*\s*(?:%|\w+/)))[\w /-]{2,60} (?:pending|awaited)"
+    r"(?: (?:at|on|by|in|from|after) [\w\s]{3,40})?",
+    re.IGNORECASE,
+)
 _FINDING = phrase_pattern(
     "show* | reveal* | demonstrat* | confirm* | disclos* | identif* | suggested* | exclud*"
     " | ruled out* | found* | grew* | negative* | positive* | elevated*"
@@ -169,6 +175,7 @@ def _is_void(sentence: str) -> bool:
         or (_ABSENT.search(clause) and not _VALUE_IN_TEXT.search(clause))
         or ((match := _NOT_MADE.match(bare)) and named_tests(match["what"]))
         or _MADE.fullmatch(bare)
+        or _AWAITED.fullmatch(bare)
         or ((match := _MADE_IN_SHORT.fullmatch(bare)) and named_tests(match["what"]))
         or _only_names_a_test(bare)
     )

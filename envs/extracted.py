@@ -12,9 +12,10 @@ from medaction.envs import checks
 from medaction.envs.categories import MINOR_CATEGORIES, category_of, minor_category_of
 from medaction.envs.diagnosis_names import mentions, names_of
 from medaction.envs.documented import is_documented, says_something
-from medaction.envs.grounding import Report, Span
+from medaction.envs.grounding import Report, Span, numbers_of
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import (
+    FINDINGS,
     can_be_same,
     canonical_of,
     profile,
@@ -24,7 +25,7 @@ from medaction.envs.naming import (
     tokens_of,
 )
 from medaction.envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase
-from medaction.envs.redaction import redact
+from medaction.envs.redaction import redact, value_of
 from medaction.envs.results_told import result_told, same_test
 from medaction.words.names import normalise
 from medaction.words.sentences import sentences
@@ -312,7 +313,7 @@ def _unusable(
     name = entry["name"]
     if span is None:
         return "its result is not in the report"
-    if len(words) > LONGEST_RESULT or _TREATED.search(words):
+    if len(words) > LONGEST_RESULT or _tells_treatment(words):
         return "the passage tells more than its result"
     if not tells_result(words, name):
         return "the report tells no result of it"
@@ -320,6 +321,8 @@ def _unusable(
         return "its name is no test's"
     if not _may_be_of((name, *entry["aliases"]), span, source):
         return "the passage does not name it"
+    if _is_value_of_another(name, span, source):
+        return "the passage tells it of another test"
     context = source.context(span)
     if any(words == test.result and _is_same(name, test.name, context) for test in tests):
         return "it is in the menu already"
@@ -353,6 +356,16 @@ def is_test(name: str) -> bool:
     )
 
 
+def _tells_treatment(words: str) -> bool:
+    """Whether a passage tells what was done for the patient: 'underwent resection', where a patient
+    who 'underwent a colonoscopy' had a test."""
+    return any(
+        match[0].casefold() != "underwent"
+        or not named_tests(" ".join(words[match.end() :].split()[:4]))
+        for match in _TREATED.finditer(words)
+    )
+
+
 def _may_be_of(names: Sequence[str], span: Span, source: Report) -> bool:
     """Whether a passage may tell this test's result: it names the test, or a part of the panel; or
     it names no test at all, and the report names this one elsewhere."""
@@ -363,10 +376,31 @@ def _may_be_of(names: Sequence[str], span: Span, source: Report) -> bool:
     # The entry 'CBC' may quote a passage that names hemoglobin alone.
     if any(canonical_of(mention) in parts for mention in named_tests(context)):
         return True
+    # 'Leukocytosis of 23.9' is of the white blood cells.
+    canonical = {canonical_of(name) for name in names} - {None}
+    findings = {
+        word for test in FINDINGS if canonical_of(test) in canonical for word in FINDINGS[test]
+    }
+    if not findings.isdisjoint(normalise(source.words(span)).split()):
+        return True
     # 'It was normal': the name stands in a sentence further up.
     return not named_tests(sentence) and any(
         is_named(names, second) for second in sentences(source.patient_sections())
     )
+
+
+def _is_value_of_another(name: str, span: Span, source: Report) -> bool:
+    """Whether a value stands behind another analyte's name, and the test's own name before another
+    value: of 'sodium was 131 and potassium 5.9' the 5.9 is no sodium."""
+    sentence, words = source.sentence(span), source.words(span)
+    own = value_of(name, sentence)
+    if not own or own in numbers_of(words) or not re.match(r"[<>≤≥~]?\s*\d", words):
+        return False
+    before = normalise(source.text[max(0, span.start - 60) : span.start]).split()
+    while before and before[-1] in ("was", "were", "is", "of", "at", "to", "level", "levels"):
+        before.pop()
+    names = (canonical_of(" ".join(before[-length:])) for length in range(4, 0, -1))
+    return next(filter(None, names), canonical_of(name)) != canonical_of(name)
 
 
 def is_named(names: Sequence[str], context: str) -> bool:
@@ -470,8 +504,9 @@ def _is_same(name: str, second: str, context: str) -> bool:
         {word for word in normalise(n).split() if word not in _VAGUE_NAMES} for n in (name, second)
     )
     # Two unknown names have no canonical one: None is not None's twin.
-    if a == b or (canonical_of(name) is not None and canonical_of(name) == canonical_of(second)):
-        return True
+    canonical = canonical_of(name), canonical_of(second)
+    if a == b or None not in canonical:
+        return a == b or canonical[0] == canonical[1]
     one_name, two = profile(name), profile(second)
     # 'Transthoracic and transesophageal echocardiography': two tests of one passage.
     plain = normalise(context)

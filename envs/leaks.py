@@ -60,7 +60,9 @@ _RELATIVES = (
 )
 RELATIVE = re.compile(
     phrase_pattern(_RELATIVES).pattern
-    + r"|\bfamil\w+(?! (?:doctor|physician|practitioner|medicine))\b",
+    # 'Familial hypercholesterolemia' is a disease.
+    + r"|\bfamil(?:y|ies)\b(?! (?:doctor|physician|practitioner|medicine)\b)"
+    + r"|\bfamilial history\b",
     re.IGNORECASE,
 )
 # What stands before the name of something taken: 'he takes ...', 'given ...'.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from medaction.envs.naming import (
     CULTURED,
     IMAGING,
+    IN_FLUID_AT_END,
     KINDS,
     SOUGHT,
     TISSUES,
@@ -18,6 +19,7 @@ from medaction.envs.naming import (
     moments_in,
     profile,
     regions_in_text,
+    says_blood,
     specimen_of,
     tokens_of,
 )
@@ -115,7 +117,9 @@ def _profile_of_entry(name: str) -> Profile:
     # 'Urine' or 'CSF' alone: a report heads the whole examination of a fluid so.
     if reading.specimen and all(map(specimen_of, reading.text.split())):
         reading = replace(reading, canonical=canonical_of(f"{reading.specimen} analysis"))
-    specimens = {profile(part).specimen for part in parts}
+    specimens = (
+        {profile(part).specimen for part in parts} if not IN_FLUID_AT_END.search(name) else ()
+    )
     canonical = reading.canonical or (profile(parts[0]).canonical if len(parts) == 1 else None)
     # Of two specimens neither is the name's own: an order of either may be answered.
     specimen = reading.specimen if len(specimens) < 2 else None
@@ -168,7 +172,12 @@ def _names_of(number: int, entries: Sequence[Entry], around: frozenset[str]) -> 
     for text, of_entry in _texts_of(entry.test):
         reading = profile(text)
         sampled = category in ("imaging", "pathology") or bool(reading.kinds & SAMPLED)
-        regions = reading.regions or base.regions or (regions_in_result if sampled else frozenset())
+        # An 'FNAC' beside a 'CT chest' is of another place, if of any.
+        is_another = bool(reading.kinds and base.kinds) and not (
+            reading.kinds & base.kinds or (reading.kinds | base.kinds) <= IMAGING
+        )
+        regions = reading.regions or (frozenset() if is_another else base.regions)
+        regions = regions or (regions_in_result if sampled else frozenset())
         # An image of no region may be of any that the menu speaks of; an angiography may not.
         if sampled and not regions and not reading.kinds & _WIDE:
             regions = around
@@ -185,6 +194,8 @@ def _names_of(number: int, entries: Sequence[Entry], around: frozenset[str]) -> 
             or (specimen if reading.kinds & CULTURED else None),
             kinds=modality if open_kind and modality else reading.kinds,
             moments=reading.moments or base.moments,
+            # 'Pathology' of 'Pathology (after surgery)' is of after the surgery too.
+            states=reading.states or base.states,
         )
         yield Name(number, of_entry, full, regions - reading.regions - base.regions)
 
@@ -259,13 +270,21 @@ def tells_of_test(entry: Profile, statement: frozenset[str], ordered: Profile) -
     places = {specimen_of(word) for word in statement} | {entry.specimen}
     if ordered.specimen and ordered.specimen not in places:
         return False
+    # A PCR in blood is none in the fluid that the statement tells of.
+    if says_blood(ordered) and places - {None} and "blood" not in places:
+        return False
     if not ordered.regions <= regions_in_text(sorted(statement)) | entry.regions:
         return False
     words = statement | entry.kinds
     # Every kind that was ordered: a culture is no answer to 'culture and PCR'.
     kinds_match = ordered.kinds | (ordered.terms & _OF_ANY - {"anti"}) <= words
-    if ordered.kinds == {"serology"} and not words & KINDS and words & {"test", "testing"}:
-        kinds_match = True  # 'negative testing for parvovirus' leaves open how
+    # Antibodies and antigens are what a serology looks for, and 'negative testing for parvovirus'
+    # leaves open how.
+    looked_for = words & {"antibody", "antigen"} or (
+        not words & KINDS and words & {"test", "testing"}
+    )
+    if ordered.kinds == {"serology"} and looked_for:
+        kinds_match = True
     # 'Sputum studies: negative for AFB': the entry's specimen stands for the kind.
     same_specimen = bool(sought and ordered.specimen and ordered.specimen == entry.specimen)
     # 'Sputum smear for AFB' says its kind, and tells of no culture.
@@ -303,6 +322,8 @@ def word_score(ordered: Profile, candidate: Name, result: frozenset[str]) -> flo
         enough = (common or inferred) and (is_nested or ordered.regions & name.regions)
         return (len(common) + len(inferred) / 2) / len(words | stated) if enough else 0.0
     documented = stated | inferred
+    if not (ordered.kinds and name.kinds):  # a kind that one side leaves open tells nothing
+        words, documented = words - ordered.kinds - {"anti"}, documented - name.kinds - {"anti"}
     share = len(words & documented) / max(len(words), len(documented))
     within = words <= documented or documented <= words
     return share if within and share >= COVERAGE else 0.0

@@ -22,13 +22,15 @@ def _mention() -> re.Pattern[str]:
     places = {*REGIONS, "spinal", "cervical", "lumbar", "axillary", "lymph node", "whole body"}
     region = phrase_regex("|".join(places))
     regions = rf"{region}(?:\s+and\s+{region})?"
+    # 'CT of the chest and cervical spine', 'MRI of the brain, orbits and neck'
+    places_behind = rf"{region}(?:(?:,?\s+and\s+|,\s+|\s+){region})*"
     names_in_prose = phrase_regex("|".join(names).casefold(), "")
     names_in_prose = names_in_prose.replace("e", "[ao]?e")  # 'haemoglobin', 'oestradiol'
     kind = f"{phrase_regex(TABLE['prose_abbreviations'])}|(?i:{phrase_regex(TABLE['prose_tests'])})"
     return re.compile(
         rf"\b(?=\w)(?i:{phrase_regex(TABLE['before_a_test'])}\s+)*"
         rf"(?:(?i:{regions}\s+)*(?:{kind})|(?i:{names_in_prose}))\b"
-        rf"(?i:\s+of\s+(?:the\s+)?(?:(?:left|right)\s+)?{regions}\b)?"
+        rf"(?i:\s+of\s+(?:the\s+)?(?:(?:left|right)\s+)?{places_behind}\b)?"
     )
 
 

@@ -43,6 +43,13 @@ def _by_word(section: str) -> dict[str, str]:
 
 # '~' joins the words of a form, so that no later phrase runs across its border.
 _PHRASES = [(form.replace(" ", "~"), phrase_pattern(table)) for form, table in TABLE["phrases"]]
+STEMS = frozenset(
+    stem.removesuffix("*")
+    for _, table in TABLE["phrases"]
+    for stem in table.split()
+    if stem.endswith("*") and len(stem) > 6
+)
+"""Beginnings of words that the phrases know with any ending: 'mammogra'."""
 _LEFT_OUT = [pattern for form, pattern in _PHRASES if not form]
 _CONTRAST = phrase_pattern(TABLE["contrast"])
 _NO_CONTRAST = phrase_pattern(TABLE["no_contrast"])
@@ -79,30 +86,28 @@ for _row in _rows_of_section("findings"):
 CONDITIONS = _words_of_section("conditions")
 """What a test is done under: a value of it is none of the plain test."""
 
-_STATES_AND_WAYS = {
-    "fasting": "fasting",
-    "random": "random",
-    "casual": "random",
-    "postprandial": "postprandial",
-    "transthoracic": "thorax",
-    "tte": "thorax",
-    "transesophageal": "esophagus",
-    "tee": "esophagus",
-    "toe": "esophagus",
-    "transvaginal": "vagina",
-    "transabdominal": "abdomen",
-    "transrectal": "rectum",
+_STATES = {
+    (question, answer): phrase_pattern(answer)
+    for question, _, answer in (row.partition(" > ") for row in _rows_of_section("states"))
 }
-"""In which state of the patient a sample was taken, or by which way an organ was looked at."""
+_WAYS = {
+    short: way
+    for shorts, _, way in (row.partition(" > ") for row in _rows_of_section("ways"))
+    for short in shorts.split()
+}
+States = frozenset[tuple[str, str]]
+"""Questions of the table of states, each with its answer."""
+_WAY = re.compile(r"\b(?:trans|endo)(\w+(?:al|ic))\b")
+"""By which way an organ is looked at: 'transvaginal' and 'endovaginal' are one."""
 _IGNORED = _words_of_section("ignored")
 _REPEATED = _words_of_section("again")
-_TAKEN = _words_of_section("taken")
+TAKEN = _words_of_section("taken")
 # 'Cortical', 'disc' and 'canal' are of many organs: in running text they tell no region.
 _ANATOMY = _by_word("anatomy") | {
     word: region for word, region in REGIONS.items() if word not in _words_of_section("ambiguous")
 }
 _SPECIMENS = _by_word("specimens")
-_APART = _words_of_section("apart")
+APART = _words_of_section("apart")
 _SIDES = frozenset({"left", "right"})
 _PLACE = REGIONS.keys() | _SIDES | {"of"}
 CLASSES = frozenset({"igg", "igm", "iga", "ige"})
@@ -120,6 +125,11 @@ _MOMENT = re.compile(
 )
 """When a test is done: 'at 0 and 6 h', '3 months later', 'on day 5', 'on admission'.
 'Day 3 FSH' is of the cycle, 'at 20 weeks of gestation' of the pregnancy."""
+_UNDER_TREATMENT = re.compile(rf"\d {_UNIT} of (?!life\b|age\b)")
+IN_FLUID_AT_END = re.compile(
+    rf" (?:from|in|on) (?:the )?(?:{'|'.join(_SPECIMENS)})(?: fluid)?$", re.IGNORECASE
+)
+"""'Gene Xpert and PCR from CSF': the fluid is that of both."""
 _COLLECTED = frozenset({"urine", "stool"})
 """Specimens that are gathered over hours: 'in 24 h' is no time of theirs."""
 _MATERNAL = frozenset({"maternal", "mother"})
@@ -128,6 +138,8 @@ _WHOSE = _MATERNAL | _BABY | {"fetal", "baby", "newborn", "patient"}
 # A 'CT angiography' is another study than the 'CT' in its name.
 _FURTHER = frozenset({"angiography", "venography", "pet", "biopsy", "fluorescein"})
 """What makes another test of a scan."""
+_TAPS = frozenset({"tap", "aspirate", "aspiration", "puncture"})
+_VESSELS = frozenset({"aorta", "carotid"})
 _PLACED = IMAGING | {"biopsy", "bronchoscopy"}
 """Kinds of tests in whose names 'cervical' or 'nasal' is a place and no specimen."""
 
@@ -164,6 +176,8 @@ class Profile:
     contrast: bool | None = None
     moments: frozenset[int] = frozenset()
     """How many hours after presentation it is done."""
+    states: States = frozenset()
+    """How each question of the table of states is answered."""
 
 
 @lru_cache(maxsize=20_000)
@@ -195,7 +209,12 @@ def canonical_of(name: str) -> str | None:
         return tests[head]
     # Last, since a joined or turned name may by chance be another test's.
     apart = _written_apart()
-    return apart.get("".join(text.split())) or apart.get("".join(words)) or _of_antibody(words)
+    return (
+        apart.get("".join(text.split()))
+        or apart.get("".join(words))
+        or _of_antibody(words)
+        or _of_count_or_fluid(words)
+    )
 
 
 @cache
@@ -217,6 +236,14 @@ def _of_antibody(words: list[str]) -> str | None:
     if words[-1:] in (["antibody"], ["antibodies"]):
         return tests.get(" ".join(["anti", *words[:-1]]))
     return tests.get(" ".join([*words[1:], "antibody"])) if words[:1] == ["anti"] else None
+
+
+def _of_count_or_fluid(words: list[str]) -> str | None:
+    """'Retics' are their count, and a 'tap of the ascites' is an analysis of it."""
+    fluids = {_SPECIMENS.get(word) for word in words if word not in _TAPS}
+    if len(fluids) == 1 and (fluid := min(fluids, key=str)):
+        return canonical_names().get(f"{fluid} fluid analysis") if len(words) > 1 else None
+    return canonical_names().get(" ".join([*map(_singular, words), "count"]))
 
 
 def names_in_a_row(text: str) -> list[str]:
@@ -278,10 +305,26 @@ def profile(name: str) -> Profile:
         regions=regions,
         sides=frozenset(tokens) & (_SIDES | _MATERNAL | _BABY),
         specimen=_specimen(tokens),
-        terms=frozenset(tokens) - special - (_TAKEN if "biopsy" in kinds else frozenset()),
+        terms=frozenset(tokens) - special - (TAKEN if "biopsy" in kinds else frozenset()),
         repeated=(bool(moments) and 0 not in moments) or not _REPEATED.isdisjoint(text.split()),
         contrast=contrast_in(text),
         moments=moments,
+        states=_states_in(text),
+    )
+
+
+def _states_in(text: str) -> States:
+    states = (state for state, pattern in _STATES.items() if pattern.search(text))
+    ways = (*_WAY.findall(text), *(_WAYS[word] for word in text.split() if word in _WAYS))
+    return frozenset([*states, *(("way", way) for way in ways)])
+
+
+def _states_differ(order: States, entry: States) -> bool:
+    """Whether both answer one question of the table of states, and otherwise: 'fasting glucose' is
+    no 'random glucose'; a plain 'glucose' may be either."""
+    common = {question for question, _ in order} & {question for question, _ in entry}
+    return any(
+        entry.isdisjoint(state for state in order if state[0] == question) for question in common
     )
 
 
@@ -298,11 +341,11 @@ def moments_in(text: str) -> frozenset[int]:
 
 
 def same_moment(order: Profile, entry: Profile) -> bool:
-    """Whether two names tell of one time, as far as both tell one. A later time that was ordered is
-    none of a first result."""
-    if order.moments and not entry.moments:
-        return entry.repeated or 0 in order.moments
-    return not order.moments or not order.moments.isdisjoint(entry.moments)
+    """Whether two names tell of one time, as far as both tell one. A result before a treatment is
+    none after it."""
+    if not (order.moments and entry.moments):
+        return not order.moments or entry.repeated or not _UNDER_TREATMENT.search(order.text)
+    return not order.moments.isdisjoint(entry.moments)
 
 
 def tokens_of(words: str) -> list[str]:
@@ -373,7 +416,7 @@ def codes_of(name: Profile) -> frozenset[str]:
 def says_how(text: str) -> bool:
     """Whether a text tells in which state, which way or with which contrast a test is made."""
     plain = normalise(text)
-    return contrast_in(plain) is not None or not _STATES_AND_WAYS.keys().isdisjoint(plain.split())
+    return contrast_in(plain) is not None or bool(_states_in(plain))
 
 
 def can_be_same(order: Profile, entry: Profile, result: frozenset[str] = frozenset()) -> bool:
@@ -385,13 +428,6 @@ def can_be_same(order: Profile, entry: Profile, result: frozenset[str] = frozens
     """
     if order.canonical and entry.canonical and order.canonical != entry.canonical:
         return False
-    states = [
-        {_STATES_AND_WAYS[word] for word in side.text.split() if word in _STATES_AND_WAYS}
-        for side in (order, entry)
-    ]
-    # 'Fasting glucose' is not 'random glucose'; a plain 'glucose' may be either.
-    if all(states) and states[0].isdisjoint(states[1]):
-        return False
     # Of the texts: a table may have several classes under one name.
     classes = [CLASSES.intersection(side.text.split()) for side in (order, entry)]
     if all(classes) and classes[0].isdisjoint(classes[1]):
@@ -401,6 +437,7 @@ def can_be_same(order: Profile, entry: Profile, result: frozenset[str] = frozens
     return (
         (codes <= entry_codes or entry_codes <= codes)
         and same_moment(order, entry)
+        and same_states(order, entry, result)
         and _same_kind(order, entry)
         and can_be_same_place(order, entry)
         and _none_apart(order, entry, result)
@@ -429,14 +466,20 @@ def _none_apart(order: Profile, entry: Profile, result: frozenset[str]) -> bool:
     ordered, documented = order.terms | order.kinds, entry.terms | entry.kinds
     if "biopsy" in ordered:  # an endobronchial biopsy is one of the lung
         return True
-    return not (ordered - documented - result) & _APART
+    return not (ordered - documented - result) & APART
 
 
 def _same_kind(order: Profile, entry: Profile) -> bool:
     ordered, documented = order.kinds, entry.kinds
     if not ordered or not documented:  # 'sputum AFB' leaves open how it is looked for
-        open_kinds = CULTURED | {"serology"}
-        return ordered | documented <= (open_kinds if order.terms & entry.terms else frozenset())
+        if not order.terms & entry.terms:
+            return not ordered and not documented
+        # 'Jo-1' is the antibody against it, if no table knows it as a test of its own.
+        unknown = not (order.canonical or entry.canonical)
+        open_kinds = CULTURED | {"serology"} | ({"antibody", "antigen"} if unknown else set())
+        # 'Bone age' tells no modality, and its X-ray may be ordered.
+        is_image = unknown and entry.regions & order.regions and entry.terms <= order.terms
+        return ordered | documented <= open_kinds or bool(is_image and ordered <= IMAGING)
     both = ordered | documented
     if "imaging" in both and ordered != documented:  # any modality, but only of what it names
         return both <= IMAGING and bool(order.regions & entry.regions)
@@ -444,9 +487,32 @@ def _same_kind(order: Profile, entry: Profile) -> bool:
         return True
     if "angiography" in ordered and "heart" in order.regions ^ entry.regions:
         return False  # the coronary arteries are another study than those of the lung
-    around = order.regions.union(*(WITHIN[region] for region in order.regions))
     further = (documented - ordered) & _FURTHER
-    return ordered <= documented and (not further or bool(around & entry.regions))
+    around = order.regions.union(*(WITHIN[region] - _VESSELS for region in order.regions))
+    # A CT of the vessels of a region shows the region, an MRI of them does not.
+    shows_region = around & entry.regions and "mri" not in ordered
+    return ordered <= documented and (not further or bool(shows_region))
+
+
+def same_states(order: Profile, entry: Profile, result: frozenset[str] = frozenset()) -> bool:
+    """What the name of the entry leaves open its result may tell: 'Glucose: random 9 mmol/L'."""
+    if not order.states:
+        return True
+    answered = {question for question, _ in entry.states}
+    in_result = {
+        state
+        for state in _states_in(" ".join(result))
+        if state[0] in ("fed", "vessel") and state[0] not in answered
+    }
+    documented = entry.states | in_result
+    if _states_differ(order.states, documented):
+        return False
+    # An ultrasound of vessels is none of the organ.
+    questions = {question for question, _ in order.states} - {
+        question for question, _ in documented
+    }
+    is_doppler = not {"doppler", "duplex"}.isdisjoint(entry.text.split())
+    return "vessel" not in questions or "ultrasound" not in order.kinds & entry.kinds or is_doppler
 
 
 def _same_regions(order: Profile, entry: Profile) -> bool:
@@ -465,7 +531,7 @@ def _same_regions(order: Profile, entry: Profile) -> bool:
 def _same_specimen(order: Profile, entry: Profile) -> bool:
     if order.specimen == entry.specimen:
         return True
-    if any(_says_blood(one) and other.specimen for one, other in ((order, entry), (entry, order))):
+    if any(says_blood(one) and other.specimen for one, other in ((order, entry), (entry, order))):
         return False
     if order.specimen is None and order.kinds == {"antigen"} and order.terms:
         return True  # 'histoplasma antigen' is looked for in urine
@@ -473,7 +539,7 @@ def _same_specimen(order: Profile, entry: Profile) -> bool:
     return open_side and bool(CULTURED & order.kinds)
 
 
-def _says_blood(name: Profile) -> bool:
+def says_blood(name: Profile) -> bool:
     fluids = {_SPECIMENS.get(word) for word in name.text.split()} - {None}
     return fluids == {"blood"}
 
@@ -494,4 +560,4 @@ def synonyms_of(name: str) -> tuple[str, ...]:
 def vocabulary() -> frozenset[str]:
     """All words that the tables know: a word of an order that stands here is no slip of the pen."""
     words = {word for name in canonical_names() for word in name.split()}
-    return frozenset(words).union(_IGNORED, GENERAL, KINDS, _ANATOMY, _SPECIMENS, _APART)
+    return frozenset(words).union(_IGNORED, GENERAL, KINDS, _ANATOMY, _SPECIMENS, APART)

@@ -45,6 +45,8 @@ from medaction.envs.naming import (
     IMAGING,
     NO_SLIPS,
     SOUGHT,
+    STEMS,
+    TAKEN,
     Profile,
     can_be_same,
     can_be_same_place,
@@ -53,9 +55,10 @@ from medaction.envs.naming import (
     profile,
     same_modality,
     same_moment,
+    same_states,
+    says_blood,
     specimen_of,
     synonyms_of,
-    tokens_of,
     vocabulary,
 )
 from medaction.envs.orders import cut, names_no_test, read_order
@@ -83,6 +86,11 @@ _SHORTEST_SLIP = 6
 
 _LONGEST_NAME = 120
 """Characters of a test's name that the encoder is asked about."""
+
+_SUMMED_UP = re.compile(r"\b(?:normal|unremarkable)", re.IGNORECASE)
+
+_BY_ITS_FORM = re.compile(r"[a-z]{4}(?:metry|scopy|graphy|gram)$")
+"""'Tympanometry' is a test, whether a table has it or not."""
 
 _LOOSE_NAMES = frozenset(
     f"{place}{panel}"
@@ -208,15 +216,9 @@ class Oracle:
         aside = (
             bool(circumstance) and not ordered.moments and _names_no_test(profile(circumstance[0]))
         )
-        match = self._by_tables(profile(test)) if aside else self._by_symbol(ordered)
+        bare = replace(profile(test), states=ordered.states)  # 'before surgery' stays
+        match = self._by_tables(bare) if aside else None
         return match or self._by_rare_words(ordered) or self._by_encoder(ordered)
-
-    def _by_symbol(self, ordered: Profile) -> Match | None:
-        """'GAD65 antibody' is the entry 'GAD65', of which no table knows another test."""
-        words = ordered.text.split()
-        symbol = profile(" ".join(w for w in words if ordered.kinds.isdisjoint(tokens_of(w))))
-        is_kind = ordered.kinds and ordered.kinds <= SOUGHT and symbol.terms
-        return self._exact(symbol) if is_kind and not symbol.canonical else None
 
     def _by_rare_words(self, ordered: Profile) -> Match | None:
         """The one entry in whose name all words of an order stand that no table knows: 'ergonovine
@@ -475,11 +477,16 @@ class Oracle:
             near = {word: ""}
             # One slip of the pen: another first letter is too seldom one to look at all words.
             if len(word) >= _SHORTEST_SLIP and word.isalpha() and word not in self._known_words:
-                near = {
-                    candidate: canonical_names().get(candidate, singular(candidate))
-                    for candidate in self._mendable[word[0]]
-                    if abs(len(candidate) - len(word)) < 2 and OSA.distance(word, candidate) == 1
-                } or near
+                near = (
+                    {
+                        candidate: canonical_names().get(candidate, singular(candidate))
+                        for candidate in self._mendable[word[0]]
+                        if abs(len(candidate) - len(word)) < 2
+                        and OSA.distance(word, candidate) == 1
+                    }
+                    or _mended_stem(word)
+                    or near
+                )
             # Two known words as near: which one was meant cannot be told.
             words.append(next(iter(near)) if len(set(near.values())) == 1 else word)
         text = " ".join(words)
@@ -493,11 +500,21 @@ class Oracle:
     @cached_property
     def _mendable(self) -> dict[str, list[str]]:
         by_letter: defaultdict[str, list[str]] = defaultdict(list)
-        # Words of NO_SLIPS are near each other ('gastrin', 'gastric'): a slip could mean either.
-        for word in sorted(self._known_words - NO_SLIPS):
+        for word in sorted(self._known_words):
             if len(word) >= _SHORTEST_SLIP and word.isalpha():
                 by_letter[word[0]].append(word)
         return by_letter
+
+
+def _mended_stem(word: str) -> dict[str, str]:
+    """'mamogram' has a slip in 'mammogra', of which the tables know any ending."""
+    cuts = [(word[:end], word[end:]) for end in range(_SHORTEST_SLIP, len(word))]
+    return {
+        f"{stem}{ending}": f"{stem}{ending}"
+        for stem in STEMS
+        for begin, ending in cuts
+        if stem[0] == word[0] and OSA.distance(begin, stem) == 1 and not word.startswith(stem)
+    }
 
 
 def _without_prepositions(text: str) -> list[str]:
@@ -516,9 +533,11 @@ def _of_another_fluid(order: str, name: str) -> bool:
 def _names_no_test(circumstance: Profile) -> bool:
     content = (
         circumstance.canonical
+        or circumstance.terms & CONDITIONS - {"surgery", "surgical", "operative"}
         or circumstance.kinds
         or circumstance.regions
         or circumstance.specimen
+        or says_blood(circumstance)
     )
     return not content and not any(map(is_code, circumstance.terms))
 
@@ -535,6 +554,10 @@ def _is_summed_up(entry: Entry, ordered: Profile, panels: set[str | None]) -> bo
         return False
     # Figures are values: then the entry reports its own tests, and says nothing of a whole panel.
     has_figures = any(c == ":" or c.isdigit() for c in result)
+    parts = frozenset().union(*map(parts_of_panel, panels))
+    # So it does where it names them: 'High bilirubin and reticulocytes' tells no haptoglobin.
+    if parts and _is_reported(entry, ordered, parts) and not _SUMMED_UP.search(result):
+        return False
     if not has_figures and any(ordered.canonical in parts_of_panel(panel) for panel in panels):
         return True
     names = (
@@ -552,7 +575,7 @@ def _answers(entry: Entry, ordered: Profile, parts: frozenset[str]) -> bool:
     """Whether the result of an entry with another name reports the ordered test, or one of its
     `parts`."""
     entry_profile, category = entry.profile, entry.test.category
-    if not same_moment(ordered, entry_profile):
+    if not (same_moment(ordered, entry_profile) and same_states(ordered, entry_profile)):
         return False
     # In tissue a word is a stain or a marker, never a value in blood.
     if category == "pathology" or entry_profile.kinds & SAMPLED - IMAGING:
@@ -590,7 +613,7 @@ def _is_seen_in_tissue(entry: Entry, ordered: Profile) -> bool:
     """Whether the report of a biopsy tells of a stain, a marker, a culture or a PCR that was done
     on it."""
     words = entry.words | entry.profile.kinds
-    sought = ordered.terms - MARKING
+    sought = ordered.terms - MARKING - TAKEN
     kinds = ordered.kinds - {"biopsy"}
     # An order of a fluid ('CSF culture') is not of the tissue.
     if ordered.specimen or not (kinds or sought) or not kinds <= ON_TISSUE:
@@ -613,10 +636,19 @@ def _is_reported(entry: Entry, ordered: Profile, parts: frozenset[str]) -> bool:
     names = [name for test in tests for name in synonyms_of(test)] or list(
         synonyms_of(ordered.text)
     )
-    if entry_profile.specimen != ordered.specimen:
-        # Then the result itself must say of what: '24-hour urine protein: 1180 mg'.
-        names = [name for name in names if profile(name).specimen == ordered.specimen]
-    if any(reports(entry.clauses, name, ordered.specimen, bool(tests)) for name in names):
+    # Where neither entry nor name says of what, the result must: 'serum amylase 90 U/L, ascitic
+    # amylase 3324 U/L'.
+    is_open = entry_profile.specimen != ordered.specimen
+    if any(
+        reports(
+            entry.clauses,
+            name,
+            ordered.specimen,
+            bool(tests) or _BY_ITS_FORM.search(name) is not None,
+            stated=is_open and profile(name).specimen != ordered.specimen,
+        )
+        for name in names
+    ):
         return True
     # 'Mild anemia' tells a hemoglobin; only in blood, as FINDINGS are.
     findings = tuple(word for test in tests for word in FINDINGS.get(test, ()))

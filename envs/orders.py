@@ -12,8 +12,11 @@ from functools import cache, lru_cache
 from medaction.envs.categories import category_of
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import (
+    APART,
+    CULTURED,
     GENERAL,
     IMAGING,
+    IN_FLUID_AT_END,
     KINDS,
     SHORTHAND,
     SOUGHT,
@@ -99,6 +102,10 @@ _JOINTS = frozenset({"and", "of", "for", "on", "in", "me", "my", "a", "with", "t
 
 _LOOKS_FOR = re.compile(r"\b(?:for|against|to)\b", re.IGNORECASE)
 _SYMBOL = re.compile(r"\d|[A-Z].*[A-Z]")
+_INITIALS = re.compile(r"\b(?:[A-Za-z]\.){2,}[A-Za-z]?(?!\w)")
+"""'E.S.R.' is 'ESR'."""
+_FACTOR = re.compile(r"\bF([IVX]{1,4})\b")
+"""'FVIII' is factor VIII."""
 _BREAKS_OFF = re.compile(r"\b(?:of|in|on|from)(?: the| both)? \w+$")
 
 
@@ -122,10 +129,12 @@ def read_order(text: str) -> Order:
     """
     text = _in_words(text)
     brackets = " ; ".join(_ORDER_IN_BRACKETS.findall(text))
-    main = _with_place(_without_refusals(_ORDER_IN_BRACKETS.sub(" ", text)), brackets)
+    bare = _without_refusals(_ORDER_IN_BRACKETS.sub(" ", text))
+    main = _with_place(bare, brackets)
     if not main or _states_a_finding(main):
         return Order()
-    listed = tests_in(_without_refusals(brackets))
+    # A place in brackets is no order: 'anti-NMDAR (CSF)' asks for no CSF analysis.
+    listed = tests_in(_without_refusals(brackets)) if main == bare else ()
     kind = _kind_sought(main)
     # 'Islet antibodies (GAD65, IA-2)': what stands in brackets is of the kind before them.
     listed = tuple(f"{p} {kind}" if kind and _is_symbol(p) else p for p in listed)
@@ -202,6 +211,8 @@ def _in_words(text: str) -> str:
     text = re.sub(r"[\r\n\u2022]+", " ; ", cut(text)).replace("_", " ")
     # Control characters of a hostile order would hide words from the patterns.
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    text = _INITIALS.sub(lambda match: match[0].replace(".", ""), text)
+    text = _FACTOR.sub(r"factor \1", text)
     text = _shorthand().sub(lambda match: f"{SHORTHAND[match[0].casefold()]} ", text)
     text = _MUTATION_ORDER.sub("mutation analysis", _TIMES.sub(" ", text))
     for word, pattern in _CONTRASTS:
@@ -248,11 +259,20 @@ def _without_frame(clause: str) -> str:
     label, rest = clause[: sign.start()], clause[sign.end() :].strip()
     if rest and names_no_test(label):
         return rest
-    reading = profile(rest)
+    reading, head = profile(rest), profile(label)
     # 'Biopsy: liver?', 'PCR: HSV?' and 'glucose: fasting?' say of what, for what and how.
     says_which = reading.regions or reading.specimen or named_tests(rest) or says_how(rest)
-    is_question = rest.endswith("?") and not (says_which or profile(label).kinds & SOUGHT)
-    return label if is_question and named_tests(label) else clause
+    if not rest.endswith("?"):
+        # 'CBC: may show anemia' is the CBC; 'Complement: CH50' and 'Echo: stress' are other tests.
+        says_which = says_which or APART & reading.terms or any(map(_SYMBOL.search, rest.split()))
+    if not says_which and not head.kinds & SOUGHT and named_tests(label):
+        return label
+    # 'LP: cell count, protein': what a fluid is looked at for.
+    if head.canonical and head.specimen in _FLUIDS and rest:
+        return ", ".join(
+            [label, *(f"{head.specimen} {piece.strip()}" for piece in rest.split(","))]
+        )
+    return clause
 
 
 def _until(end: re.Pattern[str], text: str) -> str:
@@ -326,6 +346,9 @@ def _completed(number: int, parts: list[str]) -> str:
         return parts[number]
     if kind := _shared_kind(number, parts):
         return f"{part} {kind}"
+    end = IN_FLUID_AT_END.search(parts[number + 1]) if number + 1 < len(parts) else None
+    if end and reading.kinds & CULTURED and not (reading.specimen or reading.regions):
+        return f"{part}{end[0]}"
     # A test that says what it measures needs nothing of its neighbours.
     if reading.terms or reading.canonical:
         return part

@@ -57,7 +57,9 @@ _CLAUSE_OR_HINT = re.compile(
     r"|suggest(?:ing|ive)|consistent with|compatible with|concerning for)\b)"
 )
 _INTRODUCTION = re.compile(
-    r"(?:in|on|at|by|after|during|then|later|\w+ly)\b(?: \w+){0,3},", re.IGNORECASE
+    r"(?:(?:in|on|at|by|after|during|then|later|\w+ly)\b(?: \w+){0,3}"
+    r"|(?:\w+ ){1,3}(?:ago|before|earlier|later|prior|previously)),",
+    re.IGNORECASE,
 )
 # After these labels stands a list of findings: each item is told for itself.
 _LISTED_SECTIONS = re.compile(
@@ -259,7 +261,11 @@ class _Cutter:
         ):
             return sentence
         for aside in asides:
-            self._take(aside.strip(" ()"))
+            before = sentence[: sentence.index(aside)].rstrip()
+            test = next(iter(named_tests(before)[-1:]), "")
+            # 'BAL (lymphocytes 62 %)' tells what is in that fluid.
+            of_test = before.endswith(test) and profile(test).specimen not in (None, "blood")
+            self._take(f"{test} {aside}" if of_test else aside.strip(" ()"))
         return remainder
 
     def _without_tail(self, label: str, sentence: str) -> str:
@@ -483,7 +489,7 @@ def redact(report: CaseReport, case: StructuredCase) -> Redacted:
     if share > MOST:
         return Redacted(case, share=share)
     tests = tuple(_with_further_values(test, cutter.statements) for test in case.tests)
-    moved = _moved(tests, cutter.statements, cutter.complaint)
+    moved = _moved(case.tests, tests, cutter.statements, cutter.complaint)
     told_again = tuple(
         # Noted as cut because the menu tells it already.
         statement.text
@@ -497,10 +503,13 @@ def redact(report: CaseReport, case: StructuredCase) -> Redacted:
 
 
 def _moved(
-    tests: tuple[DocumentedTest, ...], statements: list[Statement], complaint: str
+    before: tuple[DocumentedTest, ...],
+    tests: tuple[DocumentedTest, ...],
+    statements: list[Statement],
+    complaint: str,
 ) -> tuple[DocumentedTest, ...]:
-    """The results that the observation told as entries of the menu; what an entry tells already is
-    not added to it."""
+    """The results that the observation told as entries of the menu; what an entry told `before`, or
+    has as a further value of the very analyte, is not added to it."""
     own_names = {canonical_of(test.name): test.name for test in reversed(tests)}
     return tuple(
         DocumentedTest(
@@ -513,7 +522,9 @@ def _moved(
         )
         for statement in statements
         for name in statement.tests
-        if not any(_covers(test, name, statement, complaint) for test in tests)
+        if not any(_covers(test, name, statement, complaint) for test in before)
+        # Of an analyte the entry tells it again, or has the further value.
+        and not any(category_of(name) == "laboratory" and _value_in_entry(name, t) for t in tests)
     )
 
 
@@ -525,7 +536,7 @@ def _with_further_values(test: DocumentedTest, statements: list[Statement]) -> D
         for statement in statements
         for name in statement.tests
         if test.category == "laboratory" and _value_in_entry(name, test)
-        if (value := _value_of(name, statement.text)) and value not in numbers_of(test.result)
+        if (value := value_of(name, statement.text)) and value not in numbers_of(test.result)
     ]
     return replace(test, result="\n".join(dict.fromkeys((test.result, *further))))
 
@@ -534,10 +545,10 @@ def _value_in_entry(name: str, test: DocumentedTest) -> str:
     """As `_value_of`, of an entry: 'glucose 20' of a 'CSF' is no glucose of the blood."""
     specimen = profile(test.name).specimen
     same = specimen is None or specimen == profile(name).specimen
-    return _value_of(name, test.result) if same else ""
+    return value_of(name, test.result) if same else ""
 
 
-def _value_of(name: str, text: str) -> str:
+def value_of(name: str, text: str) -> str:
     """The number behind the name of an analyte; '' for none, or for one of another specimen."""
     if category_of(name) != "laboratory":
         return ""
@@ -545,7 +556,8 @@ def _value_of(name: str, text: str) -> str:
     # 'Hb 9.1' of a blood count is a hemoglobin; the 'mg' of '3 mg' is no magnesium.
     synonyms = sorted({name, *synonyms_of(name)})
     names = "|".join(re.escape(n).replace("\\ ", "[ -]") for n in synonyms if len(n) > 1)
-    value = rf"(?<![\d/])(?<!\d )\b(?:{names})\b[^.;\d]{{0,60}}(?<![a-z-])(?=\d)"
+    # 'Gastrin rose by 380' tells a change.
+    value = rf"(?<![\d/])(?<!\d )\b(?:{names})\b[^.;\d]{{0,60}}(?<![a-z-])(?<!\bby )(?=\d)"
     for match in re.finditer(value, text, re.I):
         before = text[: match.start()].rpartition(" ")[0].rpartition(" ")[2]
         if specimen == profile(f"{before} {name}").specimen:
@@ -560,14 +572,11 @@ def _covers(test: DocumentedTest, name: str, statement: Statement, complaint: st
     finding = plain_text(statement.text.partition(":")[2] or statement.text).strip(" .;")
     if len(finding) >= RESULT_LENGTH and finding in plain_text(test.result):
         return True
-    # Of an analyte the entry tells it again, or has the further value (`_with_further_values`).
-    if category_of(name) == "laboratory" and (
-        _value_in_entry(name, test)
-        # A second culture or serology may have found something else.
-        or (
-            not profile(name).kinds
-            and re.search(rf"\b{re.escape(name)}\b(?![^.;,]*\d)", test.result, re.IGNORECASE)
-        )
+    # A second culture or serology may have found something else.
+    if (
+        category_of(name) == "laboratory"
+        and not profile(name).kinds
+        and re.search(rf"\b{re.escape(name)}\b(?![^.;,]*\d)", test.result, re.IGNORECASE)
     ):
         return True
     # 'D-dimer' of a statement is 'D-dimer test', an entry's longer name.

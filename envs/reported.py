@@ -24,6 +24,9 @@ _SIGNS = str.maketrans(dict.fromkeys("‐‑‒–—−", "-") | GREEK)
 _COUNTED = re.compile(r"(?<![\w.,/-])\d(?:[\d.,]*\d)?\s*(?:x\s*10\S*\s*)?(?:[a-z]{4,}\s)?$")
 """A figure right before what is counted: '480 white cells/uL'."""
 _TOKEN = re.compile(r"[<>≤≥~]?\s*\d|[a-z][\w-]*|[^\s\w]")
+_IN_FLUID = re.compile(r"\s*(?:in|of) (?:the )?(\w+)")
+_OF_A_RATIO = re.compile(r"\s*(?:/\s*[\w-]+|to [\w-]+)?[\s-]*ratio\b")
+"""'Protein/creatinine ratio' tells neither's value."""
 _CODE = r"(?:[ivx]+|[a-z]{0,2}\d+(?:-\d+)?)\b"
 _LISTED_CODES = re.compile(rf"\b([a-z]{{5,}}?)s? ({_CODE}(?:,? (?:and )?{_CODE})+)")
 """'Factors V, VIII and XI', 'antigen 125 and 19-9': a noun that several codes share."""
@@ -55,10 +58,14 @@ def _name_each_code(match: re.Match[str]) -> str:
 
 
 def reports(
-    statements: Sequence[str], name: str, specimen: str | None = None, in_table: bool = True
+    statements: Sequence[str],
+    name: str,
+    specimen: str | None = None,
+    in_table: bool = True,
+    stated: bool = False,
 ) -> bool:
     """Whether one of the statements gives the value of `name`, by a figure or a word, in blood or
-    the given specimen.
+    the given specimen; if `stated`, only where the specimen stands beside the name.
 
     A name that no table of tests has (`in_table` false) must stand right beside its value, and a
     name of a disease is none: nobody gets 'confirmed Wilson disease' by ordering 'Wilson disease'.
@@ -71,7 +78,7 @@ def reports(
         return False
     begins = {form.split(maxsplit=1)[0] for form in _forms(name)}
     return any(
-        _gives(statement, mention, name, specimen, in_table)
+        _gives(statement, mention, name, specimen, in_table, stated)
         for statement in statements
         if any(word in statement for word in begins)
         for mention in islice(_pattern_of_name(name).finditer(statement), _MENTIONS)
@@ -98,13 +105,23 @@ def _forms(name: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=4096)
 def _pattern_of_name(name: str) -> re.Pattern[str]:
-    forms = (r"[\s\-_/]{0,3}".join(map(re.escape, form.split())) for form in _forms(name))
+    forms = (r"[\s\-_/]{0,3}".join(map(_spelt, form.split())) for form in _forms(name))
     # Not within a word or behind a hyphen: 'non-HDL' is no 'HDL'.
     return re.compile(rf"(?<![a-z0-9])(?<![a-z0-9]-)(?:{'|'.join(forms)})(?:s|es)?(?![a-z0-9])")
 
 
+def _spelt(word: str) -> str:
+    """'SSA' may be written 'SS-A'."""
+    return "-?".join(word) if word.isalpha() and 2 < len(word) < 5 else re.escape(word)
+
+
 def _gives(
-    statement: str, mention: re.Match[str], name: str, specimen: str | None, in_table: bool
+    statement: str,
+    mention: re.Match[str],
+    name: str,
+    specimen: str | None,
+    in_table: bool,
+    stated: bool,
 ) -> bool:
     before = statement[max(0, mention.start() - _AROUND) : mention.start()]
     after = statement[mention.end() : mention.end() + _AROUND]
@@ -113,7 +130,11 @@ def _gives(
         return False
     near = re.findall(r"[a-z]+", re.split(r"[,;:(]", before)[-1])[-5:]
     fluid = next((specimen_of(word) for word in reversed(near) if specimen_of(word)), None)
-    if fluid not in (None, specimen, "blood"):
+    if not fluid and (place := _IN_FLUID.match(after)):  # 'amylase in ascites'
+        fluid = specimen_of(place[1])
+    if fluid not in ((specimen,) if stated else (None, specimen, "blood")):
+        return False
+    if _OF_A_RATIO.match(after):
         return False
     if name in _UNITS:  # 'mg' of '3 mg/dL' is no magnesium
         return not before.rstrip()[-1:].isdigit() and _stands_beside_a_value(before, after)

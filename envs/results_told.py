@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from medaction.envs.categories import category_of, minor_category_of
+from medaction.envs.categories import category_of, known_category, minor_category_of
 from medaction.envs.documented import says_something
 from medaction.envs.grounding import agreement_of_texts, numbers_of, plain_text
 from medaction.envs.mentions import named_tests
@@ -14,6 +14,7 @@ from medaction.envs.naming import FINDINGS, KINDS, TABLE, Profile, canonical_of,
 from medaction.envs.records import DocumentedTest
 from medaction.envs.scripts import is_unspaced
 from medaction.words.names import normalise
+from medaction.words.phrases import IN_BRACKETS
 from medaction.words.plurals import singular
 from medaction.words.sentences import statements
 
@@ -41,6 +42,7 @@ STATUS = (
 _CONCENTRATION = re.compile(
     r"\d\s*(?:[munpkµμ]?(?:g|mol|kat|IU|U|Eq)|cells|(?:[×x]\s*)?10[\^]?\d+)?\s*/\s*"
     r"(?:[dmuµμ]?L|mm3|mm³)\b(?!/)|\d\s*mm/h"
+    r"|\d\s*[а-я]{1,6}/м?к?д?л\b"
 )
 # 'Elevated IgE levels', 'increased hs-cTnI': an analyte that is written as a code.
 _LEVEL_OF_CODE = re.compile(
@@ -62,16 +64,35 @@ _SYMBOL_AND_VALUE = re.compile(
 )
 _LABEL_END = re.compile(r":|\s[-–—]\s")
 # A test by the noun at the end of its name, whatever stands before it.
-_TEST_NOUN = r"(?:profiles?|panels?|potentials?|assays?|analys[ie]s|studies|counts?|titers?)"
+_TEST_NOUN = r"(?:profiles?|panels?|potentials?|assays?|analys[ie]s|stud(?:y|ies)|counts?|titers?)"
+_NOUN_OF_TEST = re.compile(rf"\s+(?:{_TEST_NOUN}|tests?|testing|antibod(?:y|ies)|antigens?)$")
 _NORMAL = re.compile(
     rf"\b{STATUS} (?P<test>(?:[\w-]+ ){{1,5}}?{_TEST_NOUN})\b"
-    rf"|\b(?P<subject>[\w-]+ {_TEST_NOUN}) (?:\w+ )?{FINDING.pattern}",
+    rf"|\b(?P<subject>(?!(?:an?|the|his|her|their|this)\b)[\w-]+ {_TEST_NOUN})"
+    rf" (?:of (?:the )?\w+ )?(?:\w+ )?{FINDING.pattern}",
     re.IGNORECASE,
 )
 # 'A dengue NS1 test came back negative'.
 _TEST_WITH_STATUS = re.compile(
     rf"\b(?:an? |the )?((?:[\w-]+ ){{1,2}}(?:test|assay))\b[^.;,]{{0,40}}? {STATUS}\b",
     re.IGNORECASE,
+)
+# A verb whose subject may be a test, and that it has something behind it: 'the film displayed a
+# cyst', 'was clear', 'had been read as a cyst'; not 'was done in May', 'followed by surgery'.
+_NO_OBJECT = (
+    r"(?!(?:by|in|on|at|for|to|from|after|before|because|with|and|but|when|as|his"
+    r"|hers?|their|him|them)\b"
+    r"|[\w-]+ (?:hour|day|week|month|year)s?\b)"
+)
+_TOLD_BY_SUBJECT = re.compile(
+    r"\s(?:(?:had|has) )?(?:been \w+ as"
+    r"|(?:was|were|been) (?!\w+ed\b|done|taken|made|given|not|never)"
+    rf"|shown|[a-z]{{2,}}ed) ?(?<= ){_NO_OBJECT}(?=\w)",
+    re.IGNORECASE,
+)
+_CLAUSE_BEFORE = re.compile(r"\b(?:that|and|but|then|while|who|which)\b|[;.:]\s")
+_CIRCUMSTANCE = re.compile(
+    r",|\s(?:of|on|in|at|from|by|with|after|before|taken|done|made|performed|obtained)\b"
 )
 # A gene's name in capitals, that something was found in it, and the finding.
 _GENE_SYMBOL = re.compile(r"\b[A-Z][A-Z0-9]{2,7}\b")
@@ -107,7 +128,10 @@ _GENERAL_TEST = re.compile(
     r"|(?P<operative_findings>\bintra-?operative findings\b"
     r"|\b(?:intra-?operatively"
     r"|(?:at|during) (?:[\w-]+ )?(?:surgery|operation|\w{3,}(?:otomy|oscopy))\b)"
-    r"(?=.*\b(?:was|were|found|identified|revealed|showed)\b))",
+    r"(?=.*\b(?:was|were|found|identified|revealed|showed)\b)"
+    r"|\b(?:found|noted|seen|detected|identified|discovered) (?:intra-?operatively"
+    r"|(?:at|during) (?:[\w-]+ )?(?:surgery|operation|c(?:a)?esarean(?: section| delivery)?"
+    r"|\w{3,}(?:otomy|oscopy))\b))",
     re.IGNORECASE,
 )
 _NO_ANALYTE = r"(?:was|were|been|of|at|is|with|in|by|to|from|than|about|over|and|or|x)\b"
@@ -166,17 +190,25 @@ def _statement(clause: str) -> Statement | None:
     # Without a concentration a word before a number may be anything: an age, a dose.
     # 'Sodium, taken the week before, was 121': the subject is not beside its value.
     measured = [*_ANALYTE.findall(clause), clause.partition(",")[0]] if value else []
-    tests = (*named_tests(clause), *filter(canonical_of, measured))
+    # '(a type of white blood cell)' explains; an aside with a number tells a value.
+    explained = IN_BRACKETS.sub(
+        lambda aside: aside[0] if re.search(r"\d", aside[0]) else "", clause
+    )
+    tests = (*(named_tests(explained) or named_tests(clause)), *filter(canonical_of, measured))
     names = _different(filter(is_ordered, tests))
     # From the surest form to the least: a clause is a result once, under its first reading.
     if test := labelled_test(clause) or _measured_test(clause):
         return Statement(clause, names or (test,))
     if names and (FINDING.search(clause) or any(_has_value(name, clause) for name in names)):
         return Statement(clause, _different((*names, *_TEST_WITH_STATUS.findall(clause))))
+    if test := _subject_that_tells(clause):
+        return Statement(clause, names or (test,))
     if (general := _GENERAL_TEST.search(clause)) and not names:
         name = next(kind for kind, words in general.groupdict().items() if words)
         return Statement(clause, (name.replace("_", " ").capitalize(),))
-    is_of_blood = not names and FINDING.search(clause) and not EXAMINED.search(clause)
+    # 'Anemia with no identified cause' is a history.
+    found = re.search(rf"(?<!\bno )(?<!\bany )(?:{FINDING.pattern})", clause, re.IGNORECASE)
+    is_of_blood = not names and found and not EXAMINED.search(clause)
     if is_of_blood and (blood_tests := _found_in_blood(clause)):
         return Statement(clause, blood_tests)
     # All three: a gene, a finding verb and a mutation, else it is a family's history.
@@ -193,6 +225,27 @@ def _statement(clause: str) -> Statement | None:
         analytes = _ANALYTE.findall(clause[: value.end()])
         return Statement(clause, names or (analytes[-1] if analytes else "Laboratory tests",))
     return None
+
+
+def _subject_that_tells(clause: str) -> str:
+    """The test that is the subject of a verb with an object, by the noun at its end: 'needle
+    aspirate' of 'A needle aspirate had shown granulomas'; '' for none."""
+    for verb in _TOLD_BY_SUBJECT.finditer(clause):
+        subject = _CLAUSE_BEFORE.split(clause[max(0, verb.start() - 120) : verb.start()])[
+            -1
+        ].strip()
+        head = _CIRCUMSTANCE.split(subject, maxsplit=1)[0]
+        name = re.sub(r"^(?:an?|the|his|her|their) ", "", head, flags=re.IGNORECASE)
+        if not 1 <= len(words := name.split()) <= 5:
+            continue
+        # The noun at its end says what it is: 'antibody therapy' is none, 'blood' is a specimen.
+        kinds = profile(" ".join(words[-2:])).kinds - profile(" ".join(words[-2:-1])).kinds
+        is_test = kinds & KINDS or known_category(words[-1]) in ("imaging", "pathology")
+        # 'The colonoscopy relieved him', 'the endoscopy required sedation': a procedure acts.
+        acts = verb[0].endswith("ed ") and category_of(name) == "procedure"
+        if is_test and not acts and is_ordered(name) and says_something(clause):
+            return name
+    return ""
 
 
 def _found_in_blood(clause: str) -> tuple[str, ...]:
@@ -436,15 +489,19 @@ def _telling_words(result: str, name: str, complaint: str) -> frozenset[str]:
 
 
 def _beside(name: str, line: str, plain: str) -> bool:
-    """Whether a value of `line` stands right after the test's name: 'hemoglobin was 9.1', 'HIV test
-    was positive'."""
+    """Whether a value of `line` stands right after the test's name ('hemoglobin was 9.1', 'HIV test
+    was positive'), or its outcome before what it looks for ('positive for HIV')."""
+    name = plain_text(name)
     # Initials of one letter stand beside any number.
-    if sum(map(str.isalpha, name)) < 2 or plain_text(name) not in plain:
+    if sum(map(str.isalpha, name)) < 2:
         return False
-    statuses = re.findall(r"\b(?:positive|negative|reactive|elevated|low|high|normal)\b", line)
-    pattern = rf"\b{re.escape(plain_text(name))}\b[^.;\n]{{0,25}}?"
-    return any(
+    statuses = re.findall(r"\b(?:positive|negative|reactive|elevated|low|high|normal)\b", line)[:1]
+    sought = re.escape(_NOUN_OF_TEST.sub("", name))
+    if any(re.search(rf"\b{status} for {sought}\b", plain) for status in statuses):
+        return True
+    pattern = rf"\b{re.escape(name)}\b[^.;\n]{{0,25}}?"
+    return name in plain and any(
         re.search(rf"{pattern}(?<![\d.]){re.escape(value)}(?![\d.]*\d)", plain)
         # The first value alone: later ones of a line are its reference range.
-        for value in (*numbers_of(line)[:1], *statuses[:1])
+        for value in (*numbers_of(line)[:1], *statuses)
     )

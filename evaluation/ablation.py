@@ -3,6 +3,7 @@ those without a score included."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from textwrap import fill
 
@@ -10,8 +11,7 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from medaction.evaluation.plots import GREY, HUES, dress, save
-from medaction.evaluation.results import number
-from medaction.words.markdown import markdown_table
+from medaction.words.markdown import markdown_table, number, span
 
 TITLES = {
     "RQ1": "RQ1  gold and distilled trajectories",
@@ -20,7 +20,6 @@ TITLES = {
     "RQ4": "RQ4  pruning",
     "scaling": "Scaling  training records under each filter",
 }
-
 
 # Light and hatched: the two bars can be told apart in print without colour, too.
 F1 = {"color": HUES[5]}
@@ -59,19 +58,8 @@ class CellRow:
 def ablation_table(rows: Sequence[CellRow]) -> str:
     """The rows as Markdown, a section a question."""
     lines = []
-    headings = [
-        "cell",
-        "records",
-        "held-out loss",
-        "precision",
-        "recall",
-        "F1",
-        "95 %",
-        "accuracy",
-        "95 %",
-        "scored",
-        "evaluation",
-    ]
+    measures = ["held-out loss", "precision", "recall", "F1", "95 %", "accuracy", "95 %"]
+    headings = ["cell", "records", *measures, "scored", "evaluation"]
     for question in dict.fromkeys(row.question for row in rows):
         cells = [_row_cells(row) for row in rows if row.question == question]
         lines += [f"## {TITLES[question]}", "", *markdown_table(headings, cells), ""]
@@ -81,23 +69,11 @@ def ablation_table(rows: Sequence[CellRow]) -> str:
 def _row_cells(row: CellRow) -> list[str]:
     if row.state != "scored":
         return [row.cell, *[""] * 9, f"{row.state}: {row.why}"]  # one cell says why
-    intervals = [
-        "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
-        for low, high in ((row.f1_low, row.f1_high), (row.accuracy_low, row.accuracy_high))
-    ]
-    return [
-        row.cell,
-        "none" if row.records is None else f"{row.records:,}",
-        number(row.held_out),
-        number(row.precision),
-        number(row.recall),
-        number(row.f1),
-        intervals[0],
-        number(row.accuracy),
-        intervals[1],
-        f"{row.scored} of {row.of}",
-        row.folder,
-    ]
+    records = "none" if row.records is None else f"{row.records:,}"
+    tests = [*map(number, (row.held_out, row.precision, row.recall, row.f1))]
+    intervals = span(row.f1_low, row.f1_high), span(row.accuracy_low, row.accuracy_high)
+    measures = [*tests, intervals[0], number(row.accuracy), intervals[1]]
+    return [row.cell, records, *measures, f"{row.scored} of {row.of}", row.folder]
 
 
 def draw_ablation(rows: Sequence[CellRow], judge: str) -> Figure:
@@ -113,15 +89,8 @@ def draw_ablation(rows: Sequence[CellRow], judge: str) -> Figure:
     panels = figure.subplots(
         len(groups), 2, sharex="col", squeeze=False, height_ratios=heights, width_ratios=(3.2, 1)
     )
-    top = max(
-        [
-            value
-            for row in rows
-            for value in (row.f1_high, row.accuracy_high, row.f1, row.accuracy)
-            if value
-        ],
-        default=0.0,
-    )
+    ends = ((row.f1_high, row.accuracy_high, row.f1, row.accuracy) for row in rows)
+    top = max(filter(None, chain.from_iterable(ends)), default=0.0)
     for (scores, losses), (question, group) in zip(panels, groups.items(), strict=True):
         dress(scores, TITLES[question], "", "")
         dress(losses, "", "", "")
@@ -131,18 +100,13 @@ def draw_ablation(rows: Sequence[CellRow], judge: str) -> Figure:
                 hue = "#B00020" if row.state == "failed" else GREY
                 scores.text(0.005, place, words, va="center", color=hue, size=8)
                 continue
-            _bar(scores, place - 0.19, row.f1, row.f1_low, row.f1_high, F1)
-            _bar(scores, place + 0.19, row.accuracy, row.accuracy_low, row.accuracy_high, ACCURACY)
+            _bar(scores, place - 0.19, (row.f1, row.f1_low, row.f1_high), F1)
+            accuracy = (row.accuracy, row.accuracy_low, row.accuracy_high)
+            _bar(scores, place + 0.19, accuracy, ACCURACY)
             if row.held_out is not None:
                 losses.plot([row.held_out], [place], "o", color="#333333", markersize=5)
-                losses.annotate(
-                    f"{row.held_out:.2f}",
-                    (row.held_out, place),
-                    (6, 0),
-                    textcoords="offset points",
-                    va="center",
-                    size=8,
-                )
+                label, point = f"{row.held_out:.2f}", (row.held_out, place)
+                losses.annotate(label, point, (6, 0), None, "offset points", va="center", size=8)
         counts = ["" if row.records is None else f"  [{row.records:,}]" for row in group]
         labels = [row.cell + count for row, count in zip(group, counts, strict=True)]
         scores.set_yticks(range(len(group)), labels)
@@ -166,14 +130,8 @@ def draw_ablation(rows: Sequence[CellRow], judge: str) -> Figure:
     return figure
 
 
-def _bar(
-    axes,
-    at: float,
-    value: float | None,
-    low: float | None,
-    high: float | None,
-    look: dict[str, str],
-) -> None:
+def _bar(axes, at: float, measured: tuple[float | None, ...], look: dict[str, str]) -> None:
+    value, low, high = measured
     if value is None:
         axes.text(0, at, " not scored", va="center", size=8, color=GREY)
         return
@@ -186,11 +144,8 @@ def _bar(
 def write_ablation(rows: Sequence[CellRow], judge: str, folder: Path) -> list[Path]:
     """Write ablation.md, ablation.csv and the figure ablation.png and .svg into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "ablation.md").write_text(ablation_table(rows), encoding="utf-8")
+    files = [folder / "ablation.md", folder / "ablation.csv"]
+    files[0].write_text(ablation_table(rows), encoding="utf-8")
     # The type of a column may show late: the first cells can all be without a score.
-    pl.DataFrame(rows, infer_schema_length=None).write_csv(folder / "ablation.csv")
-    return [
-        folder / "ablation.md",
-        folder / "ablation.csv",
-        *save(draw_ablation(rows, judge), folder, "ablation"),
-    ]
+    pl.DataFrame(rows, infer_schema_length=None).write_csv(files[1])
+    return [*files, *save(draw_ablation(rows, judge), folder, "ablation")]

@@ -9,7 +9,7 @@ from itertools import compress
 import polars as pl
 from matplotlib.figure import Figure
 
-from medaction.evaluation.plots import canvas, hue_of, mark_of
+from medaction.evaluation.plots import canvas, hue_of, line
 from medaction.kg.pruning import THRESHOLD
 from medaction.trajectories.queries import SCORES_BY_JUDGE
 from medaction.trajectories.store import Store
@@ -116,12 +116,8 @@ def calibration(store: Store) -> pl.DataFrame:
 def calibration_error(bins: pl.DataFrame) -> float | None:
     """Expected calibration error of one model's bins by one judge: mean of |stated - right|,
     weighted by cases; None without cases."""
-    total = float(bins["cases"].sum())
-    return (
-        float(((bins["stated"] - bins["right"]).abs() * bins["cases"]).sum()) / total
-        if total
-        else None
-    )
+    errors, cases = (bins["stated"] - bins["right"]).abs(), bins["cases"]
+    return float((errors * cases).sum()) / float(cases.sum()) if cases.sum() else None
 
 
 def series_of(frame: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
@@ -134,15 +130,17 @@ def series_of(frame: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
         yield ", ".join(map(str, compress(values, differing))), rows
 
 
+def unknown_share(rows: pl.DataFrame) -> str:
+    """Of a table's rows, the share of what they count that is unknown."""
+    unknown, known = int(rows["unknown"].sum()), int(rows["known"].sum())
+    return f"{unknown / max(1, unknown + known):.0%} unknown"
+
+
 def draw_dtc(frame: pl.DataFrame) -> Figure:
     """Mean DTC over turns, a line a model and run."""
     figure, axes = canvas("DTC of the top hypothesis by turn", "turn", "mean DTC (hops)")
     for place, (label, rows) in enumerate(series_of(frame)):
-        unknown, scored = int(rows["unknown"].sum()), int(rows["known"].sum())
-        axes.plot(
-            rows["turn"], rows["mean_dtc"], color=hue_of(place), marker=mark_of(place),
-            label=f"{label} ({unknown / max(1, unknown + scored):.0%} unknown)",
-        )  # fmt: skip
+        line(axes, place, rows["turn"], rows["mean_dtc"], f"{label} ({unknown_share(rows)})")
     axes.margins(y=0.1)
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
@@ -159,14 +157,8 @@ def draw_rac(frame: pl.DataFrame) -> Figure:
         color=[hue_of(at) for at in range(len(models))],
         width=0.6,
     )
-    axes.bar_label(
-        bars,
-        [
-            f"{rate or 0:.3f}\nof {scored}"
-            for rate, scored in frame.select("pass_rate", "known").iter_rows()
-        ],
-        padding=2,
-    )
+    counts = frame.select("pass_rate", "known").iter_rows()
+    axes.bar_label(bars, [f"{rate or 0:.3f}\nof {scored}" for rate, scored in counts], padding=2)
     axes.set_xticks(range(len(models)), models)
     axes.set_ylim(0, 1.15)  # room for the numbers above the bars
     axes.set_xlim(-0.8, len(models) - 0.2)
@@ -181,10 +173,8 @@ def draw_calibration(frame: pl.DataFrame) -> Figure:
     axes.plot([0, 1], [0, 1], color="#B8B8B8", linestyle="--", label="calibrated")
     for place, (label, rows) in enumerate(series_of(frame)):
         error = calibration_error(rows)
-        axes.plot(
-            rows["stated"], rows["right"], color=hue_of(place), marker=mark_of(place),
-            label=f"{label} (ECE {error:.2f}, {rows['cases'].sum()} rollouts)",
-        )  # fmt: skip
+        label = f"{label} (ECE {error:.2f}, {rows['cases'].sum()} rollouts)"
+        line(axes, place, rows["stated"], rows["right"], label)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     axes.legend(frameon=False)

@@ -5,13 +5,19 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from medaction.envs.records import BadCase, CaseReport, ClinicalEnvironment, DocumentedTest
+from medaction.envs.records import (
+    BadCase,
+    CaseReport,
+    ClinicalEnvironment,
+    DocumentedTest,
+    StructuredCase,
+)
 from medaction.envs.sources import ANY_ARTICLE, UNLICENSED, read_cases
 from medaction.trajectories.export import manifest_of, note_in_manifest
 from medaction.trajectories.files import STORE
@@ -73,23 +79,15 @@ def ids_of(case_id: str, publication: dict[str, str]) -> frozenset[str]:
     # MedR-Bench names its cases by it.
     pmcid = publication.get("pmcid") or next(iter(_PMCID.findall(case_id)), "")
     # One DOI is written as an address, with 'doi:', or bare; its case does not matter.
-    doi = re.sub(
-        r"^(?:https?://(?:dx\.)?doi\.org/|doi:\s*)",
-        "",
-        publication.get("doi", "").strip().casefold(),
-    )
-    return frozenset(
-        [
-            *([f"pmcid:PMC{pmcid.upper().removeprefix('PMC')}"] if pmcid else []),
-            *([f"doi:{doi}"] if doi else []),
-        ]
-    )
+    stated = publication.get("doi", "").strip().casefold()
+    doi = re.sub(r"^(?:https?://(?:dx\.)?doi\.org/|doi:\s*)", "", stated)
+    ids = {f"pmcid:PMC{pmcid.upper().removeprefix('PMC')}"} if pmcid else set()
+    return frozenset(ids | {f"doi:{doi}"} if doi else ids)
 
 
 def _from_files(path: str | Path) -> Iterator[SetCase]:
-    """Comparing two texts uses neither, so that no licence is asked for, and any article counts.
+    """Comparing two texts keeps neither, so that no licence is asked for, and any article counts.
     What cannot be read is told: it was compared with nothing."""
-    # Both permissions: the texts are compared, neither kept nor passed on.
     for case in read_cases(path, frozenset({UNLICENSED, ANY_ARTICLE})):
         if isinstance(case, BadCase):
             log.warning("not compared: %s: %s", case.path, case)
@@ -102,49 +100,37 @@ def _from_store(path: Path) -> Iterator[SetCase]:
         rows = store.rows('select case_id, source, title, publication, "text", licence from cases')
         worlds = {world.case_id: world for world in store.environments()}
     for case_id, source, title, publication, text, licence in rows:
-        publication_ids = json.loads(publication)
-        # Report and summary stand in one text; a copy may have been made of either.
-        at = int(publication_ids.get("summary_at", 0))
-        texts = [text[:at], text[at:]] if at else [text]
-        presentation = ""
-        names: tuple[str, ...] = ()
-        if world := worlds.get(case_id):
-            presentation, names = world.initial_observation, (world.diagnosis, *world.synonyms)
-            texts.append(_patient(presentation, world.menu))
-        yield SetCase(
-            case_id,
-            source,
-            title,
-            _non_empty(texts),
-            presentation,
-            names,
-            ids_of(case_id, publication_ids),
-            licence,
-        )
+        case = SetCase(case_id, source, title, (), "", (), frozenset(), licence)
+        world = worlds.get(case_id)
+        facts = (world, world.menu) if world else None
+        yield _with_texts(case, text, json.loads(publication), facts)
 
 
 def _from_report(report: CaseReport) -> SetCase:
-    publication, structured = dict(report.meta), report.structured
+    structured = report.structured
+    facts = (structured, structured.tests) if structured else None
+    about = (report.case_id, report.source, report.title)
+    case = SetCase(*about, (), "", (), frozenset(), report.licence)
+    return _with_texts(case, report.text, dict(report.meta), facts)
+
+
+def _with_texts(
+    case: SetCase,
+    text: str,
+    publication: dict[str, str],
+    facts: tuple[ClinicalEnvironment | StructuredCase, Iterable[DocumentedTest]] | None,
+) -> SetCase:
+    """The case with what its report and, where there is one, its environment tell."""
+    # Report and summary stand in one text; a copy may have been made of either.
     at = int(publication.get("summary_at", 0))
-    texts = [report.text[:at], report.text[at:]] if at else [report.text]
-    presentation = ""
+    texts = [text[:at], text[at:]] if at else [text]
+    ids, presentation = ids_of(case.case_id, publication), ""
     names: tuple[str, ...] = ()
-    if structured:
-        presentation, names = (
-            structured.initial_observation,
-            (structured.diagnosis, *structured.synonyms),
-        )
-        texts.append(_patient(presentation, structured.tests))
-    return SetCase(
-        report.case_id,
-        report.source,
-        report.title,
-        _non_empty(texts),
-        presentation,
-        tuple(names),
-        ids_of(report.case_id, publication),
-        report.licence,
-    )
+    if facts:
+        world, tests = facts
+        presentation, names = world.initial_observation, (world.diagnosis, *world.synonyms)
+        texts.append(_patient(presentation, tests))
+    return replace(case, texts=_non_empty(texts), presentation=presentation, names=names, ids=ids)
 
 
 def _from_dataset(folder: Path) -> Iterator[SetCase]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import combinations
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,10 @@ from scipy.stats import permutation_test
 
 from medaction.evaluation.costs import usd_a_case
 from medaction.evaluation.plots import canvas, hue_of, mark_of
-from medaction.evaluation.results import number, unreadable_of
+from medaction.evaluation.results import unreadable_of
 from medaction.evaluation.scores import Score, measures
 from medaction.kg.bootstrap import interval
-from medaction.words.markdown import markdown_table
+from medaction.words.markdown import markdown_table, number, section, span
 
 PERMUTATIONS = 9999
 
@@ -31,12 +32,25 @@ CAPTION = (
     " the best orders that are the same for every patient."
 )
 
+_ABOUT_TABLE_2 = (
+    "Recomputed from the rows of the results: means over runs, F1 of mean precision and mean"
+    " recall, with 95 % bootstrap intervals over cases."
+)
+_ABOUT_DIFFERENCES = (
+    "Over the cases that both scored, each with the mean of its runs: second minus first;"
+    f" 95 % paired bootstrap interval; p of a two-sided paired permutation test ({PERMUTATIONS}"
+    " permutations), not corrected for the number of comparisons."
+)
+_ABOUT_PUBLISHED = (
+    "From the paper's Table 2 (arXiv 2605.07305): its authors' oracle, cases and judge (GPT-4o)."
+    " Its F1 is that of the mean precision and the mean recall. Nothing here was rerun: a"
+    " difference from the table above can come from any of these."
+)
+
 _PAIRED = {
-    "precision": "precision",
-    "recall": "recall",
-    "f1": "F1 (mean over cases)",
+    "precision": "precision", "recall": "recall", "f1": "F1 (mean over cases)",
     "correct": "diagnosis accuracy",
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +98,7 @@ def by_case(result: Mapping[str, Any], measure: str) -> dict[str, float]:
     for row in result["rows"]:
         if row[measure] is not None:
             values.setdefault(row["case_id"], []).append(float(row[measure]))
-    return {
-        case_id: sum(values_of_case) / len(values_of_case)
-        for case_id, values_of_case in values.items()
-    }
+    return {case_id: fmean(values_of_case) for case_id, values_of_case in values.items()}
 
 
 def published_rows() -> pl.DataFrame:
@@ -104,46 +115,14 @@ def comparison(results: Sequence[Mapping[str, Any]], published: bool = False) ->
     """
     names = _names_of_results(results)
     lines = ["# Comparison", "", *_table(results, names)]
-    lines += [
-        "",
-        "## As in the paper's Table 2",
-        "",
-        "Recomputed from the rows of the results: means over runs, F1 of mean precision and mean"
-        " recall, with 95 % bootstrap intervals over cases.",
-        "",
-        *table_2(results),
-    ]
+    lines += section("As in the paper's Table 2", _ABOUT_TABLE_2, table_2(results))
     if warnings := _incomparable(results, names):
-        lines += [
-            "",
-            "**Not comparable without care:**",
-            "",
-            *(f"- {warning}" for warning in warnings),
-        ]
+        lines += ["", "**Not comparable without care:**", ""]
+        lines += [f"- {warning}" for warning in warnings]
     if len(results) > 1:
-        lines += [
-            "",
-            "## Differences",
-            "",
-            "Over the cases that both scored, each with the mean of its runs: second minus first;"
-            " 95 % paired bootstrap interval; p of a"
-            f" two-sided paired permutation test ({PERMUTATIONS} permutations), not corrected for"
-            " the number of comparisons.",
-            "",
-            *_differences(results, names),
-        ]
+        lines += section("Differences", _ABOUT_DIFFERENCES, _differences(results, names))
     if published:
-        lines += [
-            "",
-            "## Published, not measured here",
-            "",
-            "From the paper's Table 2 (arXiv 2605.07305): its authors' oracle, cases and judge"
-            " (GPT-4o). Its F1 is that of the mean"
-            " precision and the mean recall. Nothing here was rerun: a difference from the table"
-            " above can come from any of these.",
-            "",
-            *_published(),
-        ]
+        lines += section("Published, not measured here", _ABOUT_PUBLISHED, _published())
     return "\n".join(lines)
 
 
@@ -176,31 +155,17 @@ def _table(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[s
         cells = [result["benchmark"], result["protocol"], result["judge"].split("@")[0]]
         # `get`: results written before these figures existed are compared, too.
         corrected, floor = result.get("accuracy_corrected"), result.get("floor")
-        values += [
-            f"{number(corrected['accuracy'])} ({number(corrected['low'])} to"
-            f" {number(corrected['high'])})"
-            if corrected and corrected["accuracy"] is not None
-            else "",
-            number(floor["f1_of_means"]) if floor else "",
-        ]
+        corrected_cell = ""
+        if corrected and corrected["accuracy"] is not None:
+            interval = span(corrected["low"], corrected["high"])
+            corrected_cell = f"{number(corrected['accuracy'])} ({interval})"
+        values += [corrected_cell, number(floor["f1_of_means"]) if floor else ""]
         counts = [f"{accuracy['scored']} of {accuracy['of']}", unreadable_of(accuracy)]
         rows.append([name, *cells, *values, *counts])
-    headings = [
-        "Model",
-        "Benchmark",
-        "Protocol",
-        "Judge",
-        "Prec",
-        "Rec",
-        "F1 of means",
-        "Mean F1",
-        "Diag Acc",
-        "Acc corrected",
-        "floor F1",
-        "scored of n",
-        "unreadable",
-    ]
-    return [*markdown_table(headings, rows), "", CAPTION]
+    about = ["Model", "Benchmark", "Protocol", "Judge"]
+    headings = ["Prec", "Rec", "F1 of means", "Mean F1", "Diag Acc", "Acc corrected", "floor F1"]
+    table = markdown_table([*about, *headings, "scored of n", "unreadable"], rows)
+    return [*table, "", CAPTION]
 
 
 def table_2(results: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -286,10 +251,8 @@ def _incomparable(results: Sequence[Mapping[str, Any]], names: Sequence[str]) ->
     # The same number of cases may be other cases.
     cases = [frozenset(row["case_id"] for row in result["rows"]) for result in results]
     if len(set(cases)) > 1:
-        reasons.append(
-            "different cases:"
-            f" {', '.join(f'{name}: {len(ids)}' for name, ids in zip(names, cases, strict=True))}"
-        )
+        counts = (f"{name}: {len(ids)}" for name, ids in zip(names, cases, strict=True))
+        reasons.append(f"different cases: {', '.join(counts)}")
     return reasons
 
 
@@ -298,22 +261,11 @@ def _differences(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> 
     for (first, one), (second, other) in combinations(zip(names, results, strict=True), 2):
         for measure, called in _PAIRED.items():
             found = paired_difference(by_case(one, measure), by_case(other, measure))
-            interval = "" if found.low is None else f"{found.low:+.3f} to {found.high:+.3f}"
-            change = "" if found.difference is None else f"{found.difference:+.3f}"
-            rows.append(
-                [
-                    first,
-                    second,
-                    called,
-                    str(found.cases),
-                    change,
-                    interval,
-                    "" if found.p is None else f"{found.p:.4f}",
-                ]
-            )
-    return markdown_table(
-        ["First", "Second", "Measure", "cases", "difference", "95 % interval", "p"], rows
-    )
+            change, p = number(found.difference, "+.3f"), number(found.p, ".4f")
+            interval = span(found.low, found.high, "+.3f")
+            rows.append([first, second, called, str(found.cases), change, interval, p])
+    headings = ["First", "Second", "Measure", "cases", "difference", "95 % interval", "p"]
+    return markdown_table(headings, rows)
 
 
 def _published() -> list[str]:

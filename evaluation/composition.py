@@ -52,6 +52,15 @@ class Composition:
     minor_categories: pl.DataFrame
 
 
+def classes_of_case(environment: ClinicalEnvironment) -> tuple[str, str]:
+    """(body system, disease type), told by the source or, where it does not, by the diagnosis."""
+    system, kind = environment.body_system, environment.disease_type
+    if system and kind:
+        return system, kind
+    by_graph = classes_of((environment.diagnosis, *environment.synonyms))
+    return system or by_graph[0], kind or by_graph[1]
+
+
 def composition(environments: Iterable[ClinicalEnvironment]) -> Composition:
     """Count them. What a source leaves empty is told from the diagnosis
     (`medaction.kg.disease_classes`), a minor category from the name."""
@@ -59,10 +68,7 @@ def composition(environments: Iterable[ClinicalEnvironment]) -> Composition:
     kinds: Counter[str] = Counter()
     minors: Counter[tuple[Category, str]] = Counter()
     for environment in environments:
-        system, kind = environment.body_system, environment.disease_type
-        if not (system and kind):
-            by_graph = classes_of((environment.diagnosis, *environment.synonyms))
-            system, kind = system or by_graph[0], kind or by_graph[1]
+        system, kind = classes_of_case(environment)
         systems[system or NOT_TOLD] += 1
         kinds[kind or NOT_TOLD] += 1
         minors.update((test.category, _minor(test)) for test in environment.menu)
@@ -71,23 +77,15 @@ def composition(environments: Iterable[ClinicalEnvironment]) -> Composition:
     for (category, _), count in minors.items():
         majors[category] += count
     rank = {category: place for place, (category, _) in enumerate(majors.most_common())}
-    cases, tests = systems.total(), majors.total()
+    rows = [(category, minor, count) for (category, minor), count in minors.items()]
+    rows.sort(key=lambda row: (rank[row[0]], -row[2], row[1]))
     return Composition(
-        cases,
-        tests,
-        _frame({"body_system": pl.String}, "cases", _largest_first(systems)),
-        _frame({"disease_type": pl.String}, "cases", _largest_first(kinds)),
-        _frame({"category": pl.String}, "tests", majors.most_common()),
-        _frame(
-            {"category": pl.String, "minor": pl.String},
-            "tests",
-            [
-                (*key, count)
-                for key, count in sorted(
-                    minors.items(), key=lambda item: (rank[item[0][0]], -item[1], item[0][1])
-                )
-            ],
-        ),
+        systems.total(),
+        majors.total(),
+        _frame(("body_system", "cases"), _largest_first(systems)),
+        _frame(("disease_type", "cases"), _largest_first(kinds)),
+        _frame(("category", "tests"), majors.most_common()),
+        _frame(("category", "minor", "tests"), rows),
     )
 
 
@@ -104,22 +102,19 @@ def _largest_first(counts: Counter[str]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (item[0] == NOT_TOLD, -item[1], item[0]))
 
 
-def _frame(
-    keys: dict[str, type[pl.String]], count: str, rows: Sequence[tuple[object, ...]]
-) -> pl.DataFrame:
-    return pl.DataFrame(rows, schema=keys | {count: pl.Int64}, orient="row")
+def _frame(columns: Sequence[str], rows: Sequence[tuple[object, ...]]) -> pl.DataFrame:
+    """Texts, and in the last column a count."""
+    schema = dict.fromkeys(columns, pl.String()) | {columns[-1]: pl.Int64()}
+    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 # The drawing. Hues are Okabe and Ito's, which readers with any colour vision can tell apart; no
 # slice relies on its hue alone: each has a name or a number, and a white edge.
 _HUES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 _MAJOR_HUES: dict[str, str] = {
-    "laboratory": "#0072B2",
-    "imaging": "#E69F00",
-    "procedure": "#D55E00",
-    "physiologic": "#009E73",
-    "pathology": "#CC79A7",
-}
+    "laboratory": "#0072B2", "imaging": "#E69F00", "procedure": "#D55E00",
+    "physiologic": "#009E73", "pathology": "#CC79A7",
+}  # fmt: skip
 _GREY = "#B8B8B8"
 _INK = "#222222"
 _SMALL = 0.012
@@ -177,29 +172,19 @@ def draw_pruned(parts: pl.DataFrame) -> Figure:
 
 
 def _draw_cases(counted: Composition) -> Figure:
-    systems = _coloured(
-        _grouped(counted.body_systems.rows(), counted.cases, "{} other systems"), 0, 0.0
-    )
-    kinds = _coloured(
-        _grouped(counted.disease_types.rows(), counted.cases, "{} other types"), 3, 0.35
-    )
-    figure, axes = _ring_chart(
-        "Cases by body system (outer ring) and disease type (inner ring)",
-        f"{counted.cases:,}",
-        "cases",
-    )
+    cases = counted.cases
+    systems = _coloured(_grouped(counted.body_systems.rows(), cases, "{} other systems"), 0, 0.0)
+    kinds = _coloured(_grouped(counted.disease_types.rows(), cases, "{} other types"), 3, 0.35)
+    title = "Cases by body system (outer ring) and disease type (inner ring)"
+    figure, axes = _ring_chart(title, f"{cases:,}", "cases")
     _ring(axes, systems, _OUTER, _MIDDLE)
     _ring(axes, kinds, _MIDDLE - 0.02, _INNER)
-    _name_outside(axes, systems, counted.cases)
-    for number, ((_, count, colour), middle) in enumerate(
-        zip(kinds, _middles(kinds), strict=True), 1
-    ):
-        if count / counted.cases >= _LEGIBLE:
-            _write_inside(axes, middle, (_MIDDLE + _INNER) / 2, str(number), colour)
-    entries = [
-        f"{number}  {_described(label, count, counted.cases)}"
-        for number, (label, count, _) in enumerate(kinds, 1)
-    ]
+    _name_outside(axes, systems, cases)
+    entries: list[str] = []
+    for (label, count, colour), middle in zip(kinds, _middles(kinds), strict=True):
+        entries.append(f"{len(entries) + 1}  {_described(label, count, cases)}")
+        if count / cases >= _LEGIBLE:
+            _write_inside(axes, middle, (_MIDDLE + _INNER) / 2, str(len(entries)), colour)
     _legend(axes, "Disease type", entries, [colour for _, _, colour in kinds])
     return figure
 
@@ -235,10 +220,9 @@ def _draw_tests(counted: Composition) -> Figure:
     _ring(axes, majors, _MIDDLE, _INNER)
     _name_outside(axes, minors, counted.tests)
     for (_, count, colour), middle in zip(majors, _middles(majors), strict=True):
-        if count / counted.tests >= 2 * _LEGIBLE:  # '37 %' needs more room than '7'
-            _write_inside(
-                axes, middle, (_MIDDLE + _INNER) / 2, f"{count / counted.tests:.0%}", colour
-            )
+        share = count / counted.tests
+        if share >= 2 * _LEGIBLE:  # '37 %' needs more room than '7'
+            _write_inside(axes, middle, (_MIDDLE + _INNER) / 2, f"{share:.0%}", colour)
     entries = [_described(label, count, counted.tests) for label, count, _ in majors]
     _legend(axes, "Major category", entries, [colour for _, _, colour in majors])
     return figure
@@ -325,15 +309,8 @@ def _write_inside(axes: Axes, angle: float, radius: float, text: str, colour: st
     red, green, blue = to_rgb(colour)
     # Luma by ITU-R BT.601: white on dark slices, ink on light ones.
     ink = "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.55 else _INK
-    axes.text(
-        radius * math.sin(angle),
-        radius * math.cos(angle),
-        text,
-        fontsize=11,
-        color=ink,
-        ha="center",
-        va="center",
-    )
+    place = radius * math.sin(angle), radius * math.cos(angle)
+    axes.text(*place, text, fontsize=11, color=ink, ha="center", va="center")
 
 
 def _name_outside(axes: Axes, slices: Sequence[Slice], total: int) -> None:
@@ -356,22 +333,12 @@ def _name_outside(axes: Axes, slices: Sequence[Slice], total: int) -> None:
         for i, height in zip(on_side, heights, strict=True):
             label, count, _ = slices[i]
             across, up = math.sin(middles[i]), math.cos(middles[i])
-            axes.plot(
-                [_LINE_START * across, _LINE_BEND * across, side * (_LABEL_X - 0.03)],
-                [_LINE_START * up, _LINE_BEND * up, height],
-                color="#888888",
-                linewidth=0.7,
-            )
-            text = _described(label, count, total)
-            axes.text(
-                side * _LABEL_X,
-                height,
-                text,
-                fontsize=11,
-                color=_INK,
-                ha="left" if side == 1 else "right",
-                va="center",
-            )
+            xs = [_LINE_START * across, _LINE_BEND * across, side * (_LABEL_X - 0.03)]
+            ys = [_LINE_START * up, _LINE_BEND * up, height]
+            axes.plot(xs, ys, color="#888888", linewidth=0.7)
+            text, edge = _described(label, count, total), "left" if side == 1 else "right"
+            x = side * _LABEL_X
+            axes.text(x, height, text, fontsize=11, color=_INK, ha=edge, va="center")
 
 
 def _legend(axes: Axes, title: str, entries: Sequence[str], colours: Sequence[str]) -> None:

@@ -45,12 +45,8 @@ with the nearest passage of the other. presentation: the same of the initial obs
 where the true diagnosis is the same."""
 
 THRESHOLDS: Mapping[str, float] = {
-    "id": 1.0,
-    "title": 0.8,
-    "text": 0.2,
-    "encoder": 0.72,
-    "presentation": 0.55,
-}
+    "id": 1.0, "title": 0.8, "text": 0.2, "encoder": 0.72, "presentation": 0.55,
+}  # fmt: skip
 """At and above which a pair is reported (docs/evaluation.md says how they were measured)."""
 
 SHINGLE = 2
@@ -86,7 +82,6 @@ MOST_PASSAGES = 60
 _BLOCK_PASSAGES = 4096
 """Passages whose cosines are at hand at a time."""
 
-
 _WORD = re.compile(r"[a-z]+|\d+(?:[.,]\d+)*")  # '1,200' and '3.5' are one number each
 _NOT_OF_A_TITLE = frozenset(
     re.findall(
@@ -96,7 +91,6 @@ _NOT_OF_A_TITLE = frozenset(
         "patient presenting presentation rare unusual",
     )
 )
-
 
 PAIR_COLUMNS: dict[str, Any] = {
     "case_id": pl.String,
@@ -129,23 +123,16 @@ def find_pairs(
     if second is None:
         # Within one set each pair once, and no case with itself.
         found &= np.triu(np.ones_like(found), k=1)
-    rows = [
-        {
-            "case_id": first[i].case_id,
-            "other_id": other[j].case_id,
-            "source": first[i].source,
-            "other_source": other[j].source,
-            **{
-                name: None if np.isnan(figures[name][i, j]) else float(figures[name][i, j])
-                for name in SIGNALS
-            },
-            "same_diagnosis": bool(same[i, j]),
-            "found_by": [name for name in SIGNALS if figures[name][i, j] >= THRESHOLDS[name]],
-            "title_of_case": first[i].title,
-            "title_of_other": other[j].title,
-        }
-        for i, j in np.argwhere(found)
-    ]
+    rows = []
+    for i, j in np.argwhere(found):
+        case, copy = first[i], other[j]
+        values = {name: float(figures[name][i, j]) for name in SIGNALS}
+        row = {"case_id": case.case_id, "other_id": copy.case_id, "source": case.source}
+        row |= {"other_source": copy.source, "same_diagnosis": bool(same[i, j])}
+        row |= {"title_of_case": case.title, "title_of_other": copy.title}
+        row["found_by"] = [name for name in SIGNALS if values[name] >= THRESHOLDS[name]]
+        signals = {name: None if np.isnan(value) else value for name, value in values.items()}
+        rows.append(row | signals)
     return pl.DataFrame(rows, schema=PAIR_COLUMNS).sort(
         pl.col("found_by").list.len(),
         "encoder",
@@ -166,10 +153,9 @@ def measured(
     ours, theirs = _latest_texts(first, encode), _latest_texts(second, encode)
     # Alike observations of other diseases are common: chest pain is told in one way by many.
     presented = _nearness(ours.presented(), theirs.presented())
+    same_id = _share_a_key([case.ids for case in first], [case.ids for case in second])
     return {
-        "id": _share_a_key([case.ids for case in first], [case.ids for case in second]).astype(
-            float
-        ),
+        "id": same_id.astype(float),
         "title": title_likeness(first, second),
         "text": _shares_of_text(first, second),
         "encoder": _nearness(ours, theirs),
@@ -184,24 +170,17 @@ def _share_a_key(first: Sequence[Iterable[str]], second: Sequence[Iterable[str]]
 def _common(first: Sequence[Iterable[str]], second: Sequence[Iterable[str]]) -> csr_array:
     """How many keys each pair has in common, shape (first, second)."""
     columns: dict[str, int] = {}
-    indexed = [
-        [
-            (row, columns.setdefault(key, len(columns)))
-            for row, keys in enumerate(of)
-            for key in keys
-        ]
-        for of in (first, second)
-    ]
-    ours, theirs = (
-        csr_array(
-            (
-                np.ones(len(places), dtype=np.float32),
-                ([row for row, _ in places], [column for _, column in places]),
-            ),
-            shape=(len(of), max(len(columns), 1)),  # a matrix without columns is refused
-        )
-        for places, of in zip(indexed, (first, second), strict=True)
-    )
+    for keys in chain(first, second):
+        for key in keys:
+            columns.setdefault(key, len(columns))
+
+    def has_key(of: Sequence[Iterable[str]]) -> csr_array:
+        rows = [row for row, keys in enumerate(of) for _ in keys]
+        places = rows, [columns[key] for keys in of for key in keys]
+        shape = len(of), max(len(columns), 1)  # a matrix without columns is refused
+        return csr_array((np.ones(len(rows), dtype=np.float32), places), shape=shape)
+
+    ours, theirs = has_key(first), has_key(second)
     # Counts as a product of two sparse matrices: pairs without a key in common cost nothing.
     return csr_array(ours @ theirs.T)
 
@@ -223,10 +202,8 @@ def _diagnoses(case: SetCase, linker: Linker) -> set[str]:
 def title_likeness(first: Sequence[SetCase], second: Sequence[SetCase]) -> np.ndarray:
     """Likeness of the words that tell something, in any order; NaN where fewer than three do."""
     ours, theirs = ([_title_words(case.title) for case in cases] for cases in (first, second))
-    figures = (
-        process.cdist(ours, theirs, scorer=fuzz.token_sort_ratio, dtype=np.float32).astype(float)
-        / 100
-    )
+    ratios = process.cdist(ours, theirs, scorer=fuzz.token_sort_ratio, dtype=np.float32)
+    figures = ratios.astype(float) / 100
     for axis, titles in enumerate((ours, theirs)):
         short = np.array([len(title.split()) < 3 for title in titles], dtype=bool)
         # 'A rare case report' tells no patient: nothing is left to compare.
@@ -345,12 +322,8 @@ class _Passages:
     def presented(self) -> "_Passages":
         """The initial observations alone; a case that has none keeps all its passages."""
         counts = np.where(self.seen > 0, self.seen, self.counts)
-        rows = np.concatenate(
-            [
-                np.arange(start, start + count)
-                for start, count in zip(self.starts, counts, strict=True)
-            ]
-        )
+        places = zip(self.starts, counts, strict=True)
+        rows = np.concatenate([np.arange(start, start + count) for start, count in places])
         return _Passages(self.vectors[rows], np.cumsum([0, *counts[:-1]]), counts)
 
 
@@ -361,11 +334,8 @@ def _latest_texts(cases: Sequence[SetCase], encode: Encode) -> _Passages:
     for case in cases:
         text = case.texts[-1] if case.texts else ""
         # Only at the text's beginning can its passages be told from the others by their place.
-        presented = (
-            passages_of(case.presentation)
-            if case.presentation and text.startswith(case.presentation)
-            else []
-        )
+        begins = case.presentation and text.startswith(case.presentation)
+        presented = passages_of(case.presentation) if begins else []
         remainder = passages_of(text[len(case.presentation) :] if presented else text)
         # [""]: a case without a text still has its row.
         split.append((presented + remainder)[:MOST_PASSAGES] or [""])
@@ -405,14 +375,10 @@ def _nearness(first: _Passages, second: _Passages) -> np.ndarray:
             begin, end = first.starts[block[0]], first.starts[block[-1]] + ours[block[-1]]
             cosines = first.vectors[begin:end] @ second.vectors.T
             starts = first.starts[block] - begin
-            forth = (
-                np.add.reduceat(np.maximum.reduceat(cosines, second.starts, axis=1), starts, axis=0)
-                / ours[block][:, None]
-            )
-            back = (
-                np.add.reduceat(np.maximum.reduceat(cosines, starts, axis=0), second.starts, axis=1)
-                / theirs[None, :]
-            )
+            nearest = np.maximum.reduceat(cosines, second.starts, axis=1)
+            forth = np.add.reduceat(nearest, starts, axis=0) / ours[block][:, None]
+            nearest = np.maximum.reduceat(cosines, starts, axis=0)
+            back = np.add.reduceat(nearest, second.starts, axis=1) / theirs[None, :]
             # From the shorter text: what the longer one has besides is no sign against a copy.
             figures[block] = np.where(ours[block][:, None] <= theirs[None, :], forth, back)
             block = []
@@ -469,11 +435,10 @@ def report_of(about: Mapping[str, Any], pairs: pl.DataFrame, compared: int) -> d
 
     `contaminated`: the first set's cases in a pair that no reviewer called different.
     """
-    open_pairs = (
-        pairs.filter(pl.col("verdict").is_null() | (pl.col("verdict") == "same"))
-        if "verdict" in pairs.columns
-        else pairs
-    )
+    open_pairs, verdicts = pairs, None
+    if "verdict" in pairs.columns:
+        open_pairs = pairs.filter(pl.col("verdict").ne_missing("different"))
+        verdicts = dict(pairs["verdict"].value_counts().iter_rows())
     return {
         "format": PAIRS_FORMAT,
         **about,
@@ -481,9 +446,7 @@ def report_of(about: Mapping[str, Any], pairs: pl.DataFrame, compared: int) -> d
         "pairs_compared": compared,
         "pairs_found": len(pairs),
         "found_by": {name: int(pairs["found_by"].list.contains(name).sum()) for name in SIGNALS},
-        "verdicts": dict(pairs["verdict"].value_counts().iter_rows())
-        if "verdict" in pairs.columns
-        else None,
+        "verdicts": verdicts,
         "contaminated": sorted(set(open_pairs["case_id"])),
         "pairs": pairs.to_dicts(),
     }
@@ -500,6 +463,5 @@ def write_report(report: Mapping[str, Any], pairs: pl.DataFrame, folder: Path) -
     files[0].write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     pairs.write_parquet(files[1])
     pairs.with_columns(pl.col("found_by").list.join(" ")).write_csv(files[2])
-    files[3].write_text(
-        "".join(f"{case_id}\n" for case_id in report["contaminated"]), encoding="utf-8"
-    )
+    ids = "".join(f"{case_id}\n" for case_id in report["contaminated"])
+    files[3].write_text(ids, encoding="utf-8")

@@ -108,19 +108,12 @@ EXAMINER = "Examiner"
 _BULLETS = re.compile(r"(?:\s*(?:[-–*•+]|\(?\d{1,2}[.)](?!\d)))*\s*")
 
 _DIALOGUE_TEXTS = [
-    SYSTEM,
-    _ASK_ONCE,
-    _DIAGNOSE,
-    _FREE_FIRST,
-    _FREE_NEXT,
-    _LAST,
-    _EXAMINER,
-    _BULLETS,
+    *(SYSTEM, _ASK_ONCE, _DIAGNOSE, _FREE_FIRST, _FREE_NEXT, _LAST),
+    *(_EXAMINER, _BULLETS),
 ]
 DIALOGUE_VERSION = f"medrbench-{version_of(_DIALOGUE_TEXTS)}"
 """Changes with every prompt of the dialogue, and with how its lists are read. A trajectory with
 such a prompt version was played in the benchmark's sections."""
-
 
 ReadTurn = Callable[[Completion, list[Usage]], Awaitable[Turn]]
 """Makes a turn of a message. What it uses itself it adds to the list. Raises MalformedReply."""
@@ -186,21 +179,15 @@ class DialogueClinician:
                     f"the reply has not the sections {REQUEST} and {CONCLUSION}, in their order",
                     reply,
                 )
-            return _turn_of(
-                number, message, thinking, final_answer(message), (), final_answer(message)
-            )
+            answer = final_answer(message)
+            return _turn_of(number, message, thinking, answer, (), answer)
         # In one-turn mode the diagnosis has a message of its own, whatever was asked for.
         over = last or (NOTHING_MORE in sections.request and self._rules.mode == "free-turn")
         # As released 'Not required' anywhere in the section ends it, also beside a request.
         tests = () if over or NOTHING_MORE in sections.request else _order_lines(sections.request)
-        return _turn_of(
-            number,
-            message,
-            thinking,
-            sections.conclusion,
-            tests,
-            sections.conclusion if over else None,
-        )
+        conclusion = sections.conclusion
+        final = conclusion if over else None
+        return _turn_of(number, message, thinking, conclusion, tests, final)
 
 
 def _turn_of(
@@ -243,13 +230,9 @@ def chat(
         results = "\n".join(plain(answer.text) for answer in turn.answers) or NOTHING_KNOWN
         # Said before the last message alone, in free-turn mode, as released.
         last = turn.number + 1 == t_max and rules.mode == "free-turn"
-        chat_messages += [
-            {"role": "assistant", "content": turn.raw},  # without its thinking
-            {
-                "role": "user",
-                "content": (_LAST if last else "") + following.replace("{results}", results),
-            },
-        ]
+        content = (_LAST if last else "") + following.replace("{results}", results)
+        chat_messages.append({"role": "assistant", "content": turn.raw})  # without its thinking
+        chat_messages.append({"role": "user", "content": content})
     return chat_messages
 
 
@@ -276,13 +259,11 @@ class Examiner:
             "ancillary_test_results": plain(self._tests),
             "request": plain(request),
         }
-        reply = self._ask(
-            [
-                {"role": "system", "content": _EXAMINER.format(nothing=NOTHING_KNOWN)},
-                {"role": "user", "content": json.dumps(data, ensure_ascii=False, indent=1)},
-            ],
-            None,
-        ).strip()
+        prompt: list[Message] = [
+            {"role": "system", "content": _EXAMINER.format(nothing=NOTHING_KNOWN)},
+            {"role": "user", "content": json.dumps(data, ensure_ascii=False, indent=1)},
+        ]
+        reply = self._ask(prompt, None).strip()
         # A model adds a word or a full stop to the sentence that it was to give exactly.
         if (
             NOTHING_KNOWN.rstrip(".").casefold() in reply.casefold()

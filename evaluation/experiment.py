@@ -18,7 +18,7 @@ from medaction.evaluation.plots import canvas, hue_of
 from medaction.evaluation.power import POWER, detectable, sd_of_difference
 from medaction.kg.bootstrap import interval
 from medaction.words.errors import MedactionError
-from medaction.words.markdown import markdown_table
+from medaction.words.markdown import markdown_table, number, section, span
 
 Scores = Mapping[int, Mapping[str, float]]
 """seed -> case -> the mean of its rollouts."""
@@ -94,30 +94,24 @@ def power_statement(pool: Pool, cases: int, seeds: int, runs: int) -> str:
     smallest = detectable(sd, cases)
 
     def words(size: float) -> str:
-        return f"{size:.3f}" if size < 1 else "none: an accuracy cannot differ by so much"
+        return number(size) if size < 1 else "none: an accuracy cannot differ by so much"
 
     rows = [
         # Arms that share every record cannot differ: the effect needed is then larger than any.
         [f"{one} and {other}", f"{share:.0%}", words(smallest / max(1e-9, 1 - share))]
         for (one, other), share in pool.shared.items()
     ]
-    return "\n".join(
-        [
-            "## Before it ran",
-            "",
-            f"{cases} held-out cases, {seeds} seeds, {runs} rollouts each. Difference in accuracy"
-            f" that is found with a power of {POWER:.0%}: {words(smallest)} (two-sided, 5 %; paired"
-            f" t test; sd of a case's difference {sd:.2f}: Miller 2024, section 5, with his"
-            " example's variances). What whole models of different seeds differ in is not known"
-            " before, and not in it: it is a lower bound.",
-            f"Each arm learns {pool.records} records of {len(pool.cases)} cases. Records that two"
-            " arms share teach both the same, so the last column is what the effect of the others"
-            " must be, if it grows with their share.",
-            "",
-            *markdown_table(["arms", "records shared", "effect that is found"], rows),
-            "",
-        ]
+    about = (
+        f"{cases} held-out cases, {seeds} seeds, {runs} rollouts each. Difference in accuracy that"
+        f" is found with a power of {POWER:.0%}: {words(smallest)} (two-sided, 5 %; paired t test;"
+        f" sd of a case's difference {sd:.2f}: Miller 2024, section 5, with his example's"
+        " variances). What whole models of different seeds differ in is not known before, and not"
+        f" in it: it is a lower bound.\nEach arm learns {pool.records} records of"
+        f" {len(pool.cases)} cases. Records that two arms share teach both the same, so the last"
+        " column is what the effect of the others must be, if it grows with their share."
     )
+    table = markdown_table(["arms", "records shared", "effect that is found"], rows)
+    return "\n".join([*section("Before it ran", about, table)[1:], ""])
 
 
 def mean_score(scores: Scores) -> tuple[float, float | None, float | None]:
@@ -166,35 +160,26 @@ def experiment_report(measures: Mapping[str, Mapping[str, Scores]]) -> str:
     for measure, arms in measures.items():
         for arm, scores in arms.items():
             mean, low, high = mean_score(scores)
-            means.append([arm, measure, str(len(scores)), f"{mean:.3f}", _range_text(low, high)])
+            means.append([arm, measure, str(len(scores)), f"{mean:.3f}", span(low, high)])
         for first, second in combinations(arms, 2):
             seen = effect(arms, first, second)
-            change = "" if seen.difference is None else f"{seen.difference:+.3f}"
+            change = number(seen.difference, "+.3f")
             # The interval does not hold 0: both ends have one sign.
             apart = seen.low is not None and seen.high is not None and seen.low * seen.high > 0
-            verdict = [_range_text(seen.low, seen.high), "yes" if apart else "no"]
+            verdict = [span(seen.low, seen.high), "yes" if apart else "no"]
             effects.append([first, second, measure, str(seen.cases), change, *verdict])
     headings = ["first", "second", "measure", "cases", "second - first", "95 %", "told apart"]
-    return "\n".join(
-        [
-            "## Arms",
-            "",
-            *markdown_table(["arm", "measure", "seeds", "mean", "95 %"], means),
-            "",
-            "## Differences",
-            "",
-            "Percentile bootstrap over cases and seeds together; not corrected for the number of"
-            " comparisons. With one seed, its own luck is in no interval. An interval without width"
-            " says that all these cases scored alike, and nothing of others.",
-            "",
-            *markdown_table(headings, effects),
-            "",
-        ]
+    arms_table = markdown_table(["arm", "measure", "seeds", "mean", "95 %"], means)
+    note = (
+        "Percentile bootstrap over cases and seeds together; not corrected for the number of"
+        " comparisons. With one seed, its own luck is in no interval. An interval without width"
+        " says that all these cases scored alike, and nothing of others."
     )
-
-
-def _range_text(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+    lines = [
+        *section("Arms", arms_table),
+        *section("Differences", note, markdown_table(headings, effects)),
+    ]
+    return "\n".join([*lines[1:], ""])
 
 
 def draw_experiment(measures: Mapping[str, Mapping[str, Scores]]) -> Figure:

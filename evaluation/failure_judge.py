@@ -110,16 +110,9 @@ async def judge_failures(store: Store, links: Linked, model: Teacher) -> tuple[p
                 )
             except (MalformedReply, ModelError):
                 return False
-        id_ = path.trajectory.trajectory_id
-        row = {
-            "trajectory_id": id_,
-            "protocol": PROTOCOL,
-            "judge": key,
-            "repeat": 0,
-            "judgement": json.dumps(verdict),
-        }
+        row = {"trajectory_id": path.trajectory.trajectory_id, "protocol": PROTOCOL, "judge": key}
         # As it comes: a run that is stopped asks nothing twice.
-        store.add_judgements([row])
+        store.add_judgements([row | {"repeat": 0, "judgement": json.dumps(verdict)}])
         return True
 
     answered = await asyncio.gather(

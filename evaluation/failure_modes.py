@@ -29,7 +29,6 @@ NAMES_OF_MODES = {
     "incoherent": "degraded multi-turn coherence",
 }
 
-
 ERRATIC = 3.0
 """Hops on the disease graph between two leading diagnoses above which the second is no refinement
 of the first: our choice."""
@@ -40,28 +39,20 @@ def failure_modes(store: Store, links: Linked, threshold: float = THRESHOLD) -> 
     every trajectory. threshold: tau_RAC of the test graph."""
     trajectories = list(paths(store, links))
     # All pairs beforehand: one search a node serves all trajectories.
-    to_tests = looked_up(
-        links.test_graph,
-        (
-            (test, node)
-            for path in trajectories
-            for turn in path.course.turns
-            for test, node in product(turn.tests, turn.differential)
-            if test is not None and node is not None
-        ),
-    )
-    to_diseases = looked_up(
-        links.disease_graph, (pair for path in trajectories for pair in _disease_pairs(path))
-    )
-    rows = [
-        {
-            "trajectory_id": path.trajectory.trajectory_id,
+    turns = [turn for path in trajectories for turn in path.course.turns]
+    pairs = (pair for turn in turns for pair in product(turn.tests, turn.differential))
+    known = ((a, b) for a, b in pairs if a is not None and b is not None)
+    to_tests = looked_up(links.test_graph, known)
+    of_diseases = (pair for path in trajectories for pair in _disease_pairs(path))
+    to_diseases = looked_up(links.disease_graph, of_diseases)
+    rows = []
+    for path in trajectories:
+        verdicts_by_mode = {
             "ungrounded": ungrounded(path, to_tests, threshold),
             "unreliable": unreliable(path, to_diseases, ERRATIC),
             "incoherent": incoherent(path.turns, path.trajectory.outcome),
         }
-        for path in trajectories
-    ]
+        rows.append({"trajectory_id": path.trajectory.trajectory_id} | verdicts_by_mode)
     schema = {"trajectory_id": pl.String(), **{mode: pl.Boolean() for mode in MODES}}
     verdicts = endings(store).select("trajectory_id", "case_id", "model", "wrong")
     return verdicts.join(pl.DataFrame(rows, schema=schema), on="trajectory_id", how="inner").sort(

@@ -24,10 +24,9 @@ from scipy.stats import rankdata
 from medaction.envs.composition import BODY_SYSTEMS, DISEASE_TYPES
 from medaction.envs.records import BadCase, ClinicalEnvironment
 from medaction.evaluation.case_sets import SetCase, about, read_set, set_of
-from medaction.evaluation.composition import composition, plot_composition
+from medaction.evaluation.composition import classes_of_case, composition, plot_composition
 from medaction.evaluation.contamination import find_pairs, remembering
 from medaction.evaluation.diagnoses import names_of_truth
-from medaction.kg.disease_classes import classes_of
 from medaction.kg.encoder import load_encoder
 from medaction.kg.hpo import load_hpo
 from medaction.kg.linking import Linker
@@ -136,9 +135,7 @@ def draw_hard_set(
             signals = " ".join(row["found_by"])
             # The first reason stays: a copy may be in several sets.
             excluded.setdefault(copy, f"{original} of {source['path']}: {signals}")
-    others = [
-        candidate for candidate in candidates if candidate.environment.case_id not in excluded
-    ]
+    others = [case for case in candidates if case.environment.case_id not in excluded]
     criteria = {
         "rare": "source, or Orphanet or OMIM in the open disease graph",
         "min_tests": min_tests,
@@ -161,14 +158,9 @@ def candidates_of(stores: Sequence[Path], linker: Linker) -> list[HardCase]:
             work_ups = {row[0]: row[1:] for row in store.rows(WORK_UPS)}
         for world in worlds:
             turns, tests_a_turn, rollouts = work_ups.get(world.environment_id, (None, None, 0))
-            system, kind = world.body_system, world.disease_type
-            if not (system and kind):
-                classes = classes_of((world.diagnosis, *world.synonyms))
-                system, kind = system or classes[0], kind or classes[1]
+            work_up = (len(world.menu), turns, tests_a_turn, rollouts)
             rare = rare_by(world, linker)
-            candidate = HardCase(
-                world, str(path), rare, len(world.menu), turns, tests_a_turn, rollouts, system, kind
-            )
+            candidate = HardCase(world, str(path), rare, *work_up, *classes_of_case(world))
             candidates.setdefault(world.case_id, candidate)
     return list(candidates.values())
 
@@ -178,22 +170,13 @@ def rare_by(world: ClinicalEnvironment, linker: Linker) -> str:
     if world.rare is not None:
         return "source" if world.rare else ""
     names = [part for name in (world.diagnosis, *world.synonyms) for part in names_of_truth(name)]
-    links = [
-        link
-        for link in linker.link([name for name in names if linker.knows(name)])
-        if link.node is not None
-    ]
-    ids = [
-        str(linker.graph.nodes.item(link.node, "node_id"))
-        for link in links
-        if link.node is not None
-    ]
-    evidence = [
-        normalise(name)
-        for name in (*names, *(link.name for link in links if link.method != "broader"))
-    ]
+    ids, evidence = [], names.copy()
+    for link in linker.link([name for name in names if linker.knows(name)]):
+        if link.node is not None:
+            ids.append(str(linker.graph.nodes.item(link.node, "node_id")))
+            evidence += [link.name] if link.method != "broader" else []
     # Last: the id of the linked node is surer than a likeness of names.
-    ids += [_orphanet()[name] for name in evidence if name in _orphanet()]
+    ids += [_orphanet()[name] for name in map(normalise, evidence) if name in _orphanet()]
     return next((node_id for node_id in ids if node_id.startswith(RARE_SOURCES)), "")
 
 
@@ -208,9 +191,7 @@ def _orphanet() -> dict[str, str]:
 
 
 def rare_and_long(candidates: Sequence[HardCase], min_tests: int) -> list[HardCase]:
-    return [
-        candidate for candidate in candidates if candidate.rare_by and candidate.tests >= min_tests
-    ]
+    return [case for case in candidates if case.rare_by and case.tests >= min_tests]
 
 
 def draw_cases(
@@ -231,18 +212,13 @@ def draw_cases(
             f" {min_tests} documented tests or more: ask for fewer, lower --min-tests, or give a"
             " larger pool",
         )
-    ranked = _with_hardness(fit)
-    # Drawn in the order of ids, so that the lot does not depend on the order of the pool.
     order = random.Random(seed)
-    lot = {
-        candidate.environment.case_id: order.random()
-        for candidate in sorted(ranked, key=lambda candidate: candidate.environment.case_id)
-    }
+    # Drawn in the order of ids, so that the lot does not depend on the order of the pool.
+    in_order = sorted(_with_hardness(fit), key=lambda candidate: candidate.environment.case_id)
+    drawn = [(-candidate.hardness, order.random(), candidate) for candidate in in_order]
     strata: dict[tuple[str, str], list[HardCase]] = defaultdict(list)
     # The hardest first; the lot only decides between equals.
-    for candidate in sorted(
-        ranked, key=lambda candidate: (-candidate.hardness, lot[candidate.environment.case_id])
-    ):
+    for _, _, candidate in sorted(drawn, key=lambda lot: lot[:2]):
         strata[candidate.stratum].append(candidate)
     seats = _seats({stratum: len(of) for stratum, of in strata.items()}, cases, order)
     selection = [candidate for stratum, of in strata.items() for candidate in of[: seats[stratum]]]
@@ -298,7 +274,11 @@ def write_hard_set(hard_set: HardSet, folder: Path, versions: Mapping[str, str])
     """
     cases = folder / "cases"
     cases.mkdir(parents=True, exist_ok=True)
-    former = _files_of(folder)
+    # The cases of the hard set that was written here before, if there was one.
+    path = folder / "manifest.json"
+    about = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    rows = about["rows"] if about.get("format") == HARD_SET_FORMAT else []
+    former = {folder / row["file"] for row in rows}
     # A folder of somebody's own cases is never emptied.
     if foreign := sorted(set(cases.glob("*.json")) - former):
         raise WrongUse(f"{foreign[0]} is of no hard set: draw the set into another folder")
@@ -310,22 +290,11 @@ def write_hard_set(hard_set: HardSet, folder: Path, versions: Mapping[str, str])
         file.write_text(
             json.dumps(_as_case(candidate), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )
-        criteria_of_case = {
-            name: value for name, value in asdict(candidate).items() if name != "environment"
-        }
-        world = candidate.environment
-        rows.append(
-            {
-                "case_id": world.case_id,
-                "environment_id": world.environment_id,
-                "source": world.source,
-                "licence": world.licence,
-                "diagnosis": world.diagnosis,
-                **criteria_of_case,
-                "file": f"cases/{file.name}",
-                "sha256": checksum(file),
-            }
-        )
+        world, facts = candidate.environment, asdict(candidate)
+        del facts["environment"]
+        names = ("case_id", "environment_id", "source", "licence", "diagnosis")
+        row = {name: getattr(world, name) for name in names} | facts
+        rows.append(row | {"file": f"cases/{file.name}", "sha256": checksum(file)})
     manifest = {
         "format": HARD_SET_FORMAT,
         "purpose": "evaluation only: never train on these cases",
@@ -337,7 +306,6 @@ def write_hard_set(hard_set: HardSet, folder: Path, versions: Mapping[str, str])
         "contamination": {"checked_against": hard_set.compared, "excluded": hard_set.excluded},
         "rows": rows,
     }
-    path = folder / "manifest.json"
     path.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     pl.concat(hard_set.pairs).with_columns(pl.col("found_by").list.join(" ")).write_csv(
         folder / "contamination.csv"
@@ -346,26 +314,15 @@ def write_hard_set(hard_set: HardSet, folder: Path, versions: Mapping[str, str])
     return [path, *plot_composition(figures, folder / "plots")]
 
 
-def _files_of(folder: Path) -> set[Path]:
-    """The cases of the hard set that was written to `folder`; none: there is no such set."""
-    manifest = folder / "manifest.json"
-    about = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
-    rows = about["rows"] if about.get("format") == HARD_SET_FORMAT else []
-    return {folder / row["file"] for row in rows}
-
-
 def summary_of(candidates: Sequence[HardCase]) -> dict[str, Any]:
     """Means over cases of what is known, with the number of cases that it is known of; and the
     strata's sizes."""
 
     def mean(name: str) -> dict[str, float | int | None]:
-        values = [
-            value for candidate in candidates if (value := getattr(candidate, name)) is not None
-        ]
-        return {
-            "mean": round(sum(values) / len(values), 3) if values else None,
-            "cases": len(values),
-        }
+        figures = (getattr(candidate, name) for candidate in candidates)
+        values = [value for value in figures if value is not None]
+        mean_of_known = round(sum(values) / len(values), 3) if values else None
+        return {"mean": mean_of_known, "cases": len(values)}
 
     return {
         **{name: mean(name) for name in ("tests", "turns", "tests_a_turn")},
@@ -376,28 +333,24 @@ def summary_of(candidates: Sequence[HardCase]) -> dict[str, Any]:
 
 
 def _as_case(candidate: HardCase) -> dict[str, Any]:
-    world = candidate.environment
-    tests = [
-        {"name": test.name, "category": test.category, "result": test.result}
-        | ({"aliases": list(test.aliases)} if test.aliases else {})
-        | ({"minor": test.minor} if test.minor else {})
-        for test in world.menu
-    ]
-    return {
+    world, system, kind = candidate.environment, candidate.body_system, candidate.disease_type
+    tests = []
+    for test in world.menu:
+        row = {"name": test.name, "category": test.category, "result": test.result}
+        also = {"aliases": list(test.aliases), "minor": test.minor}
+        tests.append(row | {name: value for name, value in also.items() if value})
+    case = {
         "case_id": world.case_id,
         "title": world.title,
-        **({"licence": world.licence} if world.licence else {}),
+        "licence": world.licence or None,
         "initial_observation": world.initial_observation,
         "diagnosis": world.diagnosis,
         "diagnosis_synonyms": list(world.synonyms),
         # A source's own word may be none that the case format takes.
-        **({"body_system": candidate.body_system} if candidate.body_system in BODY_SYSTEMS else {}),
-        **(
-            {"disease_type": candidate.disease_type}
-            if candidate.disease_type in DISEASE_TYPES
-            else {}
-        ),
+        "body_system": system if system in BODY_SYSTEMS else None,
+        "disease_type": kind if kind in DISEASE_TYPES else None,
         "rare": True,
         "evaluation_only": True,  # read again as a case, it is never trained on
         "tests": tests,
     }
+    return {name: value for name, value in case.items() if value is not None}

@@ -10,8 +10,9 @@ from matplotlib.ticker import MaxNLocator
 
 from medaction.envs.records import UNAVAILABLE
 from medaction.envs.rewards import standing
+from medaction.evaluation.analyses import unknown_share
 from medaction.evaluation.played import Linked, paths
-from medaction.evaluation.plots import GREY, dress, hue_of, mark_of
+from medaction.evaluation.plots import GREY, dress, hue_of, line
 from medaction.trajectories.store import Store
 
 FLOOR = 0.01
@@ -80,52 +81,33 @@ def gain_by_result(gains_of_turns: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def draw_gain(gains_of_turns: pl.DataFrame, most: int = 10, least: int = 3) -> Figure:
-    """Left: mean gain by turn, of each model. Right: the `most` results with the largest gain among
+def draw_gain(gains_of_turns: pl.DataFrame, least: int = 3) -> Figure:
+    """Left: mean gain by turn, of each model. Right: the ten results with the largest gain among
     those known `least` times or more."""
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     turn_axes, result_axes = figure.subplots(1, 2, width_ratios=(1, 1.15))
-    dress(
-        turn_axes,
-        "What a turn's results did for the truth",
-        "turn whose tests were answered",
-        "mean gain in stated probability",
-    )
+    gain, turn = "mean gain in stated probability", "turn whose tests were answered"
+    dress(turn_axes, "What a turn's results did for the truth", turn, gain)
     for place, ((model,), of_model) in enumerate(
         gain_by_turn(gains_of_turns).group_by(["model"], maintain_order=True)
     ):
-        unknown, measured = int(of_model["unknown"].sum()), int(of_model["known"].sum())
-        turn_axes.plot(
-            of_model["turn"],
-            of_model["probability"],
-            color=hue_of(place),
-            marker=mark_of(place),
-            label=f"{model} ({unknown / max(1, unknown + measured):.0%} unknown)",
-        )
+        label = f"{model} ({unknown_share(of_model)})"
+        line(turn_axes, place, of_model["turn"], of_model["probability"], label)
     turn_axes.axhline(0, color="#B8B8B8", linewidth=0.8)
     turn_axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if turn_axes.get_legend_handles_labels()[0]:
         turn_axes.legend(frameon=False)
     by_result = gain_by_result(gains_of_turns).filter(pl.col("known") >= least)
-    rows = by_result.filter(pl.col("result") != UNAVAILABLE).head(most)
+    rows = by_result.filter(pl.col("result") != UNAVAILABLE).head(10)
     # Always shown: what a turn without any result does is the measure for the others.
     rows = pl.concat([rows, by_result.filter(pl.col("result") == UNAVAILABLE)])
-    dress(result_axes, f"By result (at least {least} turns)", "mean gain in stated probability", "")
+    dress(result_axes, f"By result (at least {least} turns)", gain, "")
     hues = [GREY if name == UNAVAILABLE else hue_of(0) for name in rows["result"]]
     bars = result_axes.barh(range(len(rows)), rows["probability"], color=hues, height=0.65)
-    result_axes.bar_label(
-        bars,
-        [
-            f" {value:+.2f} ({count})"
-            for value, count in rows.select("probability", "known").iter_rows()
-        ],
-        size=8,
-    )
-    result_axes.set_yticks(range(len(rows)), [_short(name) for name in rows["result"]])
+    means = rows.select("probability", "known").iter_rows()
+    result_axes.bar_label(bars, [f" {mean:+.2f} ({count})" for mean, count in means], size=8)
+    names = [name if len(name) <= 40 else name[:38] + "…" for name in rows["result"]]
+    result_axes.set_yticks(range(len(rows)), names)
     result_axes.invert_yaxis()
     result_axes.margins(x=0.2)
     return figure
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 40 else name[:38] + "…"

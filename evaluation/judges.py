@@ -166,14 +166,10 @@ class LlmJudge:
     async def _lists(self, requested: Sequence[str], documented: Sequence[str]) -> ComparedTests:
         pairs: set[tuple[int, int]] = set()
         if requested and documented:
+            # Numbered: the reply names tests by number, and cannot rewrite them.
             data = {
-                # Numbered: the reply names tests by number, and cannot rewrite them.
-                "requested": {
-                    str(number): one_line(name) for number, name in enumerate(requested, 1)
-                },
-                "documented": {
-                    str(number): one_line(name) for number, name in enumerate(documented, 1)
-                },
+                side: {str(number): one_line(name) for number, name in enumerate(names, 1)}
+                for side, names in (("requested", requested), ("documented", documented))
             }
             size = (len(requested), len(documented))
             pairs = await self.ask(

@@ -22,7 +22,6 @@ from medaction.trajectories.records import Trajectory
 # By its beginning: earlier versions of the prompts had the same sections.
 _IN_SECTIONS = DIALOGUE_VERSION.split("-")[0] + "-"
 
-
 _FREE = Usage()
 
 
@@ -82,7 +81,7 @@ async def judge(
     tests, correct = await asyncio.gather(
         _guarded(judging.tests(requests, environment, documented, rules), notes)
         if requests
-        else _nothing(),
+        else asyncio.sleep(0),
         _guarded(judging.diagnosis(judged_answer(messages, rules), environment, rules), notes),
     )
     return Judgement(tests, correct, tuple(notes), judging.usage)
@@ -95,10 +94,6 @@ async def _guarded(verdict: Any, notes: list[str]) -> Any:
         # One half that fails leaves the other one its verdict.
         notes.append(f"{FAULT}{type(error).__name__}: {error}"[:500])
         return None
-
-
-async def _nothing() -> None:
-    return None
 
 
 def messages_of(trajectory: Trajectory, rules: Protocol) -> list[str]:

@@ -53,7 +53,6 @@ def _entries(oracle: Oracle, name: str) -> set[int]:
 _BULLET = re.compile(r"^\s*(?:[-*•+]|\(?\d{1,2}[.)](?!\d))\s*")
 _LABEL = re.compile(r"^\**(?P<label>[^:*]{2,80})\**\s*:\s*\**(?P<rest>.*)$")
 
-
 # Words of sentences that no name of a test has, in small letters: 'IF', 'NO' and 'WAS' are names.
 # 'If available' and 'while fasting' may stand behind one.
 _PROSE = re.compile(

@@ -66,24 +66,17 @@ def linked(
     """The links that `score_store` left in the store for these graphs."""
     # For their graphs and labels: the links themselves are read from the store.
     ruler = linkers(diseases, tests, aids or Aids())
-    to_disease, to_change, to_test = ruler.diseases, ruler.diagnoses, ruler.tests
-    nodes_by_kind = {
-        name: dict(
-            store.rows(
-                'select "text", node from links where graph = ? and kind = ?', [linker.label, kind]
-            )
-        )
-        for name, linker, kind in (
-            ("diseases", to_disease, "diagnosis"),
-            ("diagnoses", to_change, "diagnosis"),
-            ("tests", to_test, "test"),
-        )
-    }
+    sql = 'select "text", node from links where graph = ? and kind = ?'
+    nodes = Nodes(
+        diseases=dict(store.rows(sql, [ruler.diseases.label, "diagnosis"])),
+        diagnoses=dict(store.rows(sql, [ruler.diagnoses.label, "diagnosis"])),
+        tests=dict(store.rows(sql, [ruler.tests.label, "test"])),
+    )
     truths = {
-        world.environment_id: nodes_by_kind["diseases"].get(true_name(world, to_disease))
+        world.environment_id: nodes.diseases.get(true_name(world, ruler.diseases))
         for world in store.environments()
     }
-    return Linked(to_disease.graph, to_test.graph, Nodes(**nodes_by_kind), truths)
+    return Linked(ruler.diseases.graph, ruler.tests.graph, nodes, truths)
 
 
 def paths(store: Store, links: Linked) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 and SVG of each."""
 
 from pathlib import Path
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -20,6 +21,11 @@ def hue_of(place: int) -> str:
 
 def mark_of(place: int) -> str:
     return MARKS[place % len(MARKS)]
+
+
+def line(axes: Axes, place: int, x: Any, y: Any, label: str) -> None:
+    """The place-th series as a line with its own colour and mark."""
+    axes.plot(x, y, color=hue_of(place), marker=mark_of(place), label=label)
 
 
 def canvas(

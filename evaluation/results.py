@@ -22,7 +22,7 @@ from medaction.evaluation.scores import MEASURES, Score, measures, score_table
 from medaction.trajectories.files import RESULT
 from medaction.trajectories.queries import SCORES_BY_JUDGE
 from medaction.trajectories.records import Trajectory
-from medaction.words.markdown import markdown_table
+from medaction.words.markdown import markdown_table, number, section, span
 
 FORMAT = "medaction-evaluation/1"
 
@@ -95,13 +95,8 @@ def result_of(
     judged = [(row["usd"], row["correct"]) for row in rows if row["correct"] is not None]
     scores = [row.score for row in trajectories]
     turns = [len(row.trajectory.turns) for row in trajectories if row.trajectory]
-    tests = [
-        len(turn.tests)
-        for row in trajectories
-        if row.trajectory
-        for turn in row.trajectory.turns
-        if turn.tests  # an ordering turn
-    ]
+    played = [turn for row in trajectories if row.trajectory for turn in row.trajectory.turns]
+    tests = [len(turn.tests) for turn in played if turn.tests]  # of ordering turns
     return {
         "format": FORMAT,
         **about,
@@ -134,13 +129,8 @@ def _subsets(groups: Mapping[str, Mapping[str, str]], scores: Sequence[Score], r
         for case_id, case_ids in groups.items():
             members.setdefault(case_ids[kind], []).append(case_id)
         for value, cases in sorted(members.items(), key=lambda item: (-len(item[1]), item[0])):
-            subset = measures(scores, cases, runs)
-            yield {
-                "subset": kind,
-                "value": value,
-                "cases": len(cases),
-                "scores": [asdict(measure) for measure in subset],
-            }
+            subset = [asdict(measure) for measure in measures(scores, cases, runs)]
+            yield {"subset": kind, "value": value, "cases": len(cases), "scores": subset}
 
 
 def _row_of_rollout(
@@ -185,12 +175,11 @@ def _agreements(
         repeats.setdefault(rater.rpartition(" #")[0] or rater, []).append(rater)
     # First the judges with each other, then each one with itself.
     groups = [[raters[0] for raters in repeats.values()], *repeats.values()]
-    return [
-        row
-        for raters in groups
-        if len(raters) > 1
-        for row in _agreement_rows(raters, [judgements[rater] for rater in raters])
-    ]
+    rows = []
+    for raters in groups:
+        if len(raters) > 1:
+            rows += _agreement_rows(raters, [judgements[rater] for rater in raters])
+    return rows
 
 
 def _agreement_rows(
@@ -280,16 +269,12 @@ def result_table(result: Mapping[str, Any]) -> str:
         rows = [[note or "no judgement yet", str(count)] for note, count in result["not_scored"]]
         lines += ["", "Not scored:", "", *markdown_table(["why", "trajectories"], rows)]
     if result["agreement"]:
-        rows = [
-            [
-                ", ".join(row["raters"]), row["on"], str(row["items"]), number(row["raw"]),
-                number(row["alpha"]),
-            ]
-            for row in result["agreement"]
-        ]  # fmt: skip
+        rows = []
+        for row in result["agreement"]:
+            figures = [str(row["items"]), number(row["raw"]), number(row["alpha"])]
+            rows.append([", ".join(row["raters"]), row["on"], *figures])
         headings = ["agreement of", "verdicts on", "items", "raw", "Krippendorff's alpha"]
         lines += ["", *markdown_table(headings, rows)]
-    lines += ["", "## Subsets", ""]
     rows = []
     for subset in result["subsets"]:
         by_name = {row["name"]: row for row in subset["scores"]}
@@ -297,8 +282,8 @@ def result_table(result: Mapping[str, Any]) -> str:
         unreadable = unreadable_of(by_name["accuracy"])
         rows.append([subset["subset"], subset["value"], str(subset["cases"]), *values, unreadable])
     headings = ["Subset", "", "cases", *(HEADINGS[name] for name in MEASURES), "unreadable"]
-    lines += markdown_table(headings, rows)
-    lines += ["", "## Recomputed from the store", "", "```sql", result["query"], "```"]
+    lines += section("Subsets", markdown_table(headings, rows))
+    lines += section("Recomputed from the store", ["```sql", result["query"], "```"])
     return "\n".join(lines)
 
 
@@ -311,8 +296,8 @@ def _about_judge(result: Mapping[str, Any]) -> list[str]:
         f"The judge's sensitivity is {known['sensitivity']:.2f} ({known['right']} right answers),"
         f" its specificity {known['specificity']:.2f} ({known['wrong']} wrong ones), on"
         f" {known['on']}. Diagnosis accuracy corrected by them (Rogan-Gladen):"
-        f" **{number(corrected['accuracy'])}**, 95 % interval {number(corrected['low'])} to"
-        f" {number(corrected['high'])}."
+        f" **{number(corrected['accuracy'])}**, 95 % interval"
+        f" {span(corrected['low'], corrected['high'])}."
     ]
 
 
@@ -357,22 +342,13 @@ def _about_criteria(result: Mapping[str, Any]) -> list[str]:
 
 
 def _cells(measure: Mapping[str, Any]) -> list[str]:
-    interval = "" if measure["low"] is None else f"{measure['low']:.3f} to {measure['high']:.3f}"
-    return [
-        HEADINGS[measure["name"]],
-        number(measure["mean"]),
-        number(measure["sd"]),
-        interval,
-        f"{measure['scored']} of {measure['of']}",
-        unreadable_of(measure),
-    ]
+    mean, sd, interval = measure["mean"], measure["sd"], span(measure["low"], measure["high"])
+    scored = f"{measure['scored']} of {measure['of']}"
+    name = HEADINGS[measure["name"]]
+    return [name, number(mean), number(sd), interval, scored, unreadable_of(measure)]
 
 
 def unreadable_of(measure: Mapping[str, Any]) -> str:
     """'n of m' trajectories whose reply could not be read; empty in a result that was written
     before they were counted."""
     return f"{measure['unreadable']} of {measure['of']}" if "unreadable" in measure else ""
-
-
-def number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"

@@ -24,7 +24,7 @@ from medaction.llm.calls import ModelError, call, on_trial, whole_text
 from medaction.llm.replies import MalformedReply, split_thinking
 from medaction.llm.teacher import Teacher
 from medaction.llm.usage import Message
-from medaction.words.markdown import markdown_table
+from medaction.words.markdown import markdown_table, span
 
 MEETS = f"""\
 You decide whether a reply meets a criterion. {NO_INSTRUCTIONS}
@@ -172,8 +172,7 @@ def rubric_table(cases: Sequence[RubricCase], rows: Sequence[RubricRow]) -> list
 def _figures_of(values: np.ndarray) -> list[str]:
     # Clipped within each resample: the published score is that of a clipped mean.
     low, high = interval(lambda drawn: _clipped_mean(values[drawn]), len(values))
-    between = "" if low is None else f"{low:.3f} to {high:.3f}"
-    return [f"{_clipped_mean(values):.3f}", between, str(len(values))]
+    return [f"{_clipped_mean(values):.3f}", span(low, high), str(len(values))]
 
 
 _ALL = "all"
@@ -184,20 +183,14 @@ def _scores(case: RubricCase, row: RubricRow) -> Mapping[str, float]:
     that have it."""
     if row.score is None:
         return {}
-    tags = sorted({tag for criterion in case.rubrics for tag in criterion.tags})
-    by_axis = {
-        tag: rubric_score(
-            [criterion for criterion in case.rubrics if tag in criterion.tags],
-            [
-                met
-                for criterion, met in zip(case.rubrics, row.met, strict=True)
-                if tag in criterion.tags
-            ],
-        )
-        for tag in tags
-    }
-    # A tag whose criteria are all warnings has no points to be had, and no score.
-    scored = {tag: value for tag, value in by_axis.items() if value is not None}
+    scored = {}
+    for tag in sorted({tag for criterion in case.rubrics for tag in criterion.tags}):
+        judged = zip(case.rubrics, row.met, strict=True)
+        of_tag = [(criterion, met) for criterion, met in judged if tag in criterion.tags]
+        score = rubric_score(*zip(*of_tag, strict=True))
+        # A tag whose criteria are all warnings has no points to be had, and no score.
+        if score is not None:
+            scored[tag] = score
     return {_ALL: row.score} | dict.fromkeys(case.example_tags, row.score) | scored
 
 

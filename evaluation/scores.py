@@ -123,13 +123,8 @@ ScoreTable = dict[str, np.ndarray]
 """'precision', 'recall', 'f1' and 'accuracy' -> values, shape (cases, runs), NaN where not scored.
 """
 
-_COLUMN = {
-    "precision": "precision",
-    "recall": "recall",
-    "f1_of_means": "f1",
-    "mean_f1": "f1",
-    "accuracy": "accuracy",
-}
+_COLUMN = {name: name for name in ("precision", "recall", "accuracy")}
+_COLUMN |= {"f1_of_means": "f1", "mean_f1": "f1"}
 
 
 def score_table(scores: Sequence[Score], cases: Sequence[str], runs: int) -> ScoreTable:

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -122,16 +123,12 @@ def write_scaling(rows: Sequence[CellRow], folder: Path) -> list[Path]:
     files = []
     for measure, name in (("f1", "F1 of tests"), ("accuracy", "accuracy of diagnoses")):
         points = [
-            {
-                "series": row.cell.rpartition(", ")[0],
-                "records": row.records,
-                "value": getattr(row, measure),
-            }
+            (row.cell.rpartition(", ")[0], row.records, getattr(row, measure))
             for row in cells
             if getattr(row, measure) is not None
         ]
         if points:
-            frame = pl.DataFrame(points)
+            frame = pl.DataFrame(points, ["series", "records", "value"], orient="row")
             laws = folder / f"scaling_{measure}.csv"
             scaling(frame).write_csv(laws)
             files += [laws, *save(draw_scaling(frame, name), folder, f"scaling_{measure}")]
@@ -154,12 +151,8 @@ def run_cell(cell: Cell, join_ray: Callable[[], None]) -> CellRow:
         return scored(cell, cell.evaluate)
     except Exception as error:  # whatever it is, the other cells are to go on
         log.warning("cell %s, %s failed", cell.question, cell.name, exc_info=error)
-        return CellRow(
-            cell.question,
-            cell.name,
-            "failed",
-            f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}",
-        )
+        why = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
+        return CellRow(cell.question, cell.name, "failed", why)
 
 
 def scored(cell: Cell, evaluated: EvaluationSettings) -> CellRow:
@@ -173,24 +166,15 @@ def scored(cell: Cell, evaluated: EvaluationSettings) -> CellRow:
             "records": report["train"],
             "held_out": summarize(read_log(cell.train.out / "log.jsonl"))["held_out_after"],
         }
-    f1, accuracy = measures["f1_of_means"], measures["accuracy"]
+    names = {"precision": "precision", "recall": "recall", "f1": "f1_of_means"}
+    scores = {name: measures[key]["mean"] for name, key in names.items()}
+    accuracy = measures["accuracy"]
+    for name, measure in (("f1", measures["f1_of_means"]), ("accuracy", accuracy)):
+        scores |= {f"{name}_low": measure["low"], f"{name}_high": measure["high"]}
     return CellRow(
-        cell.question,
-        cell.name,
-        "scored",
-        **trained,
-        precision=measures["precision"]["mean"],
-        recall=measures["recall"]["mean"],
-        f1=f1["mean"],
-        f1_low=f1["low"],
-        f1_high=f1["high"],
-        accuracy=accuracy["mean"],
-        accuracy_low=accuracy["low"],
-        accuracy_high=accuracy["high"],
-        scored=accuracy["scored"],
-        of=accuracy["of"],
-        folder=str(evaluated.out),
-    )
+        cell.question, cell.name, "scored", **trained, **scores, accuracy=accuracy["mean"],
+        scored=accuracy["scored"], of=accuracy["of"], folder=str(evaluated.out),
+    )  # fmt: skip
 
 
 # --- the cells --------------------------------------------------------------------------
@@ -215,17 +199,10 @@ def base_folder(base: str, converted: Path) -> Path:
 def cells(settings: AblationSettings, base: str, weights: Path) -> list[Cell]:
     """All cells of the wanted questions. `base`: the base model by the name that training takes;
     `weights`: its folder."""
-    makers = {
-        "RQ1": _gold,
-        "RQ2": _free_form,
-        "RQ3": _diversity,
-        "RQ4": _pruning,
-        "scaling": _scaling,
-    }
-    maker = Maker(settings, base, weights)
-    return [
-        cell for question in dict.fromkeys(settings.questions) for cell in makers[question](maker)
-    ]
+    makers = {"RQ1": _gold, "RQ2": _free_form, "RQ3": _diversity, "RQ4": _pruning}
+    makers["scaling"] = _scaling
+    maker, questions = Maker(settings, base, weights), dict.fromkeys(settings.questions)
+    return [cell for question in questions for cell in makers[question](maker)]
 
 
 def left_out(question: Question, name: str, why: str) -> Cell:
@@ -249,12 +226,10 @@ class Maker:
         """A cell that distils from `teachers`; `change`: of the distillation, and `styles` and
         `scale` of the training."""
         if None in teachers:
-            return left_out(
-                question, name, "there is one teacher: give a second one in distill.teachers"
-            )
-        training: dict[str, Any] = {
-            key: change.pop(key) for key in ("styles", "scale") if key in change
-        }
+            why = "there is one teacher: give a second one in distill.teachers"
+            return left_out(question, name, why)
+        of_training = change.keys() & {"styles", "scale"}
+        training: dict[str, Any] = {key: change.pop(key) for key in of_training}
         out = self.settings.out
         change["teachers"] = list(teachers)
         distilled = placed(self.stages[0].model_copy(update=change), out / "distill")
@@ -267,13 +242,8 @@ class Maker:
 
 def evaluation_of(settings: PipelineSettings, model: Path) -> EvaluationSettings:
     """The evaluation of the weights in a folder, all else as the settings have it."""
-    served = {
-        "name": f"{model.parent.name}-{model.name}",
-        "model": "local",
-        "folder": model,
-        "gguf": None,
-        "api_base": None,
-    }
+    served = {"model": "local", "folder": model, "gguf": None, "api_base": None}
+    served["name"] = f"{model.parent.name}-{model.name}"
     tested = settings.evaluate.model.model_copy(update=served)
     evaluation = settings.stages()[2].model_copy(update={"model": tested})
     return placed(evaluation, settings.out / "evaluations")
@@ -298,9 +268,8 @@ def _gold(maker: Maker) -> Iterator[Cell]:
     a, b = maker.a, maker.b
     pair = f"{a.name} + {b.name if b else 'B'}"
     if maker.settings.distill.gold is None:
-        yield left_out(
-            "RQ1", "gold", "no `distill.gold` is set; gold trajectories need a language model"
-        )
+        why = "no `distill.gold` is set; gold trajectories need a language model"
+        yield left_out("RQ1", "gold", why)
         yield maker.cell("RQ1", f"{a.name}, without gold", [a])
         yield maker.cell("RQ1", f"{pair}, without gold", [a, b])
         return
@@ -315,11 +284,8 @@ def _free_form(maker: Maker) -> Iterator[Cell]:
     for share in (0.0, FREE_FORM):
         name = f"{share:.0%} free-form"
         if all(teacher.embedded for teacher in teachers):
-            yield left_out(
-                "RQ2",
-                name,
-                "embedded teachers write no free-form rollouts; they need a language model",
-            )
+            why = "embedded teachers write no free-form rollouts; they need a language model"
+            yield left_out("RQ2", name, why)
             continue
         changed = [
             one if one.embedded else one.model_copy(update={"free_form": share}) for one in teachers
@@ -330,44 +296,34 @@ def _free_form(maker: Maker) -> Iterator[Cell]:
 def _diversity(maker: Maker) -> Iterator[Cell]:
     """RQ3: teachers x branches x filter."""
     a, b = maker.a, maker.b
-    points = maker.settings.distill.launch_points or 1
-    groups: dict[str, list[Teacher | None]] = {
-        a.name: [a],
-        b.name if b else "B": [b],
-        f"{a.name} + {b.name if b else 'B'}": [a, b],
-    }
+    b_name, points = b.name if b else "B", maker.settings.distill.launch_points or 1
+    pair: list[Teacher | None] = [a, b]
+    groups = ((a.name, pair[:1]), (b_name, pair[1:]), (f"{a.name} + {b_name}", pair))
+    branches = ((0, "no branches"), (points, "branches"))
     for strategy in ("none", "correctness"):
-        for name, teachers in groups.items():
-            for launch_points, how in ((0, "no branches"), (points, "branches")):
-                label = f"{name}, {how}, {STRATEGIES[strategy]}"
-                yield maker.cell(
-                    "RQ3",
-                    label,
-                    teachers,
-                    gold=None,
-                    launch_points=launch_points,
-                    strategy=strategy,
-                )
+        for (name, teachers), (count, how) in product(groups, branches):
+            label = f"{name}, {how}, {STRATEGIES[strategy]}"
+            change = {"gold": None, "launch_points": count, "strategy": strategy}
+            yield maker.cell("RQ3", label, teachers, **change)
 
 
 def _pruning(maker: Maker) -> Iterator[Cell]:
     """RQ4: the filters on the same pool of both teachers' rollouts with branches."""
-    points = maker.settings.distill.launch_points or 1
     for strategy, label in STRATEGIES.items():
-        yield maker.cell(
-            "RQ4", label, [maker.a, maker.b], gold=None, launch_points=points, strategy=strategy
-        )
+        yield maker.cell("RQ4", label, [maker.a, maker.b], **_pool(maker, strategy))
+
+
+def _pool(maker: Maker, strategy: str) -> dict[str, Any]:
+    """What all filters are compared on: rollouts with branches, without gold."""
+    points = maker.settings.distill.launch_points or 1
+    return {"gold": None, "launch_points": points, "strategy": strategy}
 
 
 def _scaling(maker: Maker) -> Iterator[Cell]:
     """Figure 5c: the same pool under each filter, at every scale."""
-    points = maker.settings.distill.launch_points or 1
-    for strategy, label in STRATEGIES.items():
-        for scale in maker.settings.scales:
-            pool: dict[str, Any] = {"gold": None, "launch_points": points, "strategy": strategy}
-            yield maker.cell(
-                "scaling", f"{label}, {scale:,} records", [maker.a, maker.b], scale=scale, **pool
-            )
+    for (strategy, label), scale in product(STRATEGIES.items(), maker.settings.scales):
+        name, pool = f"{label}, {scale:,} records", _pool(maker, strategy)
+        yield maker.cell("scaling", name, [maker.a, maker.b], scale=scale, **pool)
 
 
 def print_ablation(ablation: dict[str, Any]) -> bool:

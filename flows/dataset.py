@@ -11,18 +11,18 @@ import jinja2
 import polars as pl
 
 from medaction.envs.prompts import messages
+from medaction.envs.records import ClinicalEnvironment
 from medaction.envs.rewards import true_name
-from medaction.envs.turns import Style, Turn
+from medaction.envs.turns import Turn
 from medaction.flows.repositories import upload
 from medaction.flows.settings import DistillSettings
 from medaction.flows.summary import REPORT_QUERIES, notes_of
 from medaction.flows.versions import versions
-from medaction.kg.linking import Linker
 from medaction.llm.calls import Message
 from medaction.llm.teacher import CONTEXT_TOKENS
 from medaction.trajectories.export import Prompt, Version, export_dataset
 from medaction.trajectories.preferences import State, states, write_preferences
-from medaction.trajectories.records import now
+from medaction.trajectories.records import Trajectory, now
 from medaction.trajectories.scoring import disease_linker
 from medaction.trajectories.store import Store
 from medaction.trajectories.stored_trees import each_environment
@@ -58,10 +58,12 @@ def prompt_of(settings: DistillSettings) -> Prompt:
     budgets = {teacher.name: teacher.context_tokens for teacher in settings.teachers}
 
     def prompt(
-        teacher: str, observation: str, turns: Sequence[Turn], t_max: int, style: Style
+        environment: ClinicalEnvironment, trajectory: Trajectory, turns: Sequence[Turn]
     ) -> list[Message]:
+        observation, spec = environment.initial_observation, trajectory.spec
         # A teacher of an earlier run may be in the store and not in these settings.
-        return messages(observation, turns, t_max, style, budgets.get(teacher) or CONTEXT_TOKENS)
+        budget = budgets.get(spec.teacher) or CONTEXT_TOKENS
+        return messages(observation, turns, trajectory.t_max, spec.style, budget)
 
     return prompt
 
@@ -69,16 +71,11 @@ def prompt_of(settings: DistillSettings) -> Prompt:
 def answered(store: Store, settings: DistillSettings) -> Iterator[State]:
     """Every prompt of a scored store with the replies to it."""
     linker = disease_linker(settings.disease_graph)
-    nodes = nodes_of(store, linker)
+    sql = 'select "text", node from links where graph = ? and kind = ?'
+    nodes: dict[str, int | None] = dict(store.rows(sql, [linker.label, "diagnosis"]))
     return states(
         store, prompt_of(settings), nodes, lambda world: nodes.get(true_name(world, linker))
     )
-
-
-def nodes_of(store: Store, linker: Linker) -> dict[str, int | None]:
-    """The diagnoses of a scored store on the graph of `linker`."""
-    sql = 'select "text", node from links where graph = ? and kind = ?'
-    return dict(store.rows(sql, [linker.label, "diagnosis"]))
 
 
 def _preferences(folder: Path) -> dict[str, Any]:
@@ -185,7 +182,6 @@ def _card_licences(stated: Sequence[str]) -> list[str]:
 _CREATIVE_COMMONS = re.compile(
     r"creativecommons\.org/(?:licenses|publicdomain)/([a-z-]+)/(\d\.\d)(?:/|\b)"
 )
-
 
 SIZES = ((1000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 """The size classes of the Hugging Face hub's cards."""

@@ -56,36 +56,27 @@ def packages() -> Iterator[Inspection]:
     for requirement in requirements:
         # Requirements of extras have a marker that is false without the extra.
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-            installed = installed_version(requirement.name)
-            if installed is None or not requirement.specifier.contains(installed, prereleases=True):
-                bad.append(
-                    f"{requirement.name} {installed or 'is missing'}, {requirement.specifier} is"
-                    " needed"
-                )
-    yield Inspection(
-        "packages",
-        "wrong" if bad else "ok",
-        "; ".join(bad) or f"medaction {version('medaction')} and what it requires",
-        ("install again with `make install`, or `pip install -c constraints.txt -e .`")
-        if bad
-        else "",
-    )
+            name, needed = requirement.name, requirement.specifier
+            installed = installed_version(name)
+            if installed is None or not needed.contains(installed, prereleases=True):
+                bad.append(f"{name} {installed or 'is missing'}, {needed} is needed")
+    if bad:
+        remedy = "install again with `make install`, or `pip install -c constraints.txt -e .`"
+        yield Inspection("packages", "wrong", "; ".join(bad), remedy)
+    else:
+        fact = f"medaction {version('medaction')} and what it requires"
+        yield Inspection("packages", "ok", fact)
     for extra, serves, names in (
         ("local", "a model file, `local:/path/to/model.gguf`", ("xllamacpp",)),
         ("train", "`medaction train`", NEEDED),
     ):
-        absent = [name for name in names if installed_version(name) is None]
-        installed = (
-            f"not installed: {', '.join(absent)}"
-            if absent
-            else ", ".join(f"{name} {installed_version(name)}" for name in names)
-        )
-        yield Inspection(
-            f"extra {extra}",
-            "note" if absent else "ok",
-            installed,
-            f"for {serves}: pip install -e '.[{extra}]'" if absent else "",
-        )
+        if absent := [name for name in names if installed_version(name) is None]:
+            remedy = f"for {serves}: pip install -e '.[{extra}]'"
+            fact = f"not installed: {', '.join(absent)}"
+            yield Inspection(f"extra {extra}", "note", fact, remedy)
+        else:
+            fact = ", ".join(f"{name} {installed_version(name)}" for name in names)
+            yield Inspection(f"extra {extra}", "ok", fact)
 
 
 def machine(out: Path) -> Iterator[Inspection]:
@@ -102,15 +93,12 @@ def machine(out: Path) -> Iterator[Inspection]:
     for subject, folder in (("disk of the run", out), ("disk of the caches", default_folder())):
         parent_folder = existing_folder(folder)
         free = shutil.disk_usage(parent_folder).free
-        writable = os.access(parent_folder, os.W_OK)
-        state: CheckState = "wrong" if not writable else "note" if free < 5 * GB else "ok"
-        remedy = (
-            f"{parent_folder} cannot be written to"
-            if not writable
-            else "a paper-sized run takes about 5 GB"
-            if state == "note"
-            else ""
-        )
+        state: CheckState = "ok"
+        remedy = ""
+        if not os.access(parent_folder, os.W_OK):
+            state, remedy = "wrong", f"{parent_folder} cannot be written to"
+        elif free < 5 * GB:
+            state, remedy = "note", "a paper-sized run takes about 5 GB"
         yield Inspection(subject, state, f"{free / GB:.0f} GB free for {folder}", remedy)
 
 
@@ -118,48 +106,35 @@ def prefect() -> Inspection:
     """The Prefect server that runs would use."""
     url = configured_prefect()
     if not url:
+        alone = "each run starts a server of its own on loopback, and stops it"
+        fact = f"PREFECT_API_URL is not set: {alone}"
         with socket.socket() as probe:
-            in_use = probe.connect_ex(("127.0.0.1", 4200)) == 0
-        fact = (
-            "PREFECT_API_URL is not set: each run starts a server of its own on loopback,"
-            " and stops it"
-        )
-        return Inspection(
-            "Prefect",
-            "note" if in_use else "ok",
-            fact,
-            "something answers on port 4200: set PREFECT_API_URL if it is yours" if in_use else "",
-        )
+            if probe.connect_ex(("127.0.0.1", 4200)):
+                return Inspection("Prefect", "ok", fact)
+        remedy = "something answers on port 4200: set PREFECT_API_URL if it is yours"
+        return Inspection("Prefect", "note", fact, remedy)
     try:
         answer = httpx.get(f"{url}/admin/version", timeout=5)
         answer.raise_for_status()
         server_version = str(answer.json())
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        return Inspection(
-            "Prefect",
-            "wrong",
-            f"{url} does not answer as Prefect's API does: {error}",
-            "correct the address (it ends in /api), start it (`medaction up`), or unset"
-            " PREFECT_API_URL",
-        )
-    installed = version("prefect")
+        mend = "correct the address (it ends in /api), start it (`medaction up`)"
+        fact = f"{url} does not answer as Prefect's API does: {error}"
+        return Inspection("Prefect", "wrong", fact, f"{mend}, or unset PREFECT_API_URL")
+    installed, fact = version("prefect"), f"{url}, version {server_version}"
     # Major and minor: Prefect's API does not change with a patch.
-    same = server_version.split(".")[:2] == installed.split(".")[:2]
-    return Inspection(
-        "Prefect",
-        "ok" if same else "note",
-        f"{url}, version {server_version}",
-        "" if same else f"this installation has {installed}: use the same on both sides",
-    )
+    if server_version.split(".")[:2] == installed.split(".")[:2]:
+        return Inspection("Prefect", "ok", fact)
+    remedy = f"this installation has {installed}: use the same on both sides"
+    return Inspection("Prefect", "note", fact, remedy)
 
 
 def ray() -> Inspection:
     """The Ray that runs would use."""
     address = configured_ray()
     if not address:
-        return Inspection(
-            "Ray", "ok", f"{version('ray')}; RAY_ADDRESS names no cluster: each run starts its own"
-        )
+        alone = "RAY_ADDRESS names no cluster: each run starts its own"
+        return Inspection("Ray", "ok", f"{version('ray')}; {alone}")
     if reason := why_silent(address):
         remedy = "start the cluster (docs/cluster.md), or unset RAY_ADDRESS"
         return Inspection("Ray", "wrong", f"{address} does not answer: {reason}", remedy)
@@ -172,9 +147,8 @@ def graphs() -> Iterator[Inspection]:
     from medaction.kg.open_graphs import open_disease_graph, open_test_graph
 
     for graph in (open_disease_graph(), open_test_graph()):
-        yield Inspection(
-            "graph", "ok", f"{graph.name} {graph.version}: {graph.nodes.height:,} nodes"
-        )
+        nodes = f"{graph.nodes.height:,} nodes"
+        yield Inspection("graph", "ok", f"{graph.name} {graph.version}: {nodes}")
 
 
 def models(settings: EnvironmentSettings) -> Iterator[Inspection]:

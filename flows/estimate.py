@@ -4,6 +4,7 @@ them."""
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from medaction.envs.records import CaseReport
@@ -56,22 +57,20 @@ def estimate(
     with Store(tried.out / STORE) as store:
         spent = [[float(value or 0) for value in row] for row in store.rows(_SPENT)]
         # A run that was killed has no end, and says nothing of the time.
-        (wall,) = store.rows(
-            "select sum(epoch(ended - started)) from runs where ended is not null"
-        )[0]
-    projected = [
-        project(name, [row[place] for row in spent], len(ids)) for place, name in enumerate(FIGURES)
+        sql = "select sum(epoch(ended - started)) from runs where ended is not null"
+        [(wall,)] = store.rows(sql)
+    per_case = zip(*spent, strict=True) if spent else [()] * len(FIGURES)
+    rows = [
+        project(name, list(values), len(ids))
+        for name, values in zip(FIGURES, per_case, strict=True)
     ]
-    rows = [*projected, hours(float(wall), len(spent), len(ids), settings.in_flight)]
-    return {
-        "cases": len(ids),
-        "sample": sorted(sample),
-        "rows": [
-            {"figure": row.figure}
-            | {name: rounded(getattr(row, name)) for name in ("low", "expected", "high")}
-            for row in rows
-        ],
-    }
+    rows.append(hours(float(wall), len(spent), len(ids), settings.in_flight))
+    figures = [
+        {"figure": row.figure}
+        | {name: rounded(getattr(row, name)) for name in ("low", "expected", "high")}
+        for row in rows
+    ]
+    return {"cases": len(ids), "sample": sorted(sample), "rows": figures}
 
 
 # Everything that a case used, over all stages, failed attempts included; a case that used nothing
@@ -99,9 +98,7 @@ def project(figure: str, per_case: list[float], cases: int) -> Projection:
     """From what each case of the sample used to all `cases`."""
     if not per_case:
         return Projection(figure, 0.0, 0.0, 0.0)
-    return Projection(
-        figure, min(per_case) * cases, sum(per_case) / len(per_case) * cases, max(per_case) * cases
-    )
+    return Projection(figure, *(f(per_case) * cases for f in (min, fmean, max)))
 
 
 def hours(wall_s: float, sample: int, cases: int, in_flight: int) -> Projection:

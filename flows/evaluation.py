@@ -4,7 +4,7 @@ do, and judges score what it played."""
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, product
 from typing import Any
 
 from medaction.clinicians.make import prompt_version
@@ -29,7 +29,7 @@ from medaction.flows.missing import ChosenCases, chosen_cases, skips, trees_to_p
 from medaction.flows.progress import Progress
 from medaction.flows.services import Services, services
 from medaction.flows.settings import EvaluationSettings, Retry
-from medaction.flows.stages import build_environments, failure_of, play_cases
+from medaction.flows.stages import build_environments, play_cases
 from medaction.flows.versions import code_version, versions
 from medaction.kg.encoder import load_encoder
 from medaction.llm.calls import CallSettings
@@ -38,7 +38,7 @@ from medaction.tasks.engine import Unit
 from medaction.tasks.evaluation import EvaluatedModels, JudgePass, judge_case, play_benchmark_case
 from medaction.tasks.work import cpus_of
 from medaction.trajectories.files import STORE
-from medaction.trajectories.records import Failure, Trajectory, now
+from medaction.trajectories.records import Failure, Trajectory, failure_of, now
 from medaction.trajectories.scoring import disease_linker
 from medaction.trajectories.store import Store
 from medaction.trajectories.stored_trees import tree_of
@@ -188,16 +188,13 @@ def judgings_to_do(
         if all(judge.place(id_) in complete for id_ in ids for judge in passes):
             continue  # its turns need not even be read
         tree = tree_of(store, environment.environment_id)
-        work[environment.case_id] = (
-            environment,
-            [
-                (judge, trajectory)
-                for judge in passes
-                for trajectory in tree
-                if trajectory.trajectory_id in ids
-                and judge.place(trajectory.trajectory_id) not in complete
-            ],
-        )
+        judgings = [
+            (judge, trajectory)
+            for judge, trajectory in product(passes, tree)
+            if trajectory.trajectory_id in ids
+            and judge.place(trajectory.trajectory_id) not in complete
+        ]
+        work[environment.case_id] = environment, judgings
     return work
 
 
@@ -265,12 +262,8 @@ def _judgements(
         "select trajectory_id, judge, repeat, judgement from judgements where protocol = ?",
         [protocol_of(settings).name],
     )
-    judgements = {(id_, judge, repeat): judgement_of(text) for id_, judge, repeat, text in rows}
-    return {
-        key: judgement
-        for key, judgement in judgements.items()
-        if is_complete(judgement) or not complete
-    }
+    judgements = (((id_, judge, repeat), judgement_of(text)) for id_, judge, repeat, text in rows)
+    return {key: verdicts for key, verdicts in judgements if is_complete(verdicts) or not complete}
 
 
 def collect(
@@ -286,18 +279,13 @@ def collect(
     repeats: dict[tuple[str, str], list[Judgement]] = {}
     for (id_, key, _), judgement in judgements.items():
         repeats.setdefault((id_, key), []).append(judgement)
-    errors = {
-        failure.trajectory_id: failure.error_class
-        for failure in store.open_failures("rollout")
-        if failure.trajectory_id
-    }
+    failures = store.open_failures("rollout")
+    errors = {failure.trajectory_id: failure.error_class for failure in failures}
     rows = []
     by_rater: dict[str, dict[tuple[str, int], Judgement]] = {judge.rater: {} for judge in passes}
     for environment in environments:
-        tree = {
-            trajectory.trajectory_id: trajectory
-            for trajectory in tree_of(store, environment.environment_id)
-        }
+        trajectories = tree_of(store, environment.environment_id)
+        tree = {trajectory.trajectory_id: trajectory for trajectory in trajectories}
         for spec in initial_specs(environment, plan):
             id_, place = spec.trajectory_id, (spec.case_id, spec.sample)
             if id_ not in tree:
@@ -324,11 +312,10 @@ def _facts_about(
     environments: int,
 ) -> dict[str, Any]:
     rules = protocol_of(settings)
+    rows = store.rows("select case_id, source, reason, environment_id from cases")
     cases = [
         (source, reason if environment_id is None else None)
-        for case_id, source, reason, environment_id in store.rows(
-            "select case_id, source, reason, environment_id from cases"
-        )
+        for case_id, source, reason, environment_id in rows
         if chosen is None or case_id in chosen.ids
     ]
     # Within a limit by id and path: several files that cannot be read may share an id.
@@ -339,34 +326,28 @@ def _facts_about(
         )
     )
     refused = Counter(reason for _, reason in cases if reason is not None)
-    settings_hash = plan.teachers[settings.model.name]
-    return {
-        "model": settings.model.name,
+    refused += Counter(unreadable=unreadable)
+    # What the result and the query that gives it again are of.
+    played: dict[str, Any] = {"model": settings.model.name, "protocol": rules.name}
+    played |= {"judge": passes[0].key, "runs": settings.runs}
+    conditions = {
+        "settings_hash": plan.teachers[settings.model.name],
+        "cases": _condition_of(chosen.ids if chosen else None),
+    }
+    return played | {
         "model_settings": settings.model.identity(),
-        "protocol": rules.name,
         "t_max": rules.t_max,
-        "runs": settings.runs,
         "benchmark": ", ".join(sorted({source for source, _ in cases})),
-        "judge": passes[0].key,
         "judges": [judge.rater for judge in passes],
         "answers": _oracle_and_reader(settings),
         "cases": {
             "read": len(cases) + unreadable,
             "environments": environments,
-            "refused": (
-                refused + Counter({"unreadable": unreadable} if unreadable else {})
-            ).most_common(),
+            "refused": refused.most_common(),
         },
         "settings": settings.model_dump(mode="json"),
         "versions": versions(),
-        "query": QUERY.format(
-            model=settings.model.name,
-            settings_hash=settings_hash,
-            protocol=rules.name,
-            judge=passes[0].key,
-            runs=settings.runs,
-            cases=_condition_of(chosen.ids if chosen else None),
-        ),
+        "query": QUERY.format(**played, **conditions),
     }
 
 

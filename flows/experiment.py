@@ -177,10 +177,7 @@ def planned(
         prepared[arm] = prepare_samples(without_repeats(frame), renderer, common.max_length)
     kept = {
         arm: pl.DataFrame(
-            {
-                "id": [sample.id for sample in samples.train],
-                "case_id": [sample.case_id for sample in samples.train],
-            }
+            [(s.id, s.case_id) for s in samples.train], ["id", "case_id"], orient="row"
         )
         for arm, samples in prepared.items()
     }
@@ -194,16 +191,11 @@ def planned(
             training = common.model_copy(update=change | {"without": sorted(others)})
             arms[arm, seed] = placed(training, settings.out / "models")
     # By the first seed: the arms differ only as far as the records that they train on do.
-    taken = {
-        arm: frozenset(
-            sample.id
-            for sample in thinned(
-                replace(samples, train=tuple(s for s in samples.train if s.case_id not in others)),
-                arms[arm, settings.seeds[0]],
-            ).train
-        )
-        for arm, samples in prepared.items()
-    }
+    taken = {}
+    for arm, samples in prepared.items():
+        of_pool = tuple(sample for sample in samples.train if sample.case_id not in others)
+        learnt = thinned(replace(samples, train=of_pool), arms[arm, settings.seeds[0]])
+        taken[arm] = frozenset(sample.id for sample in learnt.train)
     return replace(pool, shared=shared_records(taken)), arms
 
 

@@ -20,17 +20,9 @@ if TYPE_CHECKING:
 
 def score(store: Store, settings: DistillSettings) -> Aids:
     """Stage 3: DTC, RAC and verdicts, as the settings say. Returns what helped linking."""
-    aids = aids_of(settings)
-    score_store(
-        store,
-        settings.strategy,
-        settings.rac_threshold,
-        settings.disease_graph,
-        settings.test_graph,
-        aids,
-        settings.wrong_endings,
-        settings.idle_turns,
-    )
+    aids, graphs = aids_of(settings), (settings.disease_graph, settings.test_graph)
+    pruned_by = settings.strategy, settings.rac_threshold
+    score_store(store, *pruned_by, *graphs, aids, settings.wrong_endings, settings.idle_turns)
     return aids
 
 

@@ -73,19 +73,11 @@ def is_small(settings: EnvironmentSettings) -> bool:
 
 def is_finished(store: Store, settings: DistillSettings) -> bool:
     """Whether the store has all that the settings ask for, but for failures left to `retry`."""
-    work = (
-        reports_to_build(store, settings, None),
-        gold_to_write(store, settings, None),
-        trees_to_play(
-            store,
-            settings,
-            tree_plan(settings),
-            skips(store, None),
-            cases_without_truth(store, settings),
-        ),
-    )
+    reports, gold = reports_to_build(store, settings, None), gold_to_write(store, settings, None)
+    plan, left_out = tree_plan(settings), cases_without_truth(store, settings)
+    trees = trees_to_play(store, settings, plan, skips(store, None), left_out)
     # Lazily: the first thing that is missing ends the search.
-    return all(next(iter(items), None) is None for items in work)
+    return all(next(iter(items), None) is None for items in (reports, gold, trees))
 
 
 def settings_for(out: Path, retry: Retry) -> EnvironmentSettings | None:
@@ -113,20 +105,14 @@ def settings_for(out: Path, retry: Retry) -> EnvironmentSettings | None:
         )
     # A refused case comes out as before, unless a model extracts it anew: it must be named.
     named = retry.cases or retry.stages or retry.errors
-    case_ids = sorted(
-        {
-            failure.case_id
-            for failure in open_
-            if retry.wants(failure) and (named or not failure.is_refusal)
-        }
-    )
+    chosen = [failure for failure in open_ if retry.wants(failure)]
+    case_ids = sorted({failure.case_id for failure in chosen if named or not failure.is_refusal})
     if not case_ids:
         return None
     kind = DistillSettings if flow_name == "distill" else EnvironmentSettings
     # The folder may have moved, and a limit was of the first run: the cases are named now.
-    return kind.model_validate_json(last).model_copy(
-        update={"out": out, "only": case_ids, "limit": None}
-    )
+    change = {"out": out, "only": case_ids, "limit": None}
+    return kind.model_validate_json(last).model_copy(update=change)
 
 
 # --- stage 1 --------------------------------------------------------------------------------------
@@ -160,16 +146,10 @@ def reports_to_build(
     """Reports that are new, changed, built under other settings, or to be tried again; what could
     not be read and is not on record yet; and, last, what is on record and can be read now."""
     built_with = stage_1_hash(settings)
-    stored = {
-        case_id: built_from
-        for case_id, *built_from in store.rows("select case_id, report_hash, built_with from cases")
-    }
-    unreadable = set(
-        store.rows(
-            "select case_id, path, error_class from failures where stage = 'read' and resolved is"
-            " null"
-        )
-    )
+    rows = store.rows("select case_id, report_hash, built_with from cases")
+    stored = {case_id: built_from for case_id, *built_from in rows}
+    of_reading = "from failures where stage = 'read' and resolved is null"
+    unreadable = set(store.rows(f"select case_id, path, error_class {of_reading}"))
     still: set[tuple[str, str, str]] = set()
     unread = {path for _, path, _ in unreadable}
     read: set[str] = set()
@@ -185,10 +165,8 @@ def reports_to_build(
                 yield report
             continue
         read |= {report.path} & unread
-        if (
-            stored.get(report.case_id) != [report_hash(report), built_with]
-            or report.case_id in again
-        ):
+        is_stored = stored.get(report.case_id) == [report_hash(report), built_with]
+        if not is_stored or report.case_id in again:
             yield report
     if not settings.only and not settings.limit:  # these leave files unread
         cases = Path(settings.cases)
@@ -282,14 +260,8 @@ def gold_spec(environment: Place, settings: DistillSettings) -> RolloutSpec:
     identity."""
     assert settings.gold is not None
     identity = [settings.gold.identity(), GOLD_VERSION, settings.t_max, settings.seed]
-    return RolloutSpec(
-        environment.environment_id,
-        environment.case_id,
-        settings.gold.name,
-        "gold",
-        0,
-        version_of(identity),
-    )
+    place, writer = (environment.environment_id, environment.case_id), settings.gold.name
+    return RolloutSpec(*place, writer, "gold", 0, version_of(identity))
 
 
 def tree_plan(settings: DistillSettings) -> TreePlan:

@@ -35,34 +35,20 @@ from medaction.tasks.work import CountingModel
 from medaction.words.errors import MedactionError
 
 # Made up, so that it may be sent to any provider.
-CASE = ClinicalEnvironment(
-    case_id="question",
-    source="case_json",
-    title="Sarcoidosis in a young woman with a dry cough",
-    initial_observation="A 34-year-old woman came with a dry cough of six weeks and tender red"
-    " nodules on both shins. She had no fever and had never smoked. On examination the lungs were"
-    " clear.",
-    menu=(
-        DocumentedTest("Complete blood count", "laboratory", "Hemoglobin was 12.9 g/dL.", ("CBC",)),
-        DocumentedTest(
-            "Chest radiograph", "imaging", "A chest radiograph showed bilateral hilar nodes."
-        ),
-    ),
-    diagnosis="Sarcoidosis",
+_ABOUT = ("question", "case_json", "Sarcoidosis in a young woman with a dry cough")
+_OBSERVATION = (
+    "A 34-year-old woman came with a dry cough of six weeks and tender red nodules on both shins."
+    " She had no fever and had never smoked. On examination the lungs were clear."
 )
-REPORT_ON_TRIAL = CaseReport(
-    case_id=CASE.case_id,
-    source=CASE.source,
-    title=CASE.title,
-    text="\n\n".join(
-        [
-            CASE.initial_observation,
-            "A complete blood count was taken. Hemoglobin was 12.9 g/dL."
-            " A chest radiograph showed bilateral hilar nodes.",
-            "The diagnosis of sarcoidosis was made.",
-        ]
-    ),
+_BLOOD, _CHEST = "Hemoglobin was 12.9 g/dL.", "A chest radiograph showed bilateral hilar nodes."
+_MENU = (
+    DocumentedTest("Complete blood count", "laboratory", _BLOOD, ("CBC",)),
+    DocumentedTest("Chest radiograph", "imaging", _CHEST),
 )
+CASE = ClinicalEnvironment(*_ABOUT, _OBSERVATION, _MENU, "Sarcoidosis")
+_TEXT = f"A complete blood count was taken. {_BLOOD} {_CHEST}"
+_LAST_LINE = "The diagnosis of sarcoidosis was made."
+REPORT_ON_TRIAL = CaseReport(*_ABOUT, "\n\n".join((_OBSERVATION, _TEXT, _LAST_LINE)))
 
 
 def models_of(settings: EnvironmentSettings) -> Iterator[tuple[str, Teacher]]:

@@ -26,9 +26,9 @@ from medaction.training.publish import summarize
 from medaction.training.settings import TrainSettings, installed
 from medaction.trajectories.export import manifest_of
 from medaction.words.errors import MedactionError
+from medaction.words.markdown import number
 
 STAGES: dict[str, Any] = {"distill": distill, "train": train, "evaluate": evaluate}
-
 
 # `tiny_base` itself knows no Prefect: redistill and tests call it plainly.
 _tiny_base = task(name="tiny base model")(tiny_base)
@@ -88,17 +88,11 @@ def summary(settings: PipelineSettings) -> dict[str, Any]:
     evaluation's."""
     distilling, training, evaluating = settings.stages()
     # From disk, because stages that a worker took ran in other processes.
-    manifest = manifest_of(distilling.out / "dataset")
-    return {
-        "dataset": {
-            "folder": str(distilling.out / "dataset"),
-            "version": manifest["version"],
-            "records": manifest["records"],
-        },
-        "model": {"folder": str(training.out / "model")}
-        | summarize(read_log(training.out / "log.jsonl")),
-        "result": read_result(evaluating.out),
-    }
+    folder = distilling.out / "dataset"
+    manifest, log = manifest_of(folder), read_log(training.out / "log.jsonl")
+    dataset = {"folder": str(folder)} | {name: manifest[name] for name in ("version", "records")}
+    model = {"folder": str(training.out / "model")} | summarize(log)
+    return {"dataset": dataset, "model": model, "result": read_result(evaluating.out)}
 
 
 def _markdown(settings: PipelineSettings, results: dict[str, Any], links: list[str]) -> str:
@@ -116,18 +110,13 @@ def _markdown(settings: PipelineSettings, results: dict[str, Any], links: list[s
 def print_pipeline(results: dict[str, Any]) -> None:
     table = Table("stage", "result", title="Pipeline")
     dataset, model, result = results["dataset"], results["model"], results["result"]
-    table.add_row(
-        "distill",
-        f"{dataset['records']} records in {dataset['folder']}, version {dataset['version']}",
-    )
+    records = f"{dataset['records']} records in {dataset['folder']}, version {dataset['version']}"
+    table.add_row("distill", records)
     losses = f"loss {model['loss_first']:.3f} to {model['loss_last']:.3f}"
-    table.add_row(
-        "train", f"{model['steps']} steps in {model['seconds']:.0f} s, {losses}: {model['folder']}"
-    )
+    steps = f"{model['steps']} steps in {model['seconds']:.0f} s, {losses}: {model['folder']}"
+    table.add_row("train", steps)
     for measure in result["scores"]:
-        score = f"{measure['mean']:.3f}" if measure["mean"] is not None else "not scored"
-        table.add_row(
-            "evaluate",
-            f"{measure['name']} {score} ({measure['scored']} of {measure['of']} rollouts scored)",
-        )
+        score = number(measure["mean"]) or "not scored"
+        counts = f"({measure['scored']} of {measure['of']} rollouts scored)"
+        table.add_row("evaluate", f"{measure['name']} {score} {counts}")
     console.print(table)

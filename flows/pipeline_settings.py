@@ -79,22 +79,19 @@ class PipelineSettings(BaseModel):
         if model.folder:
             # An absolute path stays as it is: Path's `/` drops what stands before it.
             model = model.model_copy(update={"folder": self.out / model.folder})
+        training = {
+            "data": [str(self.out / folder) for folder in self.train.data],
+            "out": self.out / self.train.out,
+        }
         # A set of which only some cases are played cannot be told from what the others are for.
-        against = (
-            self.train.against
-            if self.evaluate.only
-            else list(dict.fromkeys([*self.train.against, self.evaluate.cases]))
-        )
+        if not self.evaluate.only:
+            sets = [*self.train.against, self.evaluate.cases]
+            training["against"] = list(dict.fromkeys(sets))
+        evaluation = {"model": model, "out": self.out / self.evaluate.out}
         return (
             self.distill.model_copy(update={"out": self.out / self.distill.out}),
-            self.train.model_copy(
-                update={
-                    "data": [str(self.out / folder) for folder in self.train.data],
-                    "out": self.out / self.train.out,
-                    "against": against,
-                }
-            ),
-            self.evaluate.model_copy(update={"model": model, "out": self.out / self.evaluate.out}),
+            self.train.model_copy(update=training),
+            self.evaluate.model_copy(update=evaluation),
         )
 
 

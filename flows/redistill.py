@@ -90,16 +90,6 @@ def next_training(settings: RedistillSettings) -> TrainSettings | None:
     elif base == TINY:
         base = str(tiny_base(models / "base"))
     # Validated anew, because model_copy would check nothing.
-    return TrainSettings.model_validate(
-        settings.train.model_dump()
-        | {
-            "base": base,
-            "data": [str(_dataset_version(settings.out, number))],
-            "earlier": [str(_dataset_version(settings.out, version)) for version in learnt],
-            "out": models / f"v{number}",
-        }
-    )
-
-
-def _dataset_version(out: Path, number: int) -> Path:
-    return out / "datasets" / f"v{number}"
+    newest, *earlier = (f"{settings.out / 'datasets'}/v{version}" for version in (number, *learnt))
+    change = {"base": base, "data": [newest], "earlier": earlier, "out": models / f"v{number}"}
+    return TrainSettings.model_validate(settings.train.model_dump() | change)

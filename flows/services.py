@@ -7,13 +7,17 @@ import json
 import logging
 import math
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import psutil
@@ -61,7 +65,9 @@ def services(settings: EnvironmentSettings, store: Store) -> Iterator[Services]:
 
         @functools.cache
         def engine() -> Engine:
-            if is_in_process(settings):
+            # Left to choose, this process plays where no flow run of Prefect's shows the cases.
+            auto = settings.engine == "auto" and not flow_run_id()
+            if settings.engine == "local" or auto:
                 local = LocalEngine()
                 started.callback(local.close)
                 return local
@@ -128,12 +134,6 @@ def local_models() -> Iterator[Callable[[Teacher], Teacher]]:
         yield reach
 
 
-def is_in_process(settings: EnvironmentSettings) -> bool:
-    """Whether this process plays the cases: where the settings say so or, left to choose, where no
-    flow run of Prefect's shows them."""
-    return settings.engine == "local" or (settings.engine == "auto" and not flow_run_id())
-
-
 @contextmanager
 def ray_joined(workers: int | None) -> Iterator[None]:
     """A Ray to run on: the one already joined, the cluster that RAY_ADDRESS names, or a local one
@@ -144,18 +144,26 @@ def ray_joined(workers: int | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    over = ExitStack()
     # By its folder the processes of this Ray are known among all others (`_processes_in`).
-    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
-        try:
-            with _without_handlers_of_ray():
-                if os.environ.get("RAY_ADDRESS"):
-                    ray.init(log_to_driver=False)
-                else:
-                    _start_ray(workers, folder)
-            yield
-        # In the middle of its start, too: its servers would outlive this process.
-        finally:
-            _end_ray(folder)
+    folder = tempfile.mkdtemp(prefix="ray-")
+    try:
+        with _without_handlers_of_ray():
+            if os.environ.get("RAY_ADDRESS"):
+                _in_a_thread(functools.partial(ray.init, log_to_driver=False), over)
+            else:
+                _start_ray(workers, folder, over)
+    except Exception:
+        _end_ray(folder)
+        raise
+    except BaseException:  # an interruption, for which Prefect has a class of its own
+        _abandon_ray(folder)
+        raise
+    try:
+        yield
+    finally:
+        _end_ray(folder)
+        over.close()
 
 
 @contextmanager
@@ -189,6 +197,17 @@ def _end_ray(folder: str) -> None:
     for process in psutil.wait_procs(processes, timeout=ENDS_WITHIN_S)[1]:
         with suppress(psutil.NoSuchProcess):
             process.kill()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _abandon_ray(folder: str) -> None:
+    """Leave a Ray in the middle of its start, in which another thread still is. Without its servers
+    that thread would hold Python's lock for a minute, then abort this process: so a process of its
+    own ends them after this one."""
+    command = [sys.executable, "-m", "medaction.flows.orphans", str(os.getpid()), folder]
+    subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL)
+    # The last that was registered comes first: Ray's own would wait for that thread.
+    atexit.register(os._exit, 128 + signal.SIGINT)
 
 
 def _processes_in(folder: str) -> list[psutil.Process]:
@@ -231,11 +250,31 @@ def serve_folder(teacher: Teacher) -> Iterator[Teacher]:
             stop(server)
 
 
+def _in_a_thread(work: Callable[[], object], over: ExitStack) -> None:
+    """Do the work in another thread: Ray's start waits in C++, where this one heard no signal for
+    seconds. That thread lives until `over`: without it Ray crashes at its end."""
+    end: Future[object] = Future()
+    ended = Event()
+
+    def run() -> None:
+        try:
+            end.set_result(work())
+        except BaseException as error:  # whatever it is, it is for who waits
+            end.set_exception(error)
+        ended.wait()
+
+    thread = Thread(target=run, daemon=True)
+    over.callback(thread.join)
+    over.callback(ended.set)
+    thread.start()
+    end.result()
+
+
 RAY_ATTEMPTS = 2
 ENDS_WITHIN_S = 3.0
 
 
-def _start_ray(workers: int | None, folder: str) -> None:
+def _start_ray(workers: int | None, folder: str, over: ExitStack) -> None:
     """A local Ray. Its raylet gives up when an agent of its takes 15 s to start, which no setting
     changes and a busy machine may exceed: then it is started once more. Raises EngineLost."""
     import ray
@@ -244,21 +283,23 @@ def _start_ray(workers: int | None, folder: str) -> None:
     ray._private.worker._worker_logs_enabled = False
     for attempt in range(1, RAY_ATTEMPTS + 1):
         try:
-            ray.init(
-                address="local",
-                num_cpus=workers,
-                _temp_dir=folder,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
+            _in_a_thread(
+                functools.partial(
+                    ray.init,
+                    address="local",
+                    num_cpus=workers,
+                    _temp_dir=folder,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                ),
+                over,
             )
             return
         except Exception as error:  # Ray raises plain Exception here
             ray.shutdown()
             reason = (str(error) or type(error).__name__).strip().splitlines()[0][:300]
             if "timed out" not in reason or attempt == RAY_ATTEMPTS:
-                line = (
-                    f"Ray did not start ({reason}; is the machine busy, its memory or /tmp full?)"
-                )
-                raise EngineLost(line, can_go_on=True) from error
+                remedy = "is the machine busy, its memory or /tmp full?"
+                raise EngineLost(f"Ray did not start ({reason}; {remedy})", True) from error
             log.warning("Ray did not start in time (attempt %d of %d)", attempt, RAY_ATTEMPTS)

@@ -36,6 +36,13 @@ def _language_model(model: Teacher) -> Teacher:
 TeacherField = Annotated[Teacher, BeforeValidator(_teacher)]
 LanguageModel = Annotated[TeacherField, AfterValidator(_language_model)]
 
+_ORACLE: Any = Field(
+    default=None,
+    description="A language model that may pick menu entries by number for orders that names"
+    " and encoder do not match.",
+)
+_SEED: Any = Field(default=0, ge=0, description="Changes every rollout's seed.")
+
 ROLES = (
     *("extractor", "verifier", "teachers", "gold", "oracle", "model", "judges", "examiner"),
     "reader",
@@ -140,11 +147,7 @@ class DistillSettings(EnvironmentSettings):
         description="A language model that reconstructs the documented course of every report as"
         " one gold trajectory (RQ1).",
     )
-    oracle: LanguageModel | None = Field(
-        default=None,
-        description="A language model that may pick menu entries by number for orders that names"
-        " and encoder do not match.",
-    )
+    oracle: LanguageModel | None = _ORACLE
     rollouts: int = Field(
         default=3,
         ge=1,
@@ -240,7 +243,7 @@ class DistillSettings(EnvironmentSettings):
         le=50,
         description="Share of the cases kept apart as the validation split.",
     )
-    seed: int = Field(default=0, ge=0, description="Changes every rollout's seed.")
+    seed: int = _SEED
 
     @model_validator(mode="after")
     def _distinct_teachers(self) -> "DistillSettings":
@@ -296,17 +299,13 @@ class EvaluationSettings(EnvironmentSettings):
         description="A language model that answers requests in MedR-Bench's dialogue, as released;"
         " without one our oracle answers.",
     )
-    oracle: LanguageModel | None = Field(
-        default=None,
-        description="A language model that may pick menu entries by number for orders that names"
-        " and encoder do not match.",
-    )
+    oracle: LanguageModel | None = _ORACLE
     reader: LanguageModel | None = Field(
         default=None,
         description="A language model that reads orders and diagnoses out of free text (protocol"
         " paper).  [default: the first judge]",
     )
-    seed: int = Field(default=0, ge=0, description="Changes every rollout's seed.")
+    seed: int = _SEED
 
     @property
     def read_by(self) -> Teacher | None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -32,17 +33,13 @@ class Started:
 
     def process(self) -> psutil.Process | None:
         """The process, if it is still that one."""
-        try:
+        with suppress(psutil.NoSuchProcess):
             process = psutil.Process(self.pid)
-            return (
-                process
-                # A second's tolerance: the time is computed from the machine's start, and wanders
-                # with its clock.
-                if process.is_running() and abs(process.create_time() - self.born) < 1
-                else None
-            )
-        except psutil.NoSuchProcess:
-            return None
+            # A second's tolerance: the time is computed from the machine's start, and wanders with
+            # its clock.
+            if process.is_running() and abs(process.create_time() - self.born) < 1:
+                return process
+        return None
 
 
 def up(home: Path, port: int, runs: int, say: Callable[[str], None]) -> str:
@@ -86,10 +83,8 @@ def down(home: Path, say: Callable[[str], None]) -> int:
 def running(home: Path) -> list[Started]:
     """Which of the processes that `up` started still run."""
     record = home / "processes.json"
-    noted = (
-        [Started(**fields) for fields in json.loads(record.read_text())] if record.exists() else []
-    )
-    return [fields for fields in noted if fields.process()]
+    rows = json.loads(record.read_text()) if record.exists() else []
+    return [process for row in rows if (process := Started(**row)).process()]
 
 
 def deploy(url: str, folder: Path) -> None:
@@ -107,19 +102,13 @@ def deploy(url: str, folder: Path) -> None:
         ["work-pool", "create", POOL, "--type", "process", "--overwrite"],
         ["--no-prompt", "deploy", "--all", "--prefect-file", file],
     ):
+        command = [sys.executable, "-m", "prefect", *arguments]
         result = subprocess.run(
-            [sys.executable, "-m", "prefect", *arguments],
-            env=environment,
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-            timeout=300,
+            command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=300
         )
         if result.returncode:
-            raise MedactionError(
-                f"prefect {' '.join(arguments[:2])}"
-                f" failed:\n{(result.stdout + result.stderr)[-2000:]}"
-            )
+            words = (result.stdout + result.stderr)[-2000:]
+            raise MedactionError(f"prefect {' '.join(arguments[:2])} failed:\n{words}")
 
 
 def _start_worker(home: Path, url: str, runs: int) -> subprocess.Popen[bytes]:
@@ -147,9 +136,7 @@ def _environment(url: str) -> dict[str, str]:
 
 def _note(home: Path, started: dict[str, Started], name: str, pid: int) -> None:
     started[name] = Started(name, pid, psutil.Process(pid).create_time())
-    (home / "processes.json").write_text(
-        json.dumps([asdict(process) for process in started.values()])
-    )
+    (home / "processes.json").write_text(json.dumps([*map(asdict, started.values())]))
 
 
 def _end(target: Started) -> None:

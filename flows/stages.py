@@ -28,7 +28,7 @@ from medaction.llm.usage import Usage
 from medaction.tasks.engine import Engine, Unit
 from medaction.tasks.work import build_case, cpus_of, gold_of_case, play_case
 from medaction.trajectories.batch import EnvironmentBatch
-from medaction.trajectories.records import Failure, Played, RolloutSpec, Trajectory, now
+from medaction.trajectories.records import Failure, Played, RolloutSpec, Trajectory, failure_of
 from medaction.trajectories.scoring import with_link
 from medaction.trajectories.store import EnvironmentKey, Store
 from medaction.trajectories.stored_trees import tree_of
@@ -72,8 +72,9 @@ def build_environments(
     ):
         results = fan_out(engine, unit_of, waiting(), settings.in_flight)
         for report, result in itertools.chain.from_iterable(results):
-            # A unit that ended with an exception has no tuple.
-            built, usage = result if isinstance(result, tuple) else (_not_built(result), Usage())
+            if not isinstance(result, tuple):  # the unit ended with an exception
+                result = Built(None, BadCase(type(result).__name__, str(result)[:2000])), Usage()
+            built, usage = result
             # In the flow's process, which has the linker in memory already.
             built = with_link(built, report.structured is None, settings.disease_graph)
             batch.add(BuiltCase(report, built, usage))
@@ -96,10 +97,6 @@ def readable_reports(
             log.warning("%s: %s", report.path, report)
 
 
-def _not_built(error: object) -> Built:
-    return Built(None, BadCase(type(error).__name__, str(error)[:2000]))
-
-
 def reconstruct_gold(
     store: Store, settings: DistillSettings, ready: Services, run_id: str, retry: Retry | None
 ) -> None:
@@ -120,31 +117,20 @@ def reconstruct_gold(
     with Progress("gold", len(specs)) as progress:
         results = fan_out(engine, unit_of, specs, settings.in_flight)
         for spec, result in itertools.chain.from_iterable(results):
-            if isinstance(result, Trajectory):
-                store.add_rollouts("gold", spec.case_id, [result], [], run_id)
+            if not isinstance(result, Trajectory | Failure):
+                result = failure_of("gold", spec.case_id, result, spec)
+            if failed := isinstance(result, Failure):
+                store.add_rollouts("gold", spec.case_id, [], [result], run_id)
+                _warn(result)
             else:
-                failure = (
-                    result
-                    if isinstance(result, Failure)
-                    else failure_of("gold", spec.case_id, result, spec)
-                )
-                store.add_rollouts("gold", spec.case_id, [], [failure], run_id)
-                _warn(failure)
-            progress.advance(failed=not isinstance(result, Trajectory))
+                store.add_rollouts("gold", spec.case_id, [result], [], run_id)
+            progress.advance(failed=failed)
 
 
 def _warn(failure: Failure) -> None:
     player = f"{failure.stage}, {failure.teacher or 'all teachers'}"
     message = f"{failure.error_class}: {failure.message[:300]}"
     log.warning("case %s, %s: %s", failure.case_id, player, message)
-
-
-def failure_of(stage: str, case_id: str, error: object, spec: RolloutSpec | None = None) -> Failure:
-    """What a task ended with when it brought no result of ours: a lost worker, say."""
-    teacher, trajectory_id = (spec.teacher, spec.trajectory_id) if spec else (None, None)
-    message = str(error)[:2000]
-    error_class = type(error).__name__
-    return Failure(stage, case_id, error_class, message, now(), teacher, trajectory_id)
 
 
 def play_trees(

@@ -32,21 +32,20 @@ def write_summary(store: Store, settings: DistillSettings) -> dict[str, Any]:
     """Write summary.md; returns {'out': folder, 'funnel', 'teachers', 'cost', 'failures': rows},
     small enough to be a flow run's result."""
     parts = [f"# Distillation of {settings.cases}", ""]
+    notes = [*notes_of(store), *cache_notes(store)]
+    about = []
     if store.evaluation_only:
-        parts += [
+        about.append(
             "**Evaluation-only store: these cases are a benchmark. No dataset is written and"
-            " export refuses.**",
-            "",
-        ]
+            " export refuses.**"
+        )
     if any(teacher.embedded for teacher in settings.teachers):
-        parts += [
+        about.append(
             "The teachers named `kg-…` are the knowledge-graph clinician: no language model. They"
             " play on the graph on which DTC and RAC are measured, so their scores say nothing"
-            " about the metrics.",
-            "",
-        ]
-    notes = [*notes_of(store), *cache_notes(store)]
-    parts += [line for note in notes for line in (note, "")]
+            " about the metrics."
+        )
+    parts += [line for note in (*about, *notes) for line in (note, "")]
     tables = {title: store.frame(REPORT_QUERIES[title].sql) for title in REPORT}
     for title, frame in tables.items():
         if not frame.is_empty():

@@ -36,7 +36,6 @@ from medaction.words.serving import AnnouncedServer
 MOST_BYTES = 1_000_000
 """Bytes of one message of a client: a reply of 5,500 tokens has some 30,000."""
 
-
 AT_WORK = threading.Semaphore(2)
 """Sessions whose step is computed at a time. Steps are Python's work and do not get faster beside
 each other; a hundred at once kept the server from answering its clients' pings, and had two

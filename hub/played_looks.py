@@ -1,6 +1,7 @@
 """Held-out cases that a model plays while it is fine-tuned on records (`medaction train --episodes
 N`): which, and whether they can be played. The training processes run `hub.looks_process`."""
 
+import random
 from pathlib import Path
 
 import polars as pl
@@ -43,6 +44,8 @@ def prepare_looks(settings: TrainSettings) -> int:
             ]
     if not worlds:
         raise TrainError("--episodes plays held-out cases, and there is none: leave it out")
+    # Of several datasets the first would else be all that is played.
+    random.Random(settings.seed).shuffle(worlds)
     worlds = worlds[: settings.episodes]
     refuse_without_room(worlds, base_and_tokenizer(settings)[1], settings)
     (settings.out / WORLDS).write_bytes(_WORLDS.dump_json(worlds))

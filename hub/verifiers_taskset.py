@@ -50,15 +50,9 @@ class MedactionTaskset(vf.Taskset[EpisodeTask, MedactionConfig]):
             # The first turn's prompt, for lists of tasks; `MedactionEnv.run` makes each turn's
             # anew.
             system, user = Play(world, self.config.t_max).prompt()
-            yield EpisodeTask(
-                EpisodeData(
-                    id=world.case_id,
-                    case_id=world.case_id,
-                    system_prompt=system["content"],
-                    prompt=user["content"],
-                ),
-                self.config.task,
-            )
+            id_, texts = world.case_id, (system["content"], user["content"])
+            data = EpisodeData(id=id_, case_id=id_, system_prompt=texts[0], prompt=texts[1])
+            yield EpisodeTask(data, self.config.task)
 
 
 class MedactionEnvConfig(vf.EnvConfig):

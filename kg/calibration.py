@@ -13,6 +13,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -64,9 +65,7 @@ def changes_of(case_id: str, course: Course, dtc: int | None, branch_turn: int) 
 
 def values_of(changes: Sequence[Change], graph: Graph) -> list[float | None]:
     """RAC of every change, equation 4."""
-    hops = looked_up(
-        graph, ((test, node) for row in changes for test in row.tests for node in row.changed)
-    )
+    hops = looked_up(graph, (pair for row in changes for pair in product(row.tests, row.changed)))
     # From an empty differential to the changed nodes: the difference is the change itself.
     return [rac(hops, (), row.changed, row.tests).value for row in changes]
 
@@ -97,11 +96,8 @@ def null_of(changes: Sequence[Change], graph: Graph) -> Null:
         orders.append(Change(row.case_id, None, row.changed, null_tests))
         null_tests = _drawn(rng, diagnoses, row.case_id, len(row.changed))
         changed.append(Change(row.case_id, None, null_tests, row.tests))
-    known = (
-        tuple(value for value in values_of(rows, graph) if value is not None)
-        for rows in (orders, changed)
-    )
-    return Null(*known)
+    both = (values_of(rows, graph) for rows in (orders, changed))
+    return Null(*(tuple(value for value in values if value is not None) for values in both))
 
 
 def _by_case(pairs: Iterable[tuple[str, Sequence[int]]]) -> dict[str, list[int]]:
@@ -153,13 +149,13 @@ def calibrate(changes: Sequence[Change], graph: Graph) -> Calibration:
     trajectory that reaches the truth has a turn with a RAC.
     """
     values = values_of(changes, graph)
+    known = [
+        (row.reached, value)
+        for row, value in zip(changes, values, strict=True)
+        if value is not None
+    ]
     right, wrong = (
-        tuple(
-            value
-            for row, value in zip(changes, values, strict=True)
-            if value is not None and row.reached is reached
-        )
-        for reached in (True, False)
+        tuple(value for reached, value in known if reached is way) for way in (True, False)
     )
     if not right:
         raise ValueError(
@@ -167,17 +163,10 @@ def calibrate(changes: Sequence[Change], graph: Graph) -> Calibration:
             " to a trajectory that reaches the truth"
         )
     null = null_of(changes, graph)
-    low, high = _interval(changes, values)
-    return Calibration(
-        right,
-        wrong,
-        null,
-        _best(right, null),
-        low,
-        high,
-        len({row.case_id for row in changes if row.reached}),
-        values.count(None),
-    )
+    interval_of_mean = _interval(changes, values)
+    cases = len({row.case_id for row in changes if row.reached})
+    threshold = _best(right, null)
+    return Calibration(right, wrong, null, threshold, *interval_of_mean, cases, values.count(None))
 
 
 def _best(right: Sequence[float], null: Null) -> float:
@@ -207,9 +196,7 @@ def _interval(
     for row, value in zip(changes, values, strict=True):
         if row.reached and value is not None:
             by_case[row.case_id].append(value)
-    sums, counts = (
-        np.array([function(of_case) for of_case in by_case.values()]) for function in (sum, len)
-    )
+    sums, counts = (np.array([*map(function, by_case.values())]) for function in (sum, len))
     # A case is drawn with all its turns; the mean is over turns, so a long case weighs more.
     return interval(lambda cases: sums[cases].sum(axis=0) / counts[cases].sum(axis=0), len(sums))
 
@@ -231,21 +218,16 @@ def draw(calibration: Calibration, graph: str, path: Path) -> Path:
     edges = np.arange(0, top + STEP, STEP)
     for place, (values, label, colour) in enumerate(parts):
         if values:
-            axes.bar(
-                edges[:-1] + 0.12 * place,  # four bars within one STEP of 0.5
-                100 * np.histogram(values, bins=edges)[0] / len(values),
-                0.11,
-                align="edge",
-                color=colour,
-                label=f"{label} ({len(values)} turns)",
-            )
-    axes.axvline(
-        calibration.mean, color="#2a6f97", linestyle=":", label=f"their mean {calibration.mean:.2f}"
-    )
-    axes.axvline(calibration.threshold, color="black", label=f"threshold {calibration.threshold:g}")
-    axes.set(
-        xlabel=f"RAC in hops on {graph}", ylabel="% of turns that changed something", xlim=(0, top)
-    )
+            starts = edges[:-1] + 0.12 * place  # four bars within one STEP of 0.5
+            heights = 100 * np.histogram(values, bins=edges)[0] / len(values)
+            label = f"{label} ({len(values)} turns)"
+            axes.bar(starts, heights, 0.11, align="edge", color=colour, label=label)
+    mean, threshold = calibration.mean, calibration.threshold
+    axes.axvline(mean, color="#2a6f97", linestyle=":", label=f"their mean {mean:.2f}")
+    axes.axvline(threshold, color="black", label=f"threshold {threshold:g}")
+    axes.set_xlabel(f"RAC in hops on {graph}")
+    axes.set_ylabel("% of turns that changed something")
+    axes.set_xlim(0, top)
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -29,23 +29,15 @@ pulmonary) unless '$' ends it, and begins where a word begins unless '*' stands 
 diseases the first row that has one decides on the type."""
 
 BRANCHES = {
-    "HP:0001626": "Blood, Heart and Circulation",
-    "HP:0001871": "Blood, Heart and Circulation",
-    "HP:0033127": "Bones, Joints and Muscles",
-    "HP:0000707": "Brain and Nerves",
-    "HP:0025031": "Digestive System",
-    "HP:0000598": "Ear, Nose and Throat",
-    "HP:0000366": "Ear, Nose and Throat",
-    "HP:0000818": "Endocrine System",
-    "HP:0000478": "Eyes and Vision",
-    "HP:0010460": "Female Reproductive System",
-    "HP:0002715": "Immune System",
-    "HP:0000079": "Kidneys and Urinary System",
-    "HP:0002086": "Lungs and Breathing",
-    "HP:0010461": "Male Reproductive System",
-    "HP:0000163": "Mouth and Teeth",
-    "HP:0001574": "Skin, Hair and Nails",
-}
+    "HP:0001626": "Blood, Heart and Circulation", "HP:0001871": "Blood, Heart and Circulation",
+    "HP:0033127": "Bones, Joints and Muscles", "HP:0000707": "Brain and Nerves",
+    "HP:0025031": "Digestive System", "HP:0000598": "Ear, Nose and Throat",
+    "HP:0000366": "Ear, Nose and Throat", "HP:0000818": "Endocrine System",
+    "HP:0000478": "Eyes and Vision", "HP:0010460": "Female Reproductive System",
+    "HP:0002715": "Immune System", "HP:0000079": "Kidneys and Urinary System",
+    "HP:0002086": "Lungs and Breathing", "HP:0010461": "Male Reproductive System",
+    "HP:0000163": "Mouth and Teeth", "HP:0001574": "Skin, Hair and Nails",
+}  # fmt: skip
 """HPO's organ systems; growth, metabolism, constitution and face are of no one system."""
 
 NEOPLASM = "HP:0002664"  # HPO's 'Neoplasm'
@@ -168,16 +160,10 @@ def _word_rows() -> list[_Words]:
     for line, row in rows(DISEASE_WORDS, ["kind", "words", "body_system", "disease_type"]):
         words, classes = parts(row["words"]), (row["body_system"], row["disease_type"])
         if row["kind"] not in ("site", "disease") or not words or not any(classes):
-            raise BadTable(
-                DISEASE_WORDS,
-                line,
-                "the kind is 'site' or 'disease', and words and a class are needed",
-            )
-        words_rows.append(
-            _Words(
-                row["kind"] == "site", re.compile("|".join(map(_pattern_of_word, words))), classes
-            )
-        )
+            message = "the kind is 'site' or 'disease', and words and a class are needed"
+            raise BadTable(DISEASE_WORDS, line, message)
+        pattern = re.compile("|".join(map(_pattern_of_word, words)))
+        words_rows.append(_Words(row["kind"] == "site", pattern, classes))
     return words_rows
 
 
@@ -208,10 +194,8 @@ def _by_hpo(link: Link) -> Classes:
     # OMIM lists what is inherited by Mendel's rules.
     kind = "Genetics/Birth Defects" if node_id.startswith("OMIM:") else ""
     if node_id in hpo.phenotypes:
-        weights, kind = (
-            dict.fromkeys(_systems(node_id), 1.0),
-            "Cancers" if NEOPLASM in _above(node_id) else "",
-        )
+        weights = dict.fromkeys(_systems(node_id), 1.0)
+        kind = "Cancers" if NEOPLASM in _above(node_id) else ""
     else:
         weights = defaultdict(float)
         for phenotype, share in hpo.annotations.get(node_id, {}).items():

@@ -183,11 +183,8 @@ def _transformer(
         # Safetensors only: a pickle from elsewhere could run code.
         model = AutoModel.from_pretrained(name, use_safetensors=True).eval()
     except (OSError, ValueError) as error:
-        place = (
-            f"the folder {name}"
-            if Path(name).is_dir()
-            else f"{name} (neither a folder nor to be had from the hub)"
-        )
+        is_folder, elsewhere = Path(name).is_dir(), "neither a folder nor to be had from the hub"
+        place = f"the folder {name}" if is_folder else f"{name} ({elsewhere})"
         raise EncoderUnavailable(
             f"cannot load {place}: {str(error).splitlines()[0]}. It must hold config.json, a"
             " tokenizer and model.safetensors"
@@ -222,9 +219,8 @@ def _in_batches(
     texts: list[str], dimension: int, encode: Callable[[list[str]], np.ndarray]
 ) -> np.ndarray:
     vectors = np.zeros((len(texts), dimension), dtype=np.float32)
-    order = sorted(
-        range(len(texts)), key=lambda i: len(texts[i])
-    )  # batches of like length need little padding
+    # Batches of like length need little padding.
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     for start in range(0, len(order), _BATCH):
         rows = order[start : start + _BATCH]
         vectors[rows] = encode([texts[i] for i in rows])

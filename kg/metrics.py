@@ -111,9 +111,8 @@ def rac(
         if (distances := [hops for test in linked if (hops := distance(test, node)) is not None])
     ]
     value = sum(nearest) / len(nearest) if nearest else None
-    return Rac(
-        value, len(changed), len(changed) - len(nearest), before.count(None) + after.count(None)
-    )
+    unlinked = before.count(None) + after.count(None)
+    return Rac(value, len(changed), len(changed) - len(nearest), unlinked)
 
 
 def changed_nodes(before: Iterable[int | None], after: Iterable[int | None]) -> set[int]:
@@ -131,19 +130,15 @@ def measure(
     """DTC and RAC of every turn of every course, in order."""
     to_truth = looked_up(disease_graph, dtc_pairs(courses))
     to_tests = looked_up(test_graph, rac_pairs(courses))
-    return [
-        Measured(
-            tuple(dtc(to_truth, turn.top, course.truth) for turn in course.turns),
-            (
-                None,
-                *(
-                    rac(to_tests, a.differential, b.differential, a.tests)
-                    for a, b in pairwise(course.turns)
-                ),
-            )[: len(course.turns)],
+    measured = []
+    for course in courses:
+        turns = course.turns
+        distances = tuple(dtc(to_truth, turn.top, course.truth) for turn in turns)
+        changes = (
+            rac(to_tests, a.differential, b.differential, a.tests) for a, b in pairwise(turns)
         )
-        for course in courses
-    ]
+        measured.append(Measured(distances, (None, *changes)[: len(turns)]))
+    return measured
 
 
 def dtc_pairs(courses: Iterable[Course]) -> Iterator[tuple[int, int]]:

@@ -13,27 +13,15 @@ from medaction.words.names import normalise
 Opposition = Literal["opposite", "behaviour", "level", ""]
 
 OPPOSITES = (
-    ("acute", "chronic"),
-    ("hyper*", "hypo*"),
-    ("congenital", "acquired"),
-    ("primary", "secondary"),
-    ("ischemic", "hemorrhagic"),
-    ("upper", "lower"),
-    ("viral", "bacterial"),
-    ("central", "peripheral"),
-    ("small cell", "non small cell"),
-    ("hodgkin", "non hodgkin"),
-    ("obstructive", "restrictive"),
-    ("autosomal dominant", "autosomal recessive"),
-    ("systolic", "diastolic"),
-    ("anterior", "posterior"),
-    ("intradural", "extradural"),
-    ("unilateral", "bilateral"),
-    ("left", "right"),
-    ("left", "bilateral"),
-    ("right", "bilateral"),
+    ("acute", "chronic"), ("hyper*", "hypo*"), ("congenital", "acquired"),
+    ("primary", "secondary"), ("ischemic", "hemorrhagic"), ("upper", "lower"),
+    ("viral", "bacterial"), ("central", "peripheral"), ("small cell", "non small cell"),
+    ("hodgkin", "non hodgkin"), ("obstructive", "restrictive"),
+    ("autosomal dominant", "autosomal recessive"), ("systolic", "diastolic"),
+    ("anterior", "posterior"), ("intradural", "extradural"), ("unilateral", "bilateral"),
+    ("left", "right"), ("left", "bilateral"), ("right", "bilateral"),
     ("gram positive", "gram negative"),
-)
+)  # fmt: skip
 """Words of which a disease has one or the other; `*` ends the beginning of a word."""
 
 # 'Secondary to' tells a cause, an 'acute exacerbation' is one of a chronic disease.
@@ -79,10 +67,10 @@ def opposition(one: str, other: str) -> Opposition:
         # A name that says both ('acute and chronic cholecystitis') contradicts neither.
         if len(here) == len(there) == 1 and here != there:
             return "opposite"
-    if any(
-        _denied(here) & set(_DENIAL.sub(" ", there).split()) for here, there in (texts, texts[::-1])
-    ):
-        return "opposite"
+    for denying, affirming in (texts, texts[::-1]):
+        # 'Hernia without gangrene' denies gangrene.
+        if set(_DENIAL.findall(denying)) & set(_DENIAL.sub(" ", affirming).split()):
+            return "opposite"
     behaviours = [_behaviour(text) for text in texts]
     if all(behaviours) and behaviours[0] != behaviours[1]:
         return "behaviour"
@@ -102,11 +90,6 @@ def _said(text: str, pair: tuple[str, str]) -> set[str]:
             said.add(word)
             text = text.replace(sought, "  ")
     return said
-
-
-def _denied(text: str) -> set[str]:
-    """Words of what a text says is not there: 'hernia without gangrene' denies gangrene."""
-    return set(_DENIAL.findall(text))
 
 
 def _behaviour(text: str) -> str:

@@ -105,13 +105,10 @@ def prune_dtc_rac(
     if all(distance is None for distance in distances[1:]):
         return _discarded("unscorable", "later_hypotheses_unknown")
     # From the end: t* is the latest such turn, not the nearest.
-    close = (
-        t
-        for t in reversed(range(1, len(turns)))
-        if (distance := distances[t]) is not None and distance <= start
-    )
-    last = next(close, None)
-    if last is None:
+    last = len(turns) - 1
+    while last > 0 and ((distance := distances[last]) is None or distance > start):
+        last -= 1
+    if last == 0:
         return _discarded("discarded", "no_convergence")
     # One pass over the turns as played: what is removed changes no other turn's RAC.
     removed = _ineffective(measured, last, threshold) | _idle(measured, last, idle_turns)

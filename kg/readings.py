@@ -71,20 +71,11 @@ _FILLERS = frozenset(
 )
 _SPELLINGS = {
     # Of two that begin alike the longer one first: the pattern takes the first that matches.
-    "computed tomography": "ct",
-    "magnetic resonance imaging": "mri",
-    "magnetic resonance": "mr",
-    "ultrasonography": "ultrasound",
-    "sonography": "ultrasound",
-    "sonogram": "ultrasound",
-    "angiogram": "angiography",
-    "arteriography": "angiography",
-    "radiography": "x ray",
-    "xray": "x ray",
-    "radiograph": "x ray",
-    "antibodies": "antibody",
-    "biopsies": "biopsy",
-}
+    "computed tomography": "ct", "magnetic resonance imaging": "mri", "magnetic resonance": "mr",
+    "ultrasonography": "ultrasound", "sonography": "ultrasound", "sonogram": "ultrasound",
+    "angiogram": "angiography", "arteriography": "angiography", "radiography": "x ray",
+    "xray": "x ray", "radiograph": "x ray", "antibodies": "antibody", "biopsies": "biopsy",
+}  # fmt: skip
 ORGANS = {
     "renal": "kidney", "hepatic": "liver", "pulmonary": "lung", "cardiac": "heart",
     "myocardial": "heart", "bowel": "intestine",

@@ -95,13 +95,8 @@ def _hops(graph: Graph, start: str | None, end: str | None) -> pl.DataFrame:
         for depth, count in sorted(counted.items(), key=lambda item: (item[0] is None, item[0]))
         if count
     ]
-    schema = {
-        "from": pl.String,
-        "to": pl.String,
-        "hops": pl.Int64,
-        "pairs": pl.Int64,
-        "share": pl.String,
-    }
+    schema: dict[str, type[pl.DataType]] = {"from": pl.String, "to": pl.String}
+    schema |= {"hops": pl.Int64, "pairs": pl.Int64, "share": pl.String}
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 

@@ -218,7 +218,11 @@ async def call(
     # The seed is part of the key even where the server takes none: else all rollouts of a case
     # would be given the first one's reply.
     question = {"model": teacher.model, **request} | ({} if seed is None else {"seed": seed})
-    key = reply_key(_provenance(teacher), question) if access.cache else ""
+    key = ""
+    if access.cache:
+        # Mirrors serve the same; a model file is the same at every port, which each run has anew.
+        is_file = teacher.gguf or teacher.folder
+        key = reply_key(teacher.file_hash() if is_file else teacher.servers[0], question)
     if key and (keys := _on_trial.get(None)) is not None:
         keys.append(key)
     if access.cache and access.mode != "refresh" and (stored := access.cache.get(key)):
@@ -252,14 +256,9 @@ async def call(
 
 
 def _used(teacher: Teacher, response: Response, started: float, faults: list[Fault]) -> Usage:
-    return Usage(
-        1,
-        response.prompt_tokens,
-        response.completion_tokens,
-        _cost(teacher, response),
-        time.monotonic() - started,
-        faults=tuple(faults),
-    )
+    seconds = time.monotonic() - started
+    tokens = response.prompt_tokens, response.completion_tokens
+    return Usage(1, *tokens, _cost(teacher, response), seconds, faults=tuple(faults))
 
 
 def _declined(response: Response) -> str:
@@ -375,14 +374,8 @@ async def _attempt(
             of_every_call = trouble.status in OF_EVERY_CALL
             subject = ask.call if of_every_call else version_of(request["messages"])
             refusal = Refusal(_model_error(trouble).message, subject)
-        ended = replace(
-            ended,
-            outcome=_outcome(trouble),
-            retry_after_s=trouble.retry_after_s,
-            learnt=learnt,
-            refusal=refusal,
-            unreached=not trouble.reached,
-        )
+        ended = replace(ended, outcome=_outcome(trouble), retry_after_s=trouble.retry_after_s)
+        ended = replace(ended, learnt=learnt, refusal=refusal, unreached=not trouble.reached)
         return _Failure(trouble, server, permission.down_s, words, time.monotonic() - began)
     # Raised by `adapt`: nothing was sent.
     except PromptOverContext as over:
@@ -454,12 +447,11 @@ class _WaitingCalls:
 
 
 # By loop, because asyncio's locks and events belong to one; weak, or ended loops would stay.
-_waiting_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Bounds, _WaitingCalls]] = (
-    WeakKeyDictionary()
-)
+_Waiting = dict[Bounds, _WaitingCalls]
+_waiting_by_loop = WeakKeyDictionary[asyncio.AbstractEventLoop, _Waiting]()
 
 
-def _waiting_here() -> dict[Bounds, _WaitingCalls]:
+def _waiting_here() -> _Waiting:
     return _waiting_by_loop.setdefault(asyncio.get_running_loop(), {})
 
 
@@ -502,11 +494,10 @@ def _busy(trouble: Trouble) -> bool:
     """Whether the server will have time, or its model, later: then it is waited for. 498 is Groq's
     word for it, 529 Anthropic's."""
     # llama.cpp's server, while it reads the model's file: 503 'Loading model'.
-    loading = trouble.status == 503 and "loading" in str(trouble).casefold()
-    return loading or (
-        # OpenAI says 429 of an account without money too: no waiting helps.
-        trouble.status in (429, 498, 529) and "insufficient_quota" not in str(trouble)
-    )
+    if trouble.status == 503 and "loading" in str(trouble).casefold():
+        return True
+    # OpenAI says 429 of an account without money too: no waiting helps.
+    return trouble.status in (429, 498, 529) and "insufficient_quota" not in str(trouble)
 
 
 def _passes(trouble: Trouble) -> bool:
@@ -525,19 +516,11 @@ def _outcome(trouble: Trouble) -> CallOutcome:
 def _request(
     teacher: Teacher, messages: Sequence[Message], schema: dict[str, Any] | None, seed: int | None
 ) -> dict[str, Any]:
-    request = {
-        "messages": list(messages),
-        "temperature": teacher.temperature,
-        "top_p": teacher.top_p,
-        "max_tokens": teacher.max_tokens,
-        "seed": seed,
-        "response_format": _response_format(teacher, schema),
-    }
-    return {
-        name: value
-        for name, value in request.items()
-        if value is not None and name not in teacher.left_out
-    }
+    request = {"messages": list(messages), "temperature": teacher.temperature}
+    request |= {"top_p": teacher.top_p, "max_tokens": teacher.max_tokens, "seed": seed}
+    request["response_format"] = _response_format(teacher, schema)
+    stated = {name: value for name, value in request.items() if value is not None}
+    return {name: value for name, value in stated.items() if name not in teacher.left_out}
 
 
 def _response_format(teacher: Teacher, schema: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -545,29 +528,18 @@ def _response_format(teacher: Teacher, schema: dict[str, Any] | None) -> dict[st
         return None
     if teacher.structured == "json_object":
         return {"type": "json_object"}
-    return {
-        "type": "json_schema",
-        "json_schema": {"name": "reply", "schema": schema, "strict": True},
-    }
-
-
-def _provenance(teacher: Teacher) -> str:
-    """Where replies come from, for the cache. Mirrors serve the same; a model file is the same at
-    every port."""
-    # A local model's address has another port in every run, and would never match.
-    return teacher.file_hash() if teacher.gguf or teacher.folder else teacher.servers[0]
+    form = {"name": "reply", "schema": schema, "strict": True}
+    return {"type": "json_schema", "json_schema": form}
 
 
 def _cost(teacher: Teacher, response: Response) -> float:
     """Dollars: by the teacher's own prices, else as the server or LiteLLM's price list says, else
     nothing."""
     prices = teacher.usd_per_million_prompt_tokens, teacher.usd_per_million_completion_tokens
-    if prices != (None, None):
-        return (
-            response.prompt_tokens * (prices[0] or 0)
-            + response.completion_tokens * (prices[1] or 0)
-        ) / 1e6
-    return response.cost_usd or 0.0
+    if prices == (None, None):
+        return response.cost_usd or 0.0
+    prompt, completion = (price or 0 for price in prices)
+    return (response.prompt_tokens * prompt + response.completion_tokens * completion) / 1e6
 
 
 def api_key(teacher: Teacher) -> str | None:
@@ -583,11 +555,9 @@ def api_key(teacher: Teacher) -> str | None:
         variable = "OPENAI_API_KEY"
     if variable is None:
         return None
-    if not os.environ.get(variable):
-        raise MedactionError(
-            f"teacher {teacher.name}: the environment variable {variable} is not set"
-        )
-    return os.environ[variable]
+    if key := os.environ.get(variable):
+        return key
+    raise MedactionError(f"teacher {teacher.name}: the environment variable {variable} is not set")
 
 
 def _without_key(response: Response, key: str | None) -> Response:

@@ -377,9 +377,8 @@ class Book:
         if bounds.budget_usd is not None and spent >= bounds.budget_usd:
             return Permission(spent_usd=spent)
         refusals = self._refusals.get(bounds.teacher, [])
-        if len(refusals) >= (
-            EQUAL_REFUSALS_LATER if bounds.teacher in self._replied else EQUAL_REFUSALS
-        ):
+        has_replied = bounds.teacher in self._replied
+        if len(refusals) >= (EQUAL_REFUSALS_LATER if has_replied else EQUAL_REFUSALS):
             if any(permit.teacher == bounds.teacher for permit in self._permits.values()):
                 return Permission(wait_s=UNDECIDED_S)
             return Permission(stopped=refusals[-1].message, declined=refusals[-1].is_reply)
@@ -389,36 +388,29 @@ class Book:
         # Few replies use all of max_tokens: what calls took so far tells more than what they may
         # take.
         tokens = self._tokens_a_call.get(bounds.model, ask.tokens)
-        minutes = [
-            (self._bucket(bounds, unit, per_minute, now), amount)
-            for unit, per_minute, amount in (
-                ("requests", bounds.requests_per_minute, 1.0),
-                ("tokens", bounds.tokens_per_minute, tokens),
-            )
-            if per_minute
-        ]
+        minutes = []
+        if per_minute := bounds.requests_per_minute:
+            minutes.append((self._bucket(bounds, "requests", per_minute, now), 1.0))
+        if per_minute := bounds.tokens_per_minute:
+            minutes.append((self._bucket(bounds, "tokens", per_minute, now), tokens))
         # Nothing is taken yet: a call that then finds no free server must cost no minute.
         wait = max((bucket.wait(amount, now) for bucket, amount in minutes), default=0.0)
         if wait:
             return Permission(wait_s=max(SHORTEST_WAIT_S, wait))
         waits = {url: server.wait(bounds.in_flight, now) for url, server in states.items()}
         if free := [url for url, seconds in waits.items() if not seconds]:
-            # Not where this call has just failed; where somebody answers; where least goes on.
-            best = min(
-                free,
-                key=lambda url: (
-                    url == ask.avoid,
-                    states[url].down_until > now,
-                    states[url].under_way,
-                ),
-            )
+
+            def rank(url: str) -> tuple[bool, bool, int]:
+                server = states[url]
+                # Not where this call has just failed; where somebody answers; where least goes on.
+                return url == ask.avoid, server.down_until > now, server.under_way
+
+            best = min(free, key=rank)
+            server, place = states[best], (bounds.model, best)
             for bucket, amount in minutes:
                 bucket.take(amount)
-            states[best].begin(now)
-            self._permits[ask.call] = _Permit(
-                worker, bounds.teacher, (bounds.model, best), now, tokens
-            )
-            server = states[best]
+            server.begin(now)
+            self._permits[ask.call] = _Permit(worker, bounds.teacher, place, now, tokens)
             return Permission(server=best, down_s=server.down_s(now), demands=server.demands)
         return Permission(wait_s=min(waits.values()))
 
@@ -437,11 +429,10 @@ class Book:
             server.demands |= ended.learnt
         self._count_refusal(ended)
         server.end(ended.outcome, permit.began, ended.retry_after_s, now)
-        if bounds.tokens_per_minute:
+        if per_minute := bounds.tokens_per_minute:
             # What it took beyond what was expected; less than that is given back.
-            self._bucket(bounds, "tokens", bounds.tokens_per_minute, now).take(
-                ended.tokens - permit.tokens
-            )
+            bucket = self._bucket(bounds, "tokens", per_minute, now)
+            bucket.take(ended.tokens - permit.tokens)
         if ended.tokens:
             # A moving mean: prompts grow with the turns of the rollouts.
             mean = self._tokens_a_call.get(bounds.model, ended.tokens)

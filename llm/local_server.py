@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from medaction.llm.teacher import Teacher
 from medaction.words.errors import MedactionError
@@ -46,9 +47,8 @@ def start_local(teacher: Teacher) -> Iterator[Teacher]:
             "local models need a runtime that is not installed: pip install -e '.[local]'"
         )
     if gguf.name.startswith(TINY_MODEL):
-        log.warning(
-            "%s is worthless as a clinician: it exercises the machinery, nothing else", gguf.stem
-        )
+        warning = "%s is worthless as a clinician: it exercises the machinery, nothing else"
+        log.warning(warning, gguf.stem)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "medaction.llm.local_server", "--gguf", str(gguf)]
@@ -62,19 +62,14 @@ def start_local(teacher: Teacher) -> Iterator[Teacher]:
                 " there memory for it?"
             )
             wait_ready(server, url, Path(words.name), trouble)
-            yield teacher.model_copy(
-                update={
-                    "model": f"openai/{gguf.stem}",
-                    "api_base": f"{url}/v1",
-                    "gguf": gguf,
-                    # More calls would wait inside the server, where their time-out runs.
-                    "in_flight": min(teacher.in_flight, SLOTS),
-                    "timeout_s": teacher.timeout_s
-                    # A stated value counts also where it equals the default.
-                    if "timeout_s" in teacher.model_fields_set
-                    else LOCAL_TIMEOUT_S,
-                }
-            )
+            reached: dict[str, Any] = {"model": f"openai/{gguf.stem}", "api_base": f"{url}/v1"}
+            reached["gguf"] = gguf
+            # More calls would wait inside the server, where their time-out runs.
+            reached["in_flight"] = min(teacher.in_flight, SLOTS)
+            # A stated value counts also where it equals the default.
+            if "timeout_s" not in teacher.model_fields_set:
+                reached["timeout_s"] = LOCAL_TIMEOUT_S
+            yield teacher.model_copy(update=reached)
         finally:
             end_process(server, 10)
 
@@ -83,11 +78,9 @@ def threads() -> int:
     """Half of the CPUs that this process may use. With every CPU and other work beside it,
     llama.cpp's threads wait for each other: generation fell from 26 to 5 tokens a second and less
     on two shared CPUs."""
-    return (
-        max(1, len(os.sched_getaffinity(0)) // 2)
-        if hasattr(os, "sched_getaffinity")
-        else max(1, (os.cpu_count() or 2) // 2)
-    )
+    has_affinity = hasattr(os, "sched_getaffinity")
+    cpus = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 2
+    return max(1, cpus // 2)
 
 
 def serve_model(gguf: Path, port: int, parent_pid: int | None) -> None:

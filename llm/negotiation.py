@@ -190,24 +190,35 @@ _CONTEXT = (
     "max message tokens", "input length",
 )  # fmt: skip
 """How servers name what a prompt and its reply have outgrown, `_` read as a space too."""
-_LIMIT = re.compile(
+
+
+def _numbers_in(digits: str, pattern: str, *forms: str) -> re.Pattern[str]:
+    """A pattern, or one of the forms as servers write them: N is the number sought, # any other."""
+    sought = rf"(\d{{{digits}}})"
+    others = (re.escape(form).replace("N", sought).replace(r"\#", r"\d+") for form in forms)
+    return re.compile("|".join((pattern.replace("N", sought), *others)))
+
+
+_LIMIT = _numbers_in(
+    "3,8",
     # OpenAI, vLLM, SGLang, llama.cpp, LM Studio, xAI
-    r"(?:context[ _](?:length|window|size)|n_ctx|maximum (?:model |prompt )?length)\D{0,40}?"
-    r"(\d{3,8})"
-    r"|(\d{3,8}) maximum context length"  # Mistral
-    r"|\d tokens > (\d{3,8})|context limit: \d+ \+ \d+ > (\d{3,8})"  # Anthropic
-    r"|maximum number of tokens allowed \(?(\d{3,8})"  # Gemini
-    r"|must be <= (\d{3,8})"  # TGI, Together
-    r"|cannot exceed (\d{3,8})"  # Cohere
-    r"|token limit: (\d{3,8})|max message tokens (\d{3,8})"  # Moonshot, Doubao
-    r"|input length should be \[\d+, (\d{3,8})"  # Qwen's own service
-    r"|limit (\d{3,8}), requested \d+"  # Groq, whose limit of a minute a request can exceed alone
+    r"(?:context[ _](?:length|window|size)|n_ctx|maximum (?:model |prompt )?length)\D{0,40}?N",
+    "N maximum context length",  # Mistral
+    *("# tokens > N", "context limit: # + # > N"),  # Anthropic
+    *("maximum number of tokens allowed N", "maximum number of tokens allowed (N"),  # Gemini
+    "must be <= N",  # TGI, Together
+    "cannot exceed N",  # Cohere
+    *("token limit: N", "max message tokens N"),  # Moonshot, Doubao
+    "input length should be [#, N",  # Qwen's own service
+    "limit N, requested #",  # Groq, whose limit of a minute a request can exceed alone
 )
-_PROMPT_TOKENS = re.compile(
-    r"(\d{2,8}) (?:input|prompt|`?inputs`?) tokens"
-    r"|(\d{2,8}) (?:tokens )?(?:in|from) the (?:input )?(?:messages|prompt)"
-    r"|(?:resulted in|prompt contains(?: at least)?|input has|n_prompt_tokens) (\d{2,8})"
-    r"|(?:request|input|prompt) \((?:length )?(\d{2,8})(?: tokens)?\)|token count \((\d{2,8})\)"
+_PROMPT_TOKENS = _numbers_in(
+    "2,8",
+    r"N (?:input|prompt|`?inputs`?) tokens"
+    r"|N (?:tokens )?(?:in|from) the (?:input )?(?:messages|prompt)"
+    r"|(?:request|input|prompt) \((?:length )?N(?: tokens)?\)",
+    *("resulted in N", "prompt contains N", "prompt contains at least N", "input has N"),
+    *("n_prompt_tokens N", "token count (N)"),
 )
 
 

@@ -113,9 +113,8 @@ async def _send_directly(
         ) from None
     # Some of aiohttp's errors have no text of their own.
     except (aiohttp.ClientError, OSError) as error:
-        raise Trouble(
-            503, f"Connection error: {error or type(error).__name__}", reached=False
-        ) from None
+        message = f"Connection error: {error or type(error).__name__}"
+        raise Trouble(503, message, reached=False) from None
     if 300 <= status < 400 and (place := headers.get("Location")):
         raise Trouble(status, f"the server sends calls to {place}: give that address instead")
     if status >= 300:
@@ -161,13 +160,9 @@ def _answered(body: bytes, request: dict[str, Any]) -> Response:
 
 
 _STATUS_OF_TYPE = {
-    "invalid_request_error": 400,
-    "authentication_error": 401,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "rate_limit_error": 429,
-    "overloaded_error": 529,
-}
+    "invalid_request_error": 400, "authentication_error": 401, "permission_error": 403,
+    "not_found_error": 404, "rate_limit_error": 429, "overloaded_error": 529,
+}  # fmt: skip
 """Of errors that come without one, by their types, as Anthropic documents them; OpenAI has some."""
 
 
@@ -217,9 +212,8 @@ def _completion_of_events(body: bytes) -> dict[str, Any]:
             for call in delta.get("tool_calls") or ():
                 message["arguments"] += (call.get("function") or {}).get("arguments") or ""
             reason = _finish_reason(part) or _finish_reason(delta)
-            choice["finish_reason"] = (
-                reason or choice["finish_reason"]
-            )  # later ones may say nothing
+            if reason:  # later ones may say nothing
+                choice["finish_reason"] = reason
     # Some servers send neither; then only a closed object shows that nothing is missing.
     ended = choice["finish_reason"] or b"[DONE]" in body[-100:]
     if not ended and not message["content"].rstrip("` \n").endswith("}"):
@@ -229,13 +223,9 @@ def _completion_of_events(body: bytes) -> dict[str, Any]:
     return answer
 
 
-_FINISH_REASONS = {
-    **dict.fromkeys(("max_tokens", "max_output_tokens", "model_length"), "length"),
-    **dict.fromkeys(
-        ("content-filter", "safety", "recitation", "prohibited_content", "blocklist"),
-        "content_filter",
-    ),
-}
+_OF_A_FILTER = ("content-filter", "safety", "recitation", "prohibited_content", "blocklist")
+_FINISH_REASONS = dict.fromkeys(("max_tokens", "max_output_tokens", "model_length"), "length")
+_FINISH_REASONS |= dict.fromkeys(_OF_A_FILTER, "content_filter")
 """Other words for OpenAI's reasons: Anthropic and Bedrock, Gemini, Mistral; Gemini's reasons of its
 filter."""
 
@@ -290,18 +280,8 @@ def _response_of(
     elif not text.strip() and (refusal := _refusal([message, _text_of(choice)])):
         text, finish_reason = refusal, "refusal"
     used = answer.get("usage") or answer.get("usageMetadata") or answer
-    prompt = _figure(
-        used,
-        "prompt_tokens",
-        "input_tokens",
-        "promptTokenCount",
-        "inputTokens",
-        "prompt_eval_count",
-    )
-    completion = _figure(
-        used, "completion_tokens", "output_tokens", "candidatesTokenCount", "outputTokens",
-        "eval_count",
-    )  # fmt: skip
+    prompt = _figure(used, *_PROMPT_FIGURES)
+    completion = _figure(used, *_COMPLETION_FIGURES)
     return Response(
         text,
         thinking,
@@ -311,6 +291,14 @@ def _response_of(
         int(completion or 0) or estimated_tokens([{"content": text + thinking}]),
         _figure(used, "cost"),
     )
+
+
+_PROMPT_FIGURES = (
+    "prompt_tokens", "input_tokens", "promptTokenCount", "inputTokens", "prompt_eval_count",
+)  # fmt: skip
+_COMPLETION_FIGURES = (
+    "completion_tokens", "output_tokens", "candidatesTokenCount", "outputTokens", "eval_count",
+)  # fmt: skip
 
 
 def _figure(figures: Any, *names: str) -> float | None:
@@ -477,16 +465,11 @@ async def _send_by_litellm(
         # LiteLLM's own errors all have one; anything else is a fault of the program.
         if not isinstance(status := getattr(error, "status_code", None), int):
             raise
-        headers = getattr(error, "litellm_response_headers", None) or getattr(
-            getattr(error, "response", None), "headers", None
-        )
+        answered = getattr(getattr(error, "response", None), "headers", None)
+        pause = retry_after_s(getattr(error, "litellm_response_headers", None) or answered)
+        reached = not isinstance(error, litellm.APIConnectionError)
         # `from None`: the chain of causes may show a key too.
-        raise Trouble(
-            status,
-            str(error),
-            retry_after_s(headers),
-            not isinstance(error, litellm.APIConnectionError),
-        ) from None
+        raise Trouble(status, str(error), pause, reached) from None
     response = _answered(answer.model_dump_json().encode(), request)
     # LiteLLM's price, where the answer itself (OpenRouter's) has none.
     cost = (getattr(answer, "_hidden_params", None) or {}).get("response_cost")
@@ -516,7 +499,6 @@ def _litellm() -> ModuleType:
 
     litellm.suppress_debug_info = True
     litellm.turn_off_message_logging = True
-    logging.getLogger("LiteLLM").setLevel(
-        logging.ERROR
-    )  # its worker warns whenever another event loop begins
+    # Its worker warns whenever another event loop begins.
+    logging.getLogger("LiteLLM").setLevel(logging.ERROR)
     return litellm

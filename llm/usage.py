@@ -10,7 +10,6 @@ MENDED = "Mended"
 PARAMETER_REFUSED = "ParameterRefused"
 """The class of a Fault for a parameter that the server refused and that calls go without since."""
 
-
 Message = dict[str, str]
 """One message of a prompt: 'role' and 'content'."""
 

@@ -121,17 +121,15 @@ async def judge_case(
 ) -> list[Judgement]:
     """What was asked of the judges for one case, in order."""
     configure(calls)
-    return await asyncio.gather(
-        *(
-            judge(_judge_of(judge_pass), trajectory, environment, summary, rules)
-            for judge_pass, trajectory in judgings
-        )
+    verdicts = (
+        judge(_judge_of(judge_pass), trajectory, environment, summary, rules)
+        for judge_pass, trajectory in judgings
     )
+    return await asyncio.gather(*verdicts)
 
 
 def _judge_of(judge_pass: JudgePass) -> Judge:
     if judge_pass.model is None:
-        return OfflineJudge(
-            disease_linker(judge_pass.disease_graph), lambda texts: load_encoder().encode(texts)
-        )
+        linker = disease_linker(judge_pass.disease_graph)
+        return OfflineJudge(linker, lambda texts: load_encoder().encode(texts))
     return LlmJudge(judge_pass.model, judge_pass.repeat)

@@ -17,7 +17,7 @@ from medaction.llm.calls import CallSettings, ModelError, complete, configure, f
 from medaction.llm.replies import MalformedReply
 from medaction.llm.teacher import Teacher
 from medaction.llm.usage import Usage
-from medaction.trajectories.records import Failure, Played, RolloutSpec, Trajectory, now
+from medaction.trajectories.records import Failure, Played, RolloutSpec, Trajectory, failure_of
 from medaction.trajectories.rollout import play_tree
 from medaction.trajectories.scoring import distance_of
 from medaction.trajectories.tree import TreePlan
@@ -93,15 +93,9 @@ async def play_case(
     configure(calls)
     clinicians = {teacher.name: make_clinician(teacher) for teacher in teachers}
     counting_model = CountingModel(oracle) if oracle else None
+    answers, distance = oracle_of(environment, counting_model), distance_of(environment, plan)
     result = await play_tree(
-        environment,
-        plan,
-        tree,
-        skip,
-        clinicians,
-        oracle_of(environment, counting_model),
-        code_version,
-        distance_of(environment, plan),
+        environment, plan, tree, skip, clinicians, answers, code_version, distance
     )
     return replace(result, oracle_usage=counting_model.usage) if counting_model else result
 
@@ -121,17 +115,7 @@ async def gold_of_case(
         with on_trial():
             turns = await reconstruct(writer, text, environment, t_max, spec.seed)
     except (ModelError, MalformedReply) as error:
-        return Failure(
-            "gold",
-            spec.case_id,
-            type(error).__name__,
-            # An error may quote the whole reply.
-            str(error)[:2000],
-            now(),
-            spec.teacher,
-            spec.trajectory_id,
-            raw=getattr(error, "raw", None),
-        )
+        return failure_of("gold", spec.case_id, error, spec)
     return Trajectory(spec, turns, "diagnosed", t_max, GOLD_VERSION, code_version)
 
 

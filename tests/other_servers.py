@@ -210,6 +210,47 @@ def at_first(times: int, refusal: Reply) -> Callable[[Asked, int], Reply]:
     return lambda asked, number: refusal if number < times else Reply(text_of(asked))
 
 
+def filled(form: str, text: str) -> Any:
+    """The value of a form in JSON, in which "TEXT" stands for the reply's text, OBJECT for its
+    object."""
+
+    def fill(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: fill(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [fill(inner) for inner in value]
+        return text if value == "TEXT" else json.loads(text) if value == "OBJECT" else value
+
+    return fill(json.loads(form))
+
+
+def in_body(form: str, **way: Any) -> Way:
+    """Another body around the good reply's text, as its server writes it."""
+    return Way(answering(lambda text: filled(form, text)), **way)
+
+
+def in_message(form: str, **way: Any) -> Way:
+    """A message of this form."""
+    return Way(message(lambda text: filled(form, text)), **way)
+
+
+def in_text(form: str, ending: str = "", **fields: Any) -> Way:
+    """The good reply's text within other text, which has it at TEXT."""
+    return Way(says(lambda text: form.replace("TEXT", text), **fields), says=ending)
+
+
+def refuses(field: str, status: int, words: str, **fields: Any) -> Way:
+    """Refuses what has the field, and answers the rest."""
+    return Way(unless(has(field), error(status, words, **fields)), 5)
+
+
+def refuses_schema(status: int, words: str, **fields: Any) -> Way:
+    is_schema = unless(
+        lambda asked: structured(asked) == "json_schema", error(status, words, **fields)
+    )
+    return Way(is_schema, 5)
+
+
 def structured(asked: Asked) -> str:
     return str((asked.body.get("response_format") or {}).get("type"))
 
@@ -273,25 +314,13 @@ def chinese(asked: Asked, number: int) -> Reply:
 WAYS: dict[str, Way] = {
     "ok": Way(says(str)),
     # frames, gateways and templates
-    "r1_without_its_opening_tag": Way(says(lambda text: f"Okay, {{x}}.\n</think>\n\n{text}")),
-    "header_tokens": Way(
-        says(lambda text: f"<|start_header_id|>assistant<|end_header_id|>\n\n{text}<|eot_id|>")
+    "r1_without_its_opening_tag": in_text("Okay, {x}.\n</think>\n\nTEXT"),
+    "header_tokens": in_text("<|start_header_id|>assistant<|end_header_id|>\n\nTEXT<|eot_id|>"),
+    "kimis_tool_tokens": in_text(
+        "<|tool_calls_section_begin|><|tool_call_begin|>functions.turn:0"
+        "<|tool_call_argument_begin|>TEXT<|tool_call_end|><|tool_calls_section_end|>"
     ),
-    "kimis_tool_tokens": Way(
-        says(
-            lambda text: (
-                "<|tool_calls_section_begin|><|tool_call_begin|>functions.turn:0"
-                f"<|tool_call_argument_begin|>{text}<|tool_call_end|><|tool_calls_section_end|>"
-            )
-        )
-    ),
-    "python_tag": Way(
-        says(
-            lambda text: (
-                "<|python_tag|>" + json.dumps({"name": "turn", "parameters": json.loads(text)})
-            )
-        )
-    ),
+    "python_tag": in_text('<|python_tag|>{"name": "turn", "parameters": TEXT}'),
     "html_code": Way(
         says(
             lambda text: (
@@ -312,10 +341,8 @@ WAYS: dict[str, Way] = {
         ),
         says="even when shortened, the prompt has about",
     ),
-    "citation_marks": Way(says(lambda text: f"{text}[1][3]")),
-    "under_properties": Way(
-        says(lambda text: json.dumps({"type": "object", "properties": json.loads(text)}))
-    ),
+    "citation_marks": in_text("TEXT[1][3]"),
+    "under_properties": in_text('{"type": "object", "properties": TEXT}'),
     "of_ten": Way(rated("6/10", "2.5/10")),
     "an_ellipsis": Way(
         acting(lambda action: {"order_tests": [*action["order_tests"], "..."]}), says="1 to 6 tests"
@@ -333,11 +360,7 @@ WAYS: dict[str, Way] = {
     "lone_surrogate_and_nul": Way(
         says(lambda text: text.replace("enlarged", "\\ud83d enlarged \\u0000"))
     ),
-    "delta_for_message": Way(
-        lambda asked, number: Reply(
-            body=json.dumps({"choices": [{"delta": {"content": text_of(asked)}}]}).encode()
-        )
-    ),
+    "delta_for_message": in_body('{"choices": [{"delta": {"content": "TEXT"}}]}'),
     "gateway_frame": Way(
         body(lambda text: f'{{"result": {text}, "success": true, "errors": []}}'.encode())
     ),
@@ -345,18 +368,10 @@ WAYS: dict[str, Way] = {
         message(lambda text: {"content": text}, base_resp={"status_code": 0, "status_msg": ""})
     ),
     # other interfaces, as gateways hand them on
-    "anthropics_messages": Way(
-        answering(
-            lambda text: {
-                "type": "message",
-                "content": [
-                    {"type": "thinking", "thinking": "{x} fits both", "signature": "s"},
-                    {"type": "text", "text": text},
-                ],
-                "stop_reason": "end_turn",
-                "usage": {"input_tokens": 900, "output_tokens": 150},
-            }
-        )
+    "anthropics_messages": in_body(
+        '{"type": "message", "content": [{"type": "thinking", "thinking": "{x} fits both",'
+        ' "signature": "s"}, {"type": "text", "text": "TEXT"}], "stop_reason": "end_turn",'
+        ' "usage": {"input_tokens": 900, "output_tokens": 150}}'
     ),
     "anthropics_tool": Way(
         answering(
@@ -365,130 +380,59 @@ WAYS: dict[str, Way] = {
             }
         )
     ),
-    "openais_responses": Way(
-        answering(
-            lambda text: {
-                "object": "response",
-                "status": "completed",
-                "error": None,
-                "incomplete_details": None,
-                "reasoning": {"effort": "medium", "summary": "auto"},
-                "text": {"format": {"type": "text"}, "verbosity": "medium"},
-                "output": [
-                    {"type": "reasoning", "summary": [{"type": "summary_text", "text": "{x}"}]},
-                    {"type": "message", "content": [{"type": "output_text", "text": text}]},
-                ],
-            }
-        )
+    "openais_responses": in_body(
+        '{"object": "response", "status": "completed", "error": null, "incomplete_details": null,'
+        ' "reasoning": {"effort": "medium", "summary": "auto"},'
+        ' "text": {"format": {"type": "text"}, "verbosity": "medium"}, "output":'
+        ' [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "{x}"}]},'
+        ' {"type": "message", "content": [{"type": "output_text", "text": "TEXT"}]}]}'
     ),
-    "responses_function_call": Way(
-        answering(
-            lambda text: {
-                "object": "response",
-                "status": "completed",
-                "output": [
-                    {"type": "reasoning", "id": "r", "summary": []},
-                    {
-                        "type": "function_call",
-                        "call_id": "c",
-                        "name": "reply",
-                        "arguments": text,
-                        "status": "completed",
-                    },
-                ],
-                "usage": {"input_tokens": 900, "output_tokens": 150, "total_tokens": 1050},
-            }
-        )
+    "responses_function_call": in_body(
+        '{"object": "response", "status": "completed",'
+        ' "output": [{"type": "reasoning", "id": "r", "summary": []}, {"type": "function_call",'
+        ' "call_id": "c", "name": "reply", "arguments": "TEXT", "status": "completed"}],'
+        ' "usage": {"input_tokens": 900, "output_tokens": 150, "total_tokens": 1050}}'
     ),
-    "responses_refusal": Way(
-        answering(
-            lambda text: {
-                "object": "response",
-                "output": [
-                    {
-                        "type": "message",
-                        "content": [{"type": "refusal", "refusal": "I cannot help."}],
-                    }
-                ],
-            }
-        ),
+    "responses_refusal": in_body(
+        '{"object": "response", "output": [{"type": "message", "content": [{"type": "refusal",'
+        ' "refusal": "I cannot help."}]}]}',
         says="the model refused to answer: I cannot help",
     ),
-    "responses_at_the_limit": Way(
-        answering(
-            lambda text: {
-                "status": "incomplete",
-                "incomplete_details": {"reason": "max_output_tokens"},
-                "text": {"format": {"type": "text"}},
-                "output": [{"type": "reasoning", "summary": []}],
-            }
-        ),
+    "responses_at_the_limit": in_body(
+        '{"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"},'
+        ' "text": {"format": {"type": "text"}}, "output": [{"type": "reasoning", "summary": []}]}',
         says="at the token limit",
     ),
-    "geminis_blocked_prompt": Way(
-        answering(lambda text: {"promptFeedback": {"blockReason": "SAFETY"}}),
+    "geminis_blocked_prompt": in_body(
+        '{"promptFeedback": {"blockReason": "SAFETY"}}',
         says="400 the provider's content filter blocked the prompt: SAFETY",
     ),
-    "geminis_candidates": Way(
-        answering(
-            lambda text: {
-                "candidates": [
-                    {
-                        "content": {
-                            "parts": [{"text": "{x}", "thought": True}, {"text": text}],
-                            "role": "model",
-                        },
-                        "finishReason": "STOP",
-                    }
-                ],
-                "usageMetadata": {"promptTokenCount": 900, "candidatesTokenCount": 150},
-            }
-        )
+    "geminis_candidates": in_body(
+        '{"candidates": [{"content": {"parts": [{"text": "{x}", "thought": true},'
+        ' {"text": "TEXT"}], "role": "model"}, "finishReason": "STOP"}],'
+        ' "usageMetadata": {"promptTokenCount": 900, "candidatesTokenCount": 150}}'
     ),
     "bedrocks_reasoning": Way(
         answering(
-            lambda text: {
-                "output": {
-                    "message": {
-                        "role": "assistant",
-                        "content": [
-                            {
-                                "reasoningContent": {
-                                    "reasoningText": {
-                                        "text": text.replace("60", "80"),
-                                        "signature": "x",
-                                    }
-                                }
-                            },
-                            {"reasoningContent": {"redactedContent": "eA=="}},
-                            {"text": text},
-                        ],
-                    }
-                },
-                "stopReason": "end_turn",
-                "usage": {"inputTokens": 900, "outputTokens": 150, "totalTokens": 1050},
-            }
+            lambda text: filled(
+                '{"output": {"message": {"role": "assistant", "content": [{"reasoningContent":'
+                ' {"reasoningText": {"text": "DRAFT", "signature": "x"}}}, {"reasoningContent":'
+                ' {"redactedContent": "eA=="}}, {"text": "TEXT"}]}}, "stopReason": "end_turn",'
+                ' "usage": {"inputTokens": 900, "outputTokens": 150, "totalTokens": 1050}}'.replace(
+                    '"DRAFT"', json.dumps(text.replace("60", "80"))
+                ),
+                text,
+            )
         )
     ),
-    "bedrocks_reasoning_alone": Way(
-        answering(
-            lambda text: {
-                "output": {
-                    "message": {
-                        "role": "assistant",
-                        "content": [{"reasoningContent": {"reasoningText": {"text": text}}}],
-                    }
-                },
-                "stopReason": "end_turn",
-            }
-        )
+    "bedrocks_reasoning_alone": in_body(
+        '{"output": {"message": {"role": "assistant", "content": [{"reasoningContent":'
+        ' {"reasoningText": {"text": "TEXT"}}}]}}, "stopReason": "end_turn"}'
     ),
-    "bedrocks_converse": Way(
-        answering(lambda text: {"output": {"message": {"content": [{"text": text}]}}})
-    ),
-    "ollamas_generate": Way(answering(lambda text: {"response": text, "done": True})),
-    "generated_text": Way(answering(lambda text: [{"generated_text": text}])),
-    "watsonx": Way(answering(lambda text: {"results": [{"generated_text": text}]})),
+    "bedrocks_converse": in_body('{"output": {"message": {"content": [{"text": "TEXT"}]}}}'),
+    "ollamas_generate": in_body('{"response": "TEXT", "done": true}'),
+    "generated_text": in_body('[{"generated_text": "TEXT"}]'),
+    "watsonx": in_body('{"results": [{"generated_text": "TEXT"}]}'),
     "lines_of_json": Way(
         lambda asked, number: Reply(
             body="\n".join(
@@ -525,11 +469,11 @@ WAYS: dict[str, Way] = {
             lambda text: {"content": [{"type": "json", "json": json.loads(text) | {"text": "x"}}]}
         )
     ),
-    "a_custom_tool": Way(
-        message(lambda text: {"tool_calls": [{"type": "custom", "custom": {"input": text}}]})
+    "a_custom_tool": in_message(
+        '{"tool_calls": [{"type": "custom", "custom": {"input": "TEXT"}}]}'
     ),
-    "message_is_text": Way(answering(lambda text: {"choices": [{"message": text}]})),
-    "no_interface_at_all": Way(answering(lambda text: {"answer": text}), says="OpenAI-compatible"),
+    "message_is_text": in_body('{"choices": [{"message": "TEXT"}]}'),
+    "no_interface_at_all": in_body('{"answer": "TEXT"}', says="OpenAI-compatible"),
     "nested_without_end": Way(
         lambda asked, number: Reply(body=b"[" * 200_000), says="no chat completion"
     ),
@@ -556,16 +500,12 @@ WAYS: dict[str, Way] = {
     "a_comma_in_the_limit": Way(
         too_long_for(2200, "This model's maximum context length is 2,200 tokens."), requests=5
     ),
-    "too_many_states": Way(
-        unless(
-            lambda asked: structured(asked) == "json_schema",
-            error(400, "The specified schema produces a constraint that has too many states"),
-        ),
-        requests=5,
+    "too_many_states": refuses_schema(
+        400, "The specified schema produces a constraint that has too many states"
     ),
     "a_model_that_failed": Way(at_first(1, error(424, "The model failed")), requests=5),
-    "sensitive": Way(
-        answering(lambda text: {"choices": [{"message": {}, "finish_reason": "sensitive"}]}),
+    "sensitive": in_body(
+        '{"choices": [{"message": {}, "finish_reason": "sensitive"}]}',
         says="the reply is empty (sensitive)",
     ),
     "stream_cut_once": Way(
@@ -647,9 +587,7 @@ WAYS: dict[str, Way] = {
         )
     ),
     "last_braces_missing_at_the_limit": Way(says(lambda text: text[:-2], finish_reason="length")),
-    "words_cut_off_behind_the_object": Way(
-        says(lambda text: f"{text}\n\nNote that", finish_reason="length")
-    ),
+    "words_cut_off_behind_the_object": in_text("TEXT\n\nNote that", finish_reason="length"),
     "last_braces_missing_in_a_fence": Way(says(lambda text: f"```json\n{text[:-2]}\n```")),
     "numbered_tests_with_a_gap": Way(
         acting(lambda action: {"tests": ["", *action["order_tests"] * 2, None]})
@@ -686,65 +624,34 @@ WAYS: dict[str, Way] = {
         message(lambda text: called(text) | {"content": "I shall answer by the tool."})
     ),
     "too_early": Way(at_first(1, error(425, "too early")), requests=5),
-    "strict_is_unknown": Way(
-        unless(
-            lambda asked: structured(asked) == "json_schema",
-            error(400, "Additional properties are not allowed ('strict' was unexpected)"),
-        ),
-        requests=5,
+    "strict_is_unknown": refuses_schema(
+        400, "Additional properties are not allowed ('strict' was unexpected)"
     ),
     "open_list": Way(says(lambda text: text.rstrip("]}")), says="one JSON object"),
     "whole_at_the_limit": Way(says(str, finish_reason="length")),
-    "ollamas_own": Way(
-        lambda asked, number: Reply(
-            body=json.dumps({"message": {"content": text_of(asked)}, "done": True}).encode()
-        )
-    ),
+    "ollamas_own": in_body('{"message": {"content": "TEXT"}, "done": true}'),
     "latin_1": Way(
         body(
             lambda text: text.replace("enlarged", "vergrößerte").encode("latin-1"),
             **{"Content-Type": "application/json; charset=iso-8859-1"},
         )
     ),
-    "schema_not_implemented": Way(
-        unless(
-            lambda asked: structured(asked) == "json_schema",
-            error(501, "response_format json_schema is not implemented"),
-        ),
-        requests=5,
-    ),
-    "keyword_argument": Way(
-        unless(has("seed"), error(500, "create() got an unexpected keyword argument 'seed'")),
-        requests=5,
-    ),
+    "schema_not_implemented": refuses_schema(501, "response_format json_schema is not implemented"),
+    "keyword_argument": refuses("seed", 500, "create() got an unexpected keyword argument 'seed'"),
     # where the reply stands
-    "reasoning_content_only": Way(
-        message(lambda text: {"content": None, "reasoning_content": text})
-    ),
+    "reasoning_content_only": in_message('{"content": null, "reasoning_content": "TEXT"}'),
     "reasoning_content_and_prose": Way(
         message(lambda text: {"content": "", "reasoning_content": f"I think of nodes.\n{text}"})
     ),
-    "reasoning_only": Way(message(lambda text: {"content": None, "reasoning": text})),
-    "parts": Way(message(lambda text: {"content": [{"type": "text", "text": text}]})),
-    "thinking_parts": Way(
-        message(
-            lambda text: {
-                "content": [
-                    {"type": "thinking", "thinking": [{"type": "text", "text": "nodes"}]},
-                    {"type": "text", "text": text},
-                ]
-            }
-        )
+    "reasoning_only": in_message('{"content": null, "reasoning": "TEXT"}'),
+    "parts": in_message('{"content": [{"type": "text", "text": "TEXT"}]}'),
+    "thinking_parts": in_message(
+        '{"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "nodes"}]},'
+        ' {"type": "text", "text": "TEXT"}]}'
     ),
-    "tool_call": Way(
-        message(
-            lambda text: {
-                "content": None,
-                "tool_calls": [
-                    {"type": "function", "id": "1", "function": {"name": "r", "arguments": text}}
-                ],
-            }
-        )
+    "tool_call": in_message(
+        '{"content": null, "tool_calls": [{"type": "function", "id": "1",'
+        ' "function": {"name": "r", "arguments": "TEXT"}}]}'
     ),
     "reasoning_details": Way(
         message(
@@ -754,28 +661,19 @@ WAYS: dict[str, Way] = {
             }
         )
     ),
-    "one_part": Way(message(lambda text: {"content": {"type": "text", "text": text}})),
-    "content_as_the_object": Way(message(lambda text: {"content": json.loads(text)})),
-    "json_part": Way(
-        message(lambda text: {"content": [{"type": "json", "json": json.loads(text)}]})
-    ),
-    "parsed": Way(message(lambda text: {"content": None, "parsed": json.loads(text)})),
+    "one_part": in_message('{"content": {"type": "text", "text": "TEXT"}}'),
+    "content_as_the_object": in_message('{"content": "OBJECT"}'),
+    "json_part": in_message('{"content": [{"type": "json", "json": "OBJECT"}]}'),
+    "parsed": in_message('{"content": null, "parsed": "OBJECT"}'),
     "function_call": Way(message(lambda text: called(text, key="function_call"))),
     # Of a proxy that writes out every field of the protocol (Snowflake).
-    "empty_fields": Way(
-        message(
-            lambda text: {
-                "content": text,
-                "refusal": "",
-                "tool_calls": None,
-                "annotations": None,
-                "audio": {"data": "", "expires_at": 0, "id": "", "transcript": ""},
-                "function_call": {"arguments": "", "name": ""},
-            }
-        )
+    "empty_fields": in_message(
+        '{"content": "TEXT", "refusal": "", "tool_calls": null, "annotations": null, "audio":'
+        ' {"data": "", "expires_at": 0, "id": "", "transcript": ""},'
+        ' "function_call": {"arguments": "", "name": ""}}'
     ),
-    "call_without_arguments": Way(
-        message(lambda text: {"content": text, "tool_calls": [{"function": {"name": "search"}}]})
+    "call_without_arguments": in_message(
+        '{"content": "TEXT", "tool_calls": [{"function": {"name": "search"}}]}'
     ),
     "equal_tool_calls": Way(message(lambda text: called(text, text))),
     "other_tool_calls": Way(
@@ -783,13 +681,9 @@ WAYS: dict[str, Way] = {
     ),
     "tool_call_in_a_stream": Way(tool_events),
     "cut_stream": Way(cut_stream, says="cut off at the token limit"),
-    "tool_call_in_the_text": Way(
-        says(lambda text: f'<tool_call>\n{{"name": "r", "arguments": {text}}}\n</tool_call>')
-    ),
+    "tool_call_in_the_text": in_text('<tool_call>\n{"name": "r", "arguments": TEXT}\n</tool_call>'),
     "arguments_as_text": Way(says(lambda text: json.dumps({"name": "r", "arguments": text}))),
-    "tool_calls_mark": Way(
-        says(lambda text: f'[TOOL_CALLS][{{"name": "r", "arguments": {text}}}]')
-    ),
+    "tool_calls_mark": in_text('[TOOL_CALLS][{"name": "r", "arguments": TEXT}]'),
     "input_and_output_tokens": Way(
         message(lambda text: {"content": text}, usage={"input_tokens": 900, "output_tokens": 99})
     ),
@@ -799,10 +693,8 @@ WAYS: dict[str, Way] = {
     "byte_order_mark_of_the_answer": Way(body(lambda text: f"\ufeff{text}".encode())),
     "blocked": Way(choice(finish_reason="content_filter"), says="content filter"),
     "safety": Way(choice(finish_reason="SAFETY"), says="content filter"),
-    "error_of_a_kind_in_a_200": Way(
-        answering(
-            lambda text: {"error": {"type": "authentication_error", "message": "invalid x-api-key"}}
-        ),
+    "error_of_a_kind_in_a_200": in_body(
+        '{"error": {"type": "authentication_error", "message": "invalid x-api-key"}}',
         says="401 invalid x-api-key",
     ),
     "choice_with_an_error": Way(
@@ -816,11 +708,7 @@ WAYS: dict[str, Way] = {
         ),
         says="400 the model broke off",
     ),
-    "legacy_text": Way(
-        lambda asked, number: Reply(
-            body=json.dumps({"choices": [{"text": text_of(asked)}], "usage": {}}).encode()
-        )
-    ),
+    "legacy_text": in_body('{"choices": [{"text": "TEXT"}], "usage": {}}'),
     "no_usage": Way(message(lambda text: {"content": text}, usage=None)),
     "keep_alive_lines": Way(
         lambda asked, number: Reply(
@@ -844,14 +732,12 @@ WAYS: dict[str, Way] = {
         ),
         5,
     ),
-    "refusal": Way(
-        message(lambda text: {"content": None, "refusal": "I cannot help with medicine."}),
+    "refusal": in_message(
+        '{"content": null, "refusal": "I cannot help with medicine."}',
         says="the model refused to answer: I cannot help",
     ),
-    "refusal_text": Way(says(lambda text: "I can't give medical advice."), says="not one JSON obj"),
-    "content_filter": Way(
-        says(lambda text: "", finish_reason="content_filter"), says="content filter"
-    ),
+    "refusal_text": in_text("I can't give medical advice.", ending="not one JSON obj"),
+    "content_filter": in_text("", finish_reason="content_filter", ending="content filter"),
     "filtered_400": Way(
         lambda asked, number: error(
             400, "The response was filtered due to the content policy.", param="prompt"
@@ -874,21 +760,21 @@ WAYS: dict[str, Way] = {
         lambda asked, number: Reply("" if number % 2 == 0 else text_of(asked)), requests=8
     ),
     # the form of the JSON
-    "fenced": Way(says(lambda text: f"```json\n{text}\n```")),
-    "fenced_prose": Way(says(lambda text: f"My answer:\n\n```json\n{text}\n```\n\nMore?")),
-    "prose_before": Way(says(lambda text: f"Sure, here is the JSON object:\n{text}")),
-    "prose_after": Way(says(lambda text: f"{text}\n\nNote [1]: research use only.")),
+    "fenced": in_text("```json\nTEXT\n```"),
+    "fenced_prose": in_text("My answer:\n\n```json\nTEXT\n```\n\nMore?"),
+    "prose_before": in_text("Sure, here is the JSON object:\nTEXT"),
+    "prose_after": in_text("TEXT\n\nNote [1]: research use only."),
     "trailing_comma": Way(says(lambda text: f"{text[:-2]},}}}}")),
     "single_quotes": Way(says(lambda text: repr(json.loads(text)))),
     "newline_in_string": Way(says(lambda text: text.replace("leave two", "leave\ntwo"))),
-    "array_wrapped": Way(says(lambda text: f"[{text}]")),
-    "byte_order_mark": Way(says(lambda text: f"\ufeff{text}")),
+    "array_wrapped": in_text("[TEXT]"),
+    "byte_order_mark": in_text("\ufeffTEXT"),
     "json_in_a_string": Way(says(json.dumps)),
     "typographic_quotes": Way(says(lambda text: re.sub('"(.*?)"', "“\\1”", text))),
-    "framed": Way(says(lambda text: f'{{"response": {text}}}')),
+    "framed": in_text('{"response": TEXT}'),
     "paragraphs": Way(with_fields(lambda value: {"reasoning": [value["reasoning"], "So."]})),
-    "two_frames": Way(says(lambda text: f'{{"data": {{"result": {text}}}}}')),
-    "frame_with_a_list": Way(says(lambda text: f'{{"replies": [{text}]}}')),
+    "two_frames": in_text('{"data": {"result": TEXT}}'),
+    "frame_with_a_list": in_text('{"replies": [TEXT]}'),
     "quotes_of_german": Way(says(lambda text: re.sub('"(.*?)"', "„\\1“", text))),
     "quotes_of_swedish": Way(says(lambda text: text.replace('"', "”"))),
     "html_entities": Way(says(lambda text: text.replace('"', "&quot;"))),
@@ -897,26 +783,21 @@ WAYS: dict[str, Way] = {
     "yaml": Way(says(as_yaml)),
     "wide_punctuation": Way(says(lambda text: text.replace('": "', '"： "'))),
     "spaces_that_do_not_break": Way(says(lambda text: text.replace(": ", ":\u00a0"))),
-    "answer_tags": Way(says(lambda text: f"<answer>{text}</answer>")),
-    "harmony_constrain": Way(
-        says(
-            lambda text: (
-                "<|channel|>analysis<|message|>both fit<|end|><|start|>assistant"
-                f"<|channel|>final <|constrain|>json<|message|>{text}<|return|>"
-            )
-        )
+    "answer_tags": in_text("<answer>TEXT</answer>"),
+    "harmony_constrain": in_text(
+        "<|channel|>analysis<|message|>both fit<|end|><|start|>assistant"
+        "<|channel|>final <|constrain|>json<|message|>TEXT<|return|>"
     ),
-    "draft_and_reply": Way(
-        says(lambda text: f"Draft: {json.dumps({'pivot': 'or not?'})}\nReply: {text}"),
-        says="objects that differ",
+    "draft_and_reply": in_text(
+        'Draft: {"pivot": "or not?"}\nReply: TEXT', ending="objects that differ"
     ),
     "without_a_comma": Way(
         says(lambda text: text.replace(', "pivot"', ' "pivot"')), says="',' del"
     ),
-    "markdown_table": Way(
-        says(lambda text: "| Diagnosis | % |\n|---|---|\n| Sarcoidosis | 60 |"), says="not one JSON"
+    "markdown_table": in_text(
+        "| Diagnosis | % |\n|---|---|\n| Sarcoidosis | 60 |", ending="not one JSON"
     ),
-    "xml": Way(says(lambda text: "<reply><pivot>why</pivot></reply>"), says="not one JSON object"),
+    "xml": in_text("<reply><pivot>why</pivot></reply>", ending="not one JSON object"),
     "pairs": Way(
         differential(lambda rows: [[row["diagnosis"], row["confidence"]] for row in rows])
     ),
@@ -966,19 +847,15 @@ WAYS: dict[str, Way] = {
     "tests_as_objects": Way(
         acting(lambda action: {"order_tests": [{"test": name} for name in action["order_tests"]]})
     ),
-    "end_token": Way(says(lambda text: f"{text}<|im_end|>")),
-    "think_tags": Way(says(lambda text: f"<think>\nboth fit\n</think>\n\n{text}")),
-    "think_end_only": Way(says(lambda text: f"both fit\n</think>\n\n{text}")),
-    "think_unclosed": Way(says(lambda text: f"<think>\nboth fit\n{text}")),
-    "thinking_tags": Way(says(lambda text: f"<thinking>\nboth fit\n</thinking>\n{text}")),
-    "medgemma": Way(says(lambda text: f"<unused94>thought\nboth fit<unused95>{text}")),
-    "harmony": Way(
-        says(
-            lambda text: (
-                "<|channel|>analysis<|message|>both fit<|end|>"
-                f"<|start|>assistant<|channel|>final<|message|>{text}<|return|>"
-            )
-        )
+    "end_token": in_text("TEXT<|im_end|>"),
+    "think_tags": in_text("<think>\nboth fit\n</think>\n\nTEXT"),
+    "think_end_only": in_text("both fit\n</think>\n\nTEXT"),
+    "think_unclosed": in_text("<think>\nboth fit\nTEXT"),
+    "thinking_tags": in_text("<thinking>\nboth fit\n</thinking>\nTEXT"),
+    "medgemma": in_text("<unused94>thought\nboth fit<unused95>TEXT"),
+    "harmony": in_text(
+        "<|channel|>analysis<|message|>both fit<|end|>"
+        "<|start|>assistant<|channel|>final<|message|>TEXT<|return|>"
     ),
     "surrogate": Way(says(lambda text: text.replace("candidates", "candidates \\ud83d"))),
     "nul": Way(says(lambda text: text.replace("two c", "two\\u0000 c"))),
@@ -1049,29 +926,14 @@ WAYS: dict[str, Way] = {
     ),
     "chinese": Way(chinese),
     # what the server refuses
-    "no_json_schema": Way(
-        unless(
-            lambda asked: structured(asked) == "json_schema",
-            error(400, "This response_format type is unavailable now"),
-        ),
-        5,
+    "no_json_schema": refuses_schema(400, "This response_format type is unavailable now"),
+    "json_object_only": refuses_schema(
+        400, "Model does not support 'json_schema' response format.", param="x"
     ),
-    "json_object_only": Way(
-        unless(
-            lambda asked: structured(asked) == "json_schema",
-            error(400, "Model does not support 'json_schema' response format.", param="x"),
-        ),
-        5,
+    "no_response_format": refuses(
+        "response_format", 400, "Unrecognized request argument: response_format"
     ),
-    "no_response_format": Way(
-        unless(
-            has("response_format"), error(400, "Unrecognized request argument: response_format")
-        ),
-        5,
-    ),
-    "no_seed": Way(
-        unless(has("seed"), error(400, "Unrecognized request argument supplied: seed")), 5
-    ),
+    "no_seed": refuses("seed", 400, "Unrecognized request argument supplied: seed"),
     "no_seed_422": Way(
         unless(
             has("seed"),
@@ -1094,19 +956,11 @@ WAYS: dict[str, Way] = {
         ),
         5,
     ),
-    "no_temperature": Way(
-        unless(
-            has("temperature"),
-            error(400, "Unsupported value: 'temperature' does not support 0.6 with this model."),
-        ),
-        5,
+    "no_temperature": refuses(
+        "temperature", 400, "Unsupported value: 'temperature' does not support 0.6 with this model."
     ),
-    "max_completion_tokens": Way(
-        unless(
-            has("max_tokens"),
-            error(400, "'max_tokens' is not supported. Use 'max_completion_tokens' instead."),
-        ),
-        5,
+    "max_completion_tokens": refuses(
+        "max_tokens", 400, "'max_tokens' is not supported. Use 'max_completion_tokens' instead."
     ),
     "short_replies": Way(
         unless(

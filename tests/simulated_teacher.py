@@ -221,11 +221,7 @@ def simulated_teacher(log: Path, *arguments: object) -> Iterator[tuple[subproces
     earlier one was."""
     command = [
         sys.executable,
-        "-m",
-        "tests.simulated_teacher",
-        "--log",
-        str(log),
-        *map(str, arguments),
+        *("-m", "tests.simulated_teacher", "--log", str(log), *map(str, arguments)),
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:

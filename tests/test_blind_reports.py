@@ -7,7 +7,9 @@ of 30 in blind_b.json, then 14 of 20 in blind_c.json, 6 of 15, harder ones, in b
 of 30 reports and 23 of 27 orders in blind_g.json, 22 of 40 and 15 of 17 in blind_h.json, 18 of 22,
 most of which nothing must leave, in blind_j.json, 12 of 20 summaries and exercises in blind_k.json,
 36 of 50 challenges, phenopackets, texts and notes in shorthand and 37 of 42 orders in blind_l.json,
-and 79 of 110 reports and 65 of 77 orders in blind_m.json. What stays wrong was left out.
+and 79 of 110 reports and 65 of 77 orders in blind_m.json. What stays wrong was left out. Of 97 more
+reports 67 were right; blind_n.json has other words for each kind that was mended then, after which
+16 of 30 and then 14 of 20 new reports of the failing kinds were right.
 """
 
 import json
@@ -27,7 +29,7 @@ from medaction.kg.tests_table import aliases_of_tests
 FOLDER = Path(__file__).parent / "made_up_reports"
 INPUTS: list[dict[str, Any]] = [
     item
-    for letter in "abcdefghjklm"
+    for letter in "abcdefghjklmn"
     for item in json.loads((FOLDER / f"blind_{letter}.json").read_text(encoding="utf-8"))
 ]
 FILE_NAMES = {

@@ -112,11 +112,7 @@ def test_planted_copies_are_found_reviewed_reported_and_noted_in_a_dataset(tmp_p
 
     with openai_server(reviewer) as server:
         arguments = [
-            "contamination",
-            str(dataset),
-            str(originals),
-            "--out",
-            str(tmp_path / "out"),
+            *("contamination", str(dataset), str(originals), "--out", str(tmp_path / "out")),
             "--validator",
         ]
         done = CliRunner().invoke(
@@ -282,16 +278,8 @@ def test_a_hard_set_is_drawn_from_a_pool_checked_and_played_again_as_it_was(tmp_
             )
     copies = copies_of((4,), tmp_path / "benchmark")  # Wilson disease
     arguments = [
-        "hard-set",
-        tmp_path / "pool",
-        "--out",
-        tmp_path / "hard",
-        "--size",
-        2,
-        "--min-tests",
-        3,
-        "--against",
-        copies,
+        *("hard-set", tmp_path / "pool", "--out", tmp_path / "hard", "--size", 2),
+        *("--min-tests", 3, "--against", copies),
     ]
     done = CliRunner().invoke(command, [*map(str, arguments)], catch_exceptions=False)
     assert done.exit_code == 0, done.output

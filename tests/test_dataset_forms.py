@@ -12,12 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from medaction.envs.prompts import messages
-from medaction.envs.turns import Style, Turn
+from medaction.envs.records import ClinicalEnvironment
+from medaction.envs.turns import Turn
 from medaction.flows.dataset import _card_licences
 from medaction.training.data import prepare_samples, read_datasets
 from medaction.training.settings import TrainSettings
 from medaction.training.templates import Renderer
 from medaction.trajectories.export import export_dataset
+from medaction.trajectories.records import Trajectory
 from medaction.trajectories.store import Store
 from tests.records import add_environment, put_derived, report, small_tree
 
@@ -25,8 +27,8 @@ from tests.records import add_environment, put_derived, report, small_tree
 def exported(folder: Path, validation_percent: int = 0) -> Path:
     """The dataset of a small tree, in which the second turn was thought over first."""
 
-    def prompt(_: str, observation: str, turns: Sequence[Turn], t_max: int, style: Style) -> Any:
-        return messages(observation, turns, t_max, style)
+    def prompt(world: ClinicalEnvironment, played: Trajectory, turns: Sequence[Turn]) -> Any:
+        return messages(world.initial_observation, turns, played.t_max, played.spec.style)
 
     world, root, branch = small_tree()
     first, second, third = root.turns

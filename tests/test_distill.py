@@ -115,16 +115,8 @@ def test_killed_half_way_and_started_again_it_ends_as_if_never_killed(
     out = tmp_path / "out"
     command = [
         sys.executable,
-        "-m",
-        "medaction.cli.main",
-        "distill",
-        "--cases",
-        cases,
-        "--out",
-        out,
-        *TEACHERS,
-        "--in-flight",
-        "1",
+        *("-m", "medaction.cli.main", "distill", "--cases", cases, "--out", out, *TEACHERS),
+        *("--in-flight", "1"),
     ]
     with subprocess.Popen(
         list(map(str, command)), env=run_environment, stderr=subprocess.DEVNULL
@@ -208,15 +200,7 @@ def test_benchmark_cases_are_never_exported(
     cases, out = shared_data("medrbench/diagnosis_cases.json"), tmp_path / "out"
     done = medaction(
         run_environment,
-        "distill",
-        "--cases",
-        cases,
-        "--out",
-        out,
-        "--teacher",
-        "kg-targeted",
-        "--limit",
-        2,
+        *("distill", "--cases", cases, "--out", out, "--teacher", "kg-targeted", "--limit", 2),
     )
     assert done.returncode == 0, done.stderr
     assert not (out / "dataset").exists()
@@ -226,15 +210,7 @@ def test_benchmark_cases_are_never_exported(
     assert "evaluation-only" in refused.stderr
     mixed = medaction(
         run_environment,
-        "distill",
-        "--cases",
-        SAMPLES,
-        "--out",
-        out,
-        "--teacher",
-        "kg-targeted",
-        "--limit",
-        1,
+        *("distill", "--cases", SAMPLES, "--out", out, "--teacher", "kg-targeted", "--limit", 1),
     )
     assert mixed.returncode == 1
     assert "another output folder" in mixed.stderr
@@ -268,14 +244,8 @@ def test_prefect_shows_a_task_for_each_case_and_stage(
         ),
         (
             [
-                "--cases",
-                "c",
-                "--out",
-                "o",
-                "--teacher",
-                "kg-screening",
-                "--teacher",
-                "kg-screening",
+                *("--cases", "c", "--out", "o", "--teacher", "kg-screening"),
+                *("--teacher", "kg-screening"),
             ],
             "same name",
         ),

@@ -122,21 +122,15 @@ ANSWERS: dict[str, object] = {
     "You turn a medical case": {
         "initial_observation": "A 34-year-old woman came with a dry cough of six weeks and tender"
         " red nodules on both shins. She had no fever and had never smoked.",
-        "diagnosis": "Sarcoidosis",
-        "diagnosis_synonyms": [],
-        "rare_disease": True,
-        "body_system": "Lungs and Breathing",
-        "disease_type": "Immune and Inflammatory",
+        "diagnosis": "Sarcoidosis", "diagnosis_synonyms": [], "rare_disease": True,
+        "body_system": "Lungs and Breathing", "disease_type": "Immune and Inflammatory",
     },
     "You write down": {
-        "turns": [
-            {
-                "reasoning": "Cough and nodules need a first look.",
-                "differential": [{"diagnosis": "Tuberculosis", "confidence": 50}],
-                "pivot": "Infection or not?",
-                "order_tests": [1, 2],
-            }
-        ],
+        "turns": [{
+            "reasoning": "Cough and nodules need a first look.",
+            "differential": [{"diagnosis": "Tuberculosis", "confidence": 50}],
+            "pivot": "Infection or not?", "order_tests": [1, 2],
+        }],
         "closing": {
             "reasoning": "Bilateral nodes settle it.",
             "differential": [{"diagnosis": "Sarcoidosis", "confidence": 90}],
@@ -146,7 +140,7 @@ ANSWERS: dict[str, object] = {
     "You match an ordered": {"entries": [1]},
     "You judge whether": {"answer": "correct"},
     "You answer a junior": "A chest radiograph showed bilateral hilar nodes.",
-}
+}  # fmt: skip
 MENU = {
     "tests": [
         {"name": name, "category": category, "result": result, "aliases": []}

@@ -3,6 +3,7 @@ written by hand."""
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -235,6 +236,27 @@ def test_a_test_that_this_patient_s_sections_do_not_tell_is_left_out(
     assert test["name"] in note
 
 
+@pytest.mark.parametrize(
+    ("name", "result", "own"),
+    [
+        ("Ferritin", "9.4 µmol/L", "880 ng/mL"),
+        ("Zinc", "880 ng/mL", "9.4 µmol/L"),
+        # A second value of the same analyte stands behind the first.
+        ("Calcium", "2.3 mmol/L", "2.3 mmol/L"),
+    ],
+)
+def test_a_value_belongs_to_the_analyte_before_it(name: str, result: str, own: str) -> None:
+    told = "Ferritin was 880 ng/mL and zinc 9.4 µmol/L. Calcium fell from 2.9 to 2.3 mmol/L.\n\nShe"
+    report = replace(REPORT, text=TEXT.replace("She was treated", f"{told} was treated"))
+    first, again = (
+        {"tests": [*TESTS["tests"], {**HEMOGLOBIN, "name": name, "result": text, "aliases": []}]}
+        for text in (result, own)
+    )
+    complete, _ = speaker(SAID, first, again)
+    menu = environment_of(report, make_extractor(complete)).menu
+    assert {entry.name: entry.result for entry in menu}[name] == own
+
+
 def test_a_passage_that_tells_a_story_is_no_result() -> None:
     story = (
         "Blood cultures grew Brucella melitensis.\n\nShe was treated with doxycycline and "
@@ -254,7 +276,7 @@ def test_tests_that_are_missing_are_asked_for_by_name() -> None:
     assert len(environment_of(REPORT, make_extractor(complete)).menu) == 2, (
         "what was good of the first reply is kept"
     )
-    assert "MRI of the lumbar, CT of the chest" in heard[2][-1]["content"]
+    assert "MRI of the lumbar spine, CT of the chest" in heard[2][-1]["content"]
     complete, heard = speaker(SAID, *[{"tests": [HEMOGLOBIN]}] * QUESTION_ATTEMPTS)
     assert refusal_of(REPORT, make_extractor(complete)).reason == "menu_incomplete"
 
@@ -510,6 +532,26 @@ def test_two_tests_of_one_passage_are_two_and_a_name_may_say_one_word_more():
     entries = [*(mass | {"name": name} for name in names), mould | {"name": cultures}]
     tests, notes = read_menu({"tests": entries}, Report(text))
     assert ([test.name for test in tests], notes) == ([*names, cultures], [])
+
+
+@pytest.mark.parametrize(
+    ("names", "passage"),
+    [
+        (["White blood cell count"], "leukopenia of 1,9 (4,6 to 10,2)"),
+        (["Gastroscopy"], "The boy underwent a gastroscopy which showed an ulcer of the antrum"),
+        (
+            ["Antinuclear antibody", "ANCA"],
+            "antinuclear and antineutrophil cytoplasmic antibodies were negative",
+        ),
+    ],
+)
+def test_a_passage_is_of_each_test_that_it_names_by_finding_or_in_full(
+    names: list[str], passage: str
+) -> None:
+    text = f"Case report\nA boy of 12 years vomited and had {passage}. ESR was 70 mm/h.\n"
+    entry = {"aliases": [], "category": "laboratory", "result": passage}
+    tests, notes = read_menu({"tests": [entry | {"name": name} for name in names]}, Report(text))
+    assert ([test.name for test in tests], notes) == (names, [])
 
 
 def test_a_passage_that_names_no_test_may_tell_the_result_of_one_that_the_report_names():

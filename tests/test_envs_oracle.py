@@ -191,7 +191,7 @@ def test_the_encoder_comes_last_and_keeps_to_the_guards() -> None:
 
 RICH = (
     DocumentedTest(
-        "Complete blood count", "laboratory", "WBC 4,000/µL, Hb 9 g/dL, platelets 200,000/µL"
+        "Complete blood count", "laboratory", "WBC 4,000/µL, Hb 9 g/dL, platelets 200,000/µL",
     ),
     DocumentedTest("Repeat CBC", "laboratory", "Hb 8 g/dL"),
     DocumentedTest("Liver panel", "laboratory", "AST 30 U/L, ALT 44 U/L"),
@@ -204,7 +204,7 @@ RICH = (
     DocumentedTest("Urine culture", "laboratory", "E. coli"),
     DocumentedTest("CSF glucose", "laboratory", "30 mg/dL"),
     DocumentedTest(
-        "Basic metabolic panel", "laboratory", "Sodium 120, potassium 3, creatinine 1.0"
+        "Basic metabolic panel", "laboratory", "Sodium 120, potassium 3, creatinine 1.0",
     ),
     DocumentedTest("Troponin", "laboratory", "<0.01"),
     DocumentedTest("Echocardiogram", "imaging", "EF 60 %"),
@@ -212,14 +212,13 @@ RICH = (
     DocumentedTest("Sputum acid-fast bacilli culture", "laboratory", "No growth."),
     DocumentedTest("ATP7B sequencing", "laboratory", "Two variants known from Wilson disease"),
     DocumentedTest(
-        "Other blood tests",
-        "laboratory",
+        "Other blood tests", "laboratory",
         "Mild thrombocytopenia; normal liver and renal function; CA 19-9 not performed",
     ),
     DocumentedTest("Microbiology", "laboratory", "Blood cultures negative."),
     DocumentedTest("Maternal blood group", "laboratory", "A"),
     DocumentedTest("Histopathology of the appendix", "pathology", "Appendicitis."),
-)
+)  # fmt: skip
 RICH_ORACLE = Oracle(RICH)
 WHICH = ("Measles IgG", "IgG", "CT with contrast", "CT without contrast", "HSV PCR", "CMV PCR")
 WHICH_ORACLE = Oracle(

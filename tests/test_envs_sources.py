@@ -301,6 +301,49 @@ MENUS = {
     "Ultrasound showed a mass. It has smooth borders. He was sent home.": {"Ultrasound": ()},
     "Microscopic findings include capillaries in lobules.": {"Microscopic findings": ()},
     "Dengue IgM positive, IgG negative.": {"Dengue IgM": ()},
+    "Radiographs of the pelvic bones, both tibiae, and both ankles were free of fractures.": {
+        "Radiographs of the pelvic bones, both tibiae, and both ankles": ()
+    },
+    "CT scans of the pelvis and lumbar spine and a plain chest radiograph showed no fracture.": {
+        "CT scans of the pelvis and lumbar spine": ("plain chest radiograph",)
+    },
+    "Estradiol/progesterone ratio of 7 (failure ruled out).": {"Estradiol/progesterone ratio": ()},
+    "Gram stain of the pus was negative but auramine stain showed rods.": {
+        "Gram stain of the pus": (),
+        "auramine stain": (),
+    },
+    "Blood tests: Raised lipase. 99mTc-MDP bone scan showed two spots.": {
+        "Blood tests": (),
+        "99mTc-MDP bone scan": (),
+    },
+    "Low cortisol: 3 ug/dL.": {"cortisol": ()},
+    "Routine blood tests: Normal except for mild leukopenia and low zinc.": {
+        "Routine blood tests": ("zinc",)
+    },
+    "Labs: Raised lipase (900), leukopenia (2.1), and elevated ferritin (900) and zinc (80).": {
+        "lipase": (),
+        "white blood cells": (),
+        "ferritin": (),
+        "zinc": (),
+    },
+    "Labs:\n    - Severe anemia (Hb: 3 g/dL)\n    - Lipase: 90 U/L; zinc: 8\n    - Low iron: 1": {
+        "hemoglobin": (),
+        "Lipase": (),
+        "zinc": (),
+        "iron": (),
+    },
+    "Elevated lipase, negative urine and blood cultures, normal liver enzymes and abdominal CT.": {
+        "lipase": (),
+        "urine and blood cultures": (),
+        "liver enzymes": (),
+        "abdominal CT": (),
+    },
+    "Laboratory findings: Leukopenia (2.1 x 10^9/L), low zinc, normal calcium.": {
+        "white blood cells": (),
+        "zinc": (),
+        "calcium": (),
+    },
+    "Ultrasound with color flow imaging: A cyst.": {"Ultrasound with color flow imaging": ()},
     "Pleural fluid analysis showed an exudate. Mesothelial cells 5%.": {
         "Pleural fluid analysis": ()
     },

@@ -339,6 +339,12 @@ NUMBERED = CHALLENGE | {
 PROSE = CHALLENGE | {
     "physical_exams": "Whole-body MRI showed edema of L4. Laboratory studies showed pancytopenia."
 }
+PARTED = CHALLENGE | {
+    "physical_exams": "1. **Biopsy of the Left Arm:**\n- Findings: Grains in the dermis.\n"
+    "- Staining: Negative for iron.\n2. **CT of the Chest:**\n- Findings: not provided\n"
+    "Laboratory studies: - Sodium: 138 mmol/L Urinalysis: - Hematuria: Present - Glucose: 2+"
+    " - Urine culture: Negative\nThese are the MRI findings:\n- Edema of L4"
+}
 NONE = CHALLENGE | {
     "physical_exams": "The provided text does not include specific instrument readings or test"
     " results."
@@ -346,8 +352,8 @@ NONE = CHALLENGE | {
 
 
 def test_an_image_challenge_becomes_observation_and_menu(tmp_path: Path) -> None:
-    challenge, numbered, prose, none = agentclinic.read(
-        rows(tmp_path / "nejm.jsonl", CHALLENGE, NUMBERED, PROSE, NONE)
+    challenge, numbered, prose, parted, none = agentclinic.read(
+        rows(tmp_path / "nejm.jsonl", CHALLENGE, NUMBERED, PROSE, PARTED, NONE)
     )
     told = structure(challenge)
     assert isinstance(challenge, CaseReport)
@@ -369,6 +375,13 @@ def test_an_image_challenge_becomes_observation_and_menu(tmp_path: Path) -> None
         ("Whole-body MRI", "Whole-body MRI showed edema of L4."),
         ("Laboratory studies", "Laboratory studies showed pancytopenia."),
     ]
+    assert {test.name: test.result for test in structure(parted).tests} == {
+        "Biopsy of the Left Arm": "Findings: Grains in the dermis.\nStaining: Negative for iron.",
+        "Sodium": "138 mmol/L",
+        "Urinalysis": "Hematuria: Present\nGlucose: 2+",
+        "Urine culture": "Negative",
+        "MRI": "Edema of L4",
+    }
     assert structure(none).tests == ()
 
 
@@ -564,31 +577,27 @@ VARIANT = {
 PACKET = {
     "id": "II:3",
     "subject": {
-        "id": "II:3",
-        "sex": "FEMALE",
+        "id": "II:3", "sex": "FEMALE",
         "timeAtLastEncounter": {"age": {"iso8601duration": "P3Y1M"}},
     },
     "phenotypicFeatures": [
         {
-            "type": term("Hypotonia"),
-            "severity": term("Severe"),
+            "type": term("Hypotonia"), "severity": term("Severe"),
             "onset": {"age": {"iso8601duration": "P3M"}},
         },
         {
-            "type": term("Frequent falls"),
-            "modifiers": [term("Episodic")],
+            "type": term("Frequent falls"), "modifiers": [term("Episodic")],
             "onset": {"ontologyClass": term("Childhood onset")},
         },
         {"type": term("Seizure"), "excluded": True},
         {
-            "type": term("Hearing impairment"),
-            "excluded": True,
+            "type": term("Hearing impairment"), "excluded": True,
             "onset": {"age": {"iso8601duration": "P3M"}},
         },
     ],
     "measurements": [
         measured(
-            "Creatine kinase", 2400.5, "U/L", timeObserved={"age": {"iso8601duration": "P2Y"}}
+            "Creatine kinase", 2400.5, "U/L", timeObserved={"age": {"iso8601duration": "P2Y"}},
         ),
         measured("Creatine kinase", 1900.0, "U/L"),
         {"assay": term("Nitrite in urine"), "value": {"ontologyClass": term("Absent")}},
@@ -598,7 +607,7 @@ PACKET = {
                 "typedQuantities": [
                     {"type": term("systolic"), "quantity": {"unit": term("mmHg"), "value": 95}},
                     {"type": term("diastolic"), "quantity": {"unit": term("mmHg"), "value": 60}},
-                ]
+                ],
             },
         },
         {"assay": term("Muscle ultrasound")},
@@ -609,13 +618,11 @@ PACKET = {
     ],
     "interpretations": [
         {
-            "id": "a",
-            "progressStatus": "UNSOLVED",
+            "id": "a", "progressStatus": "UNSOLVED",
             "diagnosis": {"disease": term("Another dystrophy", "OMIM:2")},
         },
         {
-            "id": "b",
-            "progressStatus": "SOLVED",
+            "id": "b", "progressStatus": "SOLVED",
             "diagnosis": {
                 "disease": term("Muscular dystrophy, invented", "OMIM:1"),
                 "genomicInterpretations": [VARIANT],
@@ -623,15 +630,13 @@ PACKET = {
         },
     ],
     "metaData": {
-        "created": "2023-03-23T21:36:32Z",
-        "phenopacketSchemaVersion": "2.0",
+        "created": "2023-03-23T21:36:32Z", "phenopacketSchemaVersion": "2.0",
         "externalReferences": [
-            {"id": "PMID:1", "description": "A girl who falls"},
-            {"id": "PMC:PMC12"},
+            {"id": "PMID:1", "description": "A girl who falls"}, {"id": "PMC:PMC12"},
             {"id": "DOI:10.1/x"},
         ],
     },
-}
+}  # fmt: skip
 
 
 def test_a_packet_becomes_observation_menu_and_diagnosis(tmp_path: Path) -> None:
@@ -773,14 +778,12 @@ OWN = {
     "rare": True,
     "tests": [
         {
-            "name": "CRP",
-            "minor": "inflammatory markers",
-            "result": "80 mg/L",
+            "name": "CRP", "minor": "inflammatory markers", "result": "80 mg/L",
             "quote": "Her CRP was raised at 80 mg/L.",
         },
         {"name": "MRI lumbar spine", "result": "Edema of the L4 and L5 end plates."},
     ],
-}
+}  # fmt: skip
 
 
 def test_views_minor_categories_and_quotes_of_an_own_case(tmp_path: Path) -> None:

@@ -33,16 +33,14 @@ WORLD = ClinicalEnvironment(
     "Cough.",
     (
         DocumentedTest(
-            "Complete blood count",
-            "laboratory",
-            "Hemoglobin 9.1 g/dL; platelets 410 x 10^9/L",
+            "Complete blood count", "laboratory", "Hemoglobin 9.1 g/dL; platelets 410 x 10^9/L",
             ("CBC",),
         ),
         DocumentedTest("Chest CT", "imaging", "Bilateral hilar lymphadenopathy."),
         DocumentedTest("Lung biopsy", "pathology", "Non-caseating granulomas."),
     ),
     "Sarcoidosis",
-)
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(

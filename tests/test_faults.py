@@ -35,15 +35,8 @@ def test_every_fault_is_on_record_and_the_rollouts_finish(
         preset = teacher_file(tmp_path, server.url, timeout_s=12)
         done = medaction(
             run_environment,
-            "distill",
-            "--cases",
-            cases,
-            "--out",
-            out,
-            "--preset",
-            preset,
-            "--launch-points",
-            0,
+            *("distill", "--cases", cases, "--out", out, "--preset", preset),
+            *("--launch-points", 0),
         )
     assert done.returncode == 0, done.stderr
     faults, calls, finished, failed = recorded(out)
@@ -93,17 +86,8 @@ def test_retry_runs_just_the_failures_that_are_named_and_leaves_every_other_row_
     with openai_server(script) as server:
         preset = teacher_file(tmp_path, server.url, free_form=0)
         run = (
-            "distill",
-            "--cases",
-            cases,
-            "--out",
-            out,
-            "--preset",
-            preset,
-            "--rollouts",
-            1,
-            "--launch-points",
-            0,
+            *("distill", "--cases", cases, "--out", out, "--preset", preset, "--rollouts", 1),
+            *("--launch-points", 0),
         )
         first = medaction(run_environment, *run)
         assert first.returncode == 1, first.stderr

@@ -166,8 +166,7 @@ def test_what_the_text_does_not_say_is_refused_and_read_again_once(faulty: str, 
 NO_TURN = [
     (
         "I wonder what this is. Gout?",
-        read(decision="Gout?", action={"undecided": "it only wonders"}),
-        "it only wonders",
+        read(decision="Gout?", action={"undecided": "it only wonders"}), "it only wonders",
     ),
     (
         "I order a CBC.",
@@ -188,11 +187,10 @@ NO_TURN = [
     ('{"reasoning": "x"}', None, "not running text"),
     ("<think>on and on", None, "did not end"),
     (
-        "<new_results>\n- CBC: normal\n</new_results>\nGout? I order a CT.",
-        None,
+        "<new_results>\n- CBC: normal\n</new_results>\nGout? I order a CT.", None,
         "copies the record",
     ),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("text", "said", "says"), NO_TURN)

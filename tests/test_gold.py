@@ -172,15 +172,8 @@ def test_gold_is_stored_retried_and_exported_beside_the_rollouts(
         gold = f"openai/writer@{server.url}"
         first = medaction(
             run_environment,
-            "distill",
-            "--cases",
-            cases,
-            "--out",
-            out,
-            "--teacher",
-            "kg-targeted",
-            "--gold",
-            gold,
+            *("distill", "--cases", cases, "--out", out, "--teacher", "kg-targeted"),
+            *("--gold", gold),
         )
         assert first.returncode == 1, first.stderr
         assert "medaction retry" in first.stderr

@@ -70,7 +70,8 @@ FILES: dict[str, tuple[Callable[[], str | bytes], str | list[str | None] | None]
     ),
     "quadratic.xml": (
         lambda: xml(
-            "<p>" + "&a;" * 100_000 + "</p>", f'<!DOCTYPE article [<!ENTITY a "{"x" * 100_000}">]>'
+            "<p>" + "&a;" * 100_000 + "</p>",
+            f'<!DOCTYPE article [<!ENTITY a "{"x" * 100_000}">]>',
         ),
         "hostile_xml",
     ),
@@ -80,12 +81,10 @@ FILES: dict[str, tuple[Callable[[], str | bytes], str | list[str | None] | None]
     ),
     "parameter.xml": (parameter_entities, "hostile_xml"),
     "external-dtd.xml": (
-        lambda: GOOD.replace("JATS-archivearticle1.dtd", "file:///etc/passwd"),
-        None,
+        lambda: GOOD.replace("JATS-archivearticle1.dtd", "file:///etc/passwd"), None,
     ),
     "remote-dtd.xml": (
-        lambda: GOOD.replace("JATS-archivearticle1.dtd", "http://192.0.2.1/x.dtd"),
-        None,
+        lambda: GOOD.replace("JATS-archivearticle1.dtd", "http://192.0.2.1/x.dtd"), None,
     ),
     "xinclude.xml": (
         lambda: GOOD.replace(
@@ -100,13 +99,11 @@ FILES: dict[str, tuple[Callable[[], str | bytes], str | list[str | None] | None]
     "large.jsonl": (lambda: b"{" + b" " * (100 * 2**20), "too_large"),
     "deep.xml": (lambda: xml("<sec>" * 10_000 + "</sec>" * 10_000), "bad_xml"),
     "nested-paragraphs.xml": (
-        lambda: xml("<p>" * 240 + "ab\n" * 2_600_000 + "</p>" * 240),
-        "no_licence",
+        lambda: xml("<p>" * 240 + "ab\n" * 2_600_000 + "</p>" * 240), "no_licence",
     ),
     "elements.xml": (lambda: xml(many(text="<p/>", megabytes=7)), "too_large"),
     "attributes.xml": (
-        lambda: xml("<p " + " ".join(f'a{n}=""' for n in range(700_000)) + "/>"),
-        "too_large",
+        lambda: xml("<p " + " ".join(f'a{n}=""' for n in range(700_000)) + "/>"), "too_large",
     ),
     "brackets.xml": (lambda: xml("<p>" + many(text="[]ab", megabytes=7) + "</p>"), "no_licence"),
     "json-deep.json": (
@@ -120,8 +117,7 @@ FILES: dict[str, tuple[Callable[[], str | bytes], str | list[str | None] | None]
         "unknown_format",
     ),
     "json-digits.json": (
-        lambda: CASE.replace('"tests": [', '"tests": [' + "9" * 1_000_000 + ", "),
-        "bad_json",
+        lambda: CASE.replace('"tests": [', '"tests": [' + "9" * 1_000_000 + ", "), "bad_json",
     ),
     "json-half.json": (lambda: CASE.replace("A fever", "A \\ud800 fever"), "bad_json"),
     "utf16.xml": (lambda: GOOD.encode("utf-16"), None),
@@ -135,8 +131,7 @@ FILES: dict[str, tuple[Callable[[], str | bytes], str | list[str | None] | None]
         "bad_xml",
     ),
     "json-latin1.json": (
-        lambda: CASE.replace("A fever", "Ménière").encode("latin-1"),
-        "bad_encoding",
+        lambda: CASE.replace("A fever", "Ménière").encode("latin-1"), "bad_encoding",
     ),
     "bom.xml": (lambda: GOOD.encode("utf-8-sig"), None),
     "json-bom.json": (lambda: CASE.replace("case-1", "json-bom").encode("utf-8-sig"), None),
@@ -148,8 +143,7 @@ FILES: dict[str, tuple[Callable[[], str | bytes], str | list[str | None] | None]
     "empty.tar.gz": (lambda: b"", "bad_archive"),
     "no-body.xml": (lambda: re.sub("<body>.*</body>", "", GOOD, flags=re.DOTALL), "empty_body"),
     "empty-body.xml": (
-        lambda: re.sub("<body>.*</body>", "<body/>", GOOD, flags=re.DOTALL),
-        "empty_body",
+        lambda: re.sub("<body>.*</body>", "<body/>", GOOD, flags=re.DOTALL), "empty_body",
     ),
     "truncated.xml": (lambda: GOOD[: len(GOOD) // 2], "bad_xml"),
     "json-truncated.json": (lambda: CASE[: len(CASE) // 2], "bad_json"),
@@ -158,20 +152,16 @@ FILES: dict[str, tuple[Callable[[], str | bytes], str | list[str | None] | None]
     "row-lists.jsonl": (lambda: f"[{'[],' * 340_000}[]]\n" * 25, "unknown_format"),
     "row-utf16.jsonl": (lambda: json.dumps(OSCE).encode("utf-16"), "bad_encoding"),
     "packet-deep.json": (
-        lambda: packet(metaData="DEEP").replace('"DEEP"', "[" * 10_000 + "]" * 10_000),
-        "bad_json",
+        lambda: packet(metaData="DEEP").replace('"DEEP"', "[" * 10_000 + "]" * 10_000), "bad_json",
     ),
     "packet-wide.json": (
-        lambda: packet(phenotypicFeatures=[{"type": {"label": "x"}}] * 150_000),
-        "no_licence",
+        lambda: packet(phenotypicFeatures=[{"type": {"label": "x"}}] * 150_000), "no_licence",
     ),
     "packet-members.json": (
-        lambda: '{"members": [' * 300 + packet() + "]}" * 300,
-        "unknown_format",
+        lambda: '{"members": [' * 300 + packet() + "]}" * 300, "unknown_format",
     ),
     "packet-number.json": (
-        lambda: packet(measurements=[MEASURED]).replace('"N"', "9" * 4000),
-        "no_licence",
+        lambda: packet(measurements=[MEASURED]).replace('"N"', "9" * 4000), "no_licence",
     ),
     "packet-kinds.json": (
         lambda: packet(interpretations=[{"diagnosis": {"disease": ["x"]}, "progressStatus": []}]),
@@ -184,13 +174,12 @@ FILES: dict[str, tuple[Callable[[], str | bytes], str | list[str | None] | None]
     "blank.md": (lambda: " " * (3 * 2**20), "empty_body"),
     "hashes.md": (lambda: "#" * (3 * 2**20), "no_licence"),
     "header.txt": (
-        lambda: "title:" + " \t" * 2**20 + "x\n" + "A man had fever. " * 50,
-        "no_licence",
+        lambda: "title:" + " \t" * 2**20 + "x\n" + "A man had fever. " * 50, "no_licence",
     ),
     "ids.txt": (lambda: "# mine\n" + "PMC1 \n" * 300_000, "unknown_format"),
     "json-good.json": (lambda: CASE.replace("case-1", "json-good"), None),
     "good.xml": (lambda: GOOD, None),
-}
+}  # fmt: skip
 
 READ_EACH = """
 import json, resource, sys, time
@@ -319,8 +308,7 @@ def flipped() -> bytes:
 ARCHIVES: dict[str, tuple[Callable[[], bytes], list[str | None]]] = {
     "good.tar.gz": (lambda: packed(two_good), [None, None]),
     "unsafe.tgz": (
-        lambda: packed(unsafe_members),
-        ["unsafe_member"] * (len(UNSAFE_NAMES) + 5) + [None, None],
+        lambda: packed(unsafe_members), ["unsafe_member"] * (len(UNSAFE_NAMES) + 5) + [None, None],
     ),
     "huge-member.tar.gz": (lambda: packed(huge_member), ["too_large", None, None]),
     "not-utf8.tar.gz": (lambda: packed(not_utf8), ["bad_xml", None, None]),
@@ -329,22 +317,21 @@ ARCHIVES: dict[str, tuple[Callable[[], bytes], list[str | None]]] = {
     "flipped.tar.gz": (flipped, [None, None, "bad_archive"]),
     "lying.tar.gz": (lying_size, ["bad_archive"]),
     "zeros.tar.gz": (
-        lambda: packed(lambda tar: add(tar, "a.dat", bytes(500 * 2**20))),
-        ["archive_bomb"],
+        lambda: packed(lambda tar: add(tar, "a.dat", bytes(500 * 2**20))), ["archive_bomb"],
     ),
     "members.tar.gz": (
         lambda: packed(lambda tar: [add(tar, f"{n}.jpg") for n in range(30_000)]),
         ["archive_bomb"],
     ),
     "header.tar.gz": (
-        lambda: packed(
-            lambda tar: add(tar, "a.xml", b"x", pax_headers={"comment": "x" * 40 * 2**20})
-        ),
+        lambda: packed(lambda tar: add(
+            tar, "a.xml", b"x", pax_headers={"comment": "x" * 40 * 2**20},
+        )),
         ["archive_bomb"],
     ),
     "no-tar.tar.gz": (lambda: gzip.compress(b"hello " * 1000), ["bad_archive"]),
     "no-gzip.tar.gz": (lambda: b"hello " * 1000, ["bad_archive"]),
-}
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -217,22 +217,11 @@ NO_DIAGNOSES = [
     "Spaceflight deconditioning",
 ]
 NO_TESTS = [
-    "Consult cardiology",
-    "Start antibiotics",
-    "Physical therapy",
-    "IV fluids",
-    "Chemotherapy",
-    "Detailed history",
-    "Reassurance",
-    "Dietary advice",
-    "Admit to ICU",
-    "Watchful waiting",
-    "Physical examination",
-    "Review of medications",
-    "Blood transfusion",
-    "Surgical consultation",
+    "Consult cardiology", "Start antibiotics", "Physical therapy", "IV fluids", "Chemotherapy",
+    "Detailed history", "Reassurance", "Dietary advice", "Admit to ICU", "Watchful waiting",
+    "Physical examination", "Review of medications", "Blood transfusion", "Surgical consultation",
     "Radiotherapy",
-]
+]  # fmt: skip
 
 
 def test_what_resembles_a_name_is_linked_and_little_else(diagnoses: Linker, tests: Linker):

@@ -248,50 +248,37 @@ def test_what_is_neither_path_nor_name_is_refused_with_the_names(tmp_path):
 TWICE = row(0, 1) + row(7, 2) + row(0, 7).replace("asthma", "asthma bronchiale")
 BAD_KG = {
     "cut in the middle of a row": (
-        KG_HEADER + row(0, 1) + row(1, 0)[:-20],
-        3,
-        "12 fields separated by commas",
+        KG_HEADER + row(0, 1) + row(1, 0)[:-20], 3, "12 fields separated by commas",
     ),
     "cut in the middle of a quoted name": (KG_HEADER + row(7, 0) + row(1, 0)[:40], 3, "cut short"),
     "too many fields": (
-        KG_HEADER + row(0, 1).replace("\n", ",more\n") + row(1, 0),
-        2,
-        "this one 13",
+        KG_HEADER + row(0, 1).replace("\n", ",more\n") + row(1, 0), 2, "this one 13",
     ),
     "wrong columns": (
-        KG_HEADER.replace("y_name", "name_y") + row(0, 1),
-        1,
+        KG_HEADER.replace("y_name", "name_y") + row(0, 1), 1,
         "the columns y_name are missing; there are relation",
     ),
     "wrong separator": (
-        (KG_HEADER + row(0, 1)).replace(",", "\t"),
-        1,
-        "separated by TAB; they must be by commas",
+        (KG_HEADER + row(0, 1)).replace(",", "\t"), 1, "separated by TAB; they must be by commas",
     ),
     "a node with two names": (
-        KG_HEADER + TWICE,
-        4,
+        KG_HEADER + TWICE, 4,
         "node 0 is 'asthma bronchiale' (disease) here and 'asthma' (disease) before",
     ),
     "an index that is no number": (
-        KG_HEADER + row(0, 1) + row(0, 1).replace("display,0", "display,zero"),
-        3,
-        "`zero`",
+        KG_HEADER + row(0, 1) + row(0, 1).replace("display,0", "display,zero"), 3, "`zero`",
     ),
     "a negative index": (
-        KG_HEADER + row(0, 1).replace("display,0", "display,-1"),
-        2,
+        KG_HEADER + row(0, 1).replace("display,0", "display,-1"), 2,
         "x_index '-1' is no number from 0",
     ),
     "a missing index": (
-        KG_HEADER + row(0, 1).replace("display,0", "display,"),
-        2,
-        "x_index is empty",
+        KG_HEADER + row(0, 1).replace("display,0", "display,"), 2, "x_index is empty",
     ),
     "no row": (KG_HEADER, 1, "the graph has no node"),
     "only self-loops": (KG_HEADER + row(0, 0), 1, "the graph is empty: no edge"),
     "an empty file": ("", 1, "the file is empty"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", BAD_KG)
@@ -306,30 +293,19 @@ NODES, LINK = (
 )
 BAD_CLINGRAPH = {
     "nodes with commas": (
-        NODES.replace("\t", ","),
-        LINK,
-        "nodes",
-        2,
-        "4 fields separated by TAB, this one 1",
+        NODES.replace("\t", ","), LINK, "nodes", 2, "4 fields separated by TAB, this one 1",
     ),
     "a node with two names": (
-        NODES + "9:lnc\tHematocrit\tLNC\t0\n",
-        LINK,
-        "nodes",
-        4,
+        NODES + "9:lnc\tHematocrit\tLNC\t0\n", LINK, "nodes", 4,
         "'Hematocrit' (LNC) here and 'Hemoglobin'",
     ),
     "an edge to an unknown node": (
-        NODES,
-        LINK + LINK.replace("\t1\t0\n", "\t5\t1\n"),
-        "edges",
-        3,
-        "node '5' is not in",
+        NODES, LINK + LINK.replace("\t1\t0\n", "\t5\t1\n"), "edges", 3, "node '5' is not in",
     ),
     "edges cut short": (NODES, LINK + LINK[:-4], "edges", 3, "11 fields separated by TAB"),
     "no edge": (NODES, "", "edges", 1, "the graph is empty"),
     "no node": ("", "", "edges", 1, "the graph has no node"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", BAD_CLINGRAPH)
@@ -342,56 +318,31 @@ def test_a_bad_clingraph_is_refused(tmp_path, cache, case):
 PAIR_NODES = "node_id,name,node_type\nA,Asthma,disease\nB,Spirometry,test\n"
 BAD_PAIR = {
     "a node with two names": (
-        PAIR_NODES + "A,COPD,disease\n",
-        "x,y\nA,B\n",
-        "nodes",
-        4,
+        PAIR_NODES + "A,COPD,disease\n", "x,y\nA,B\n", "nodes", 4,
         "'COPD' (disease) here and 'Asthma'",
     ),
     "a node without an id": (
-        PAIR_NODES + ",COPD,disease\n",
-        "x,y\nA,B\n",
-        "nodes",
-        4,
-        "node_id or node_type is empty",
+        PAIR_NODES + ",COPD,disease\n", "x,y\nA,B\n", "nodes", 4, "node_id or node_type is empty",
     ),
     "an edge to an unknown node": (
-        PAIR_NODES,
-        "x,y\nA,B\nB,C\n",
-        "edges",
-        3,
-        "node 'C' is not in nodes.csv",
+        PAIR_NODES, "x,y\nA,B\nB,C\n", "edges", 3, "node 'C' is not in nodes.csv",
     ),
     "too many fields": (
-        PAIR_NODES,
-        "x,y\nA,B\nA,B,C\n",
-        "edges",
-        3,
-        "2 fields separated by commas, this one 3",
+        PAIR_NODES, "x,y\nA,B\nA,B,C\n", "edges", 3, "2 fields separated by commas, this one 3",
     ),
     "wrong columns": (
-        PAIR_NODES,
-        "from,to\nA,B\n",
-        "edges",
-        1,
+        PAIR_NODES, "from,to\nA,B\n", "edges", 1,
         "the columns x, y are missing; there are from, to",
     ),
     "wrong separator": (
-        PAIR_NODES,
-        "x;y\nA;B\n",
-        "edges",
-        1,
+        PAIR_NODES, "x;y\nA;B\n", "edges", 1,
         "separated by semicolons; they must be by commas or TAB",
     ),
     "edges cut short": (
-        PAIR_NODES,
-        "x,y\nA,B\nB",
-        "edges",
-        3,
-        "2 fields separated by commas, this one 1",
+        PAIR_NODES, "x,y\nA,B\nB", "edges", 3, "2 fields separated by commas, this one 1",
     ),
     "an empty graph": (PAIR_NODES, "x,y\n", "edges", 1, "the graph is empty"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", BAD_PAIR)

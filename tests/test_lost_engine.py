@@ -3,10 +3,14 @@
 import asyncio
 import subprocess
 import sys
+import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from medaction.flows.orphans import members_of
 from medaction.flows.services import _without_handlers_of_ray
 from medaction.tasks import cases
 from medaction.tasks.engine import Unit
@@ -60,3 +64,38 @@ def test_a_ray_without_that_private_function_is_started_all_the_same(
     monkeypatch.delattr("ray._private.utils.set_sigterm_handler")
     with _without_handlers_of_ray():
         pass
+
+
+INTERRUPTED = """
+import os, signal, sys, tempfile, threading, time
+from medaction.flows import services
+
+tempfile.tempdir = sys.argv[1]
+
+def interrupts(*_):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGTERM, interrupts)
+
+def when_it_starts():
+    while not services._processes_in(sys.argv[1]):
+        time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+threading.Thread(target=when_it_starts, daemon=True).start()
+try:
+    with services.ray_joined(1):
+        print("started")
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+def test_a_run_that_is_interrupted_while_ray_starts_leaves_nothing() -> None:
+    """It waited for Ray's C++, and then for a Ray that was half there."""
+    with tempfile.TemporaryDirectory() as folder:  # short: the paths of sockets are
+        command = [sys.executable, "-c", INTERRUPTED, folder]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (130, "interrupted\n"), done.stderr
+        while any(Path(folder).iterdir()) or members_of(folder):
+            time.sleep(0.1)

@@ -167,6 +167,7 @@ def test_only_what_a_history_or_an_examination_gives_is_told_of_a_phenopacket() 
         ("Ventricular septal defect", "Echocardiography"),
         ("Thrombocytopenia", "platelets"),
         ("Renal cyst", "Renal ultrasonography"),
+        ("Enlarged cisterna magna", "Brain MRI"),
         ("Prolonged QT interval", "Electrocardiography"),
         ("Hepatomegaly", ""),
         ("Hypertension", ""),

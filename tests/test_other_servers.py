@@ -38,22 +38,10 @@ from tests.records import environment
 
 COUNT = [{"role": "user", "content": "count"}]
 HUMAN_DECISION = {
-    "refusal",
-    "refusal_text",
-    "responses_refusal",
-    "error_of_a_kind_in_a_200",
-    "content_filter",
-    "filtered_400",
-    "quota",
-    "no_balance",
-    "no_such_model",
-    "blocked",
-    "safety",
-    "geminis_blocked_prompt",
-    "choice_with_an_error",
-    "redirect",
-    "challenge",
-}
+    "refusal", "refusal_text", "responses_refusal", "error_of_a_kind_in_a_200", "content_filter",
+    "filtered_400", "quota", "no_balance", "no_such_model", "blocked", "safety",
+    "geminis_blocked_prompt", "choice_with_an_error", "redirect", "challenge",
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medaction.envs.prompts import messages
-from medaction.envs.turns import Hypothesis, Style, Turn
+from medaction.envs.records import ClinicalEnvironment
+from medaction.envs.turns import Hypothesis, Turn
 from medaction.flows.finish import finish_at_once
 from medaction.flows.runs import run_distill
 from medaction.flows.settings import DistillSettings
@@ -90,8 +91,8 @@ def rollout(sample: int, *turns: Turn, parent: str | None = None, at: int = 0) -
 
 
 def found(folder: Path, tree: Sequence[Trajectory], dtc: dict[str, list[int]]) -> list[State]:
-    def prompt(_: str, observation: str, turns: Sequence[Turn], t_max: int, style: Style) -> Any:
-        return messages(observation, turns, t_max, style)
+    def prompt(world: ClinicalEnvironment, played: Trajectory, turns: Sequence[Turn]) -> Any:
+        return messages(world.initial_observation, turns, played.t_max, played.spec.style)
 
     with Store(folder / "trajectories.duckdb") as store:
         add_environment(store, report(), environment())

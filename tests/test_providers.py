@@ -131,47 +131,41 @@ class Provider:
 
 PROVIDERS = {
     "OpenAI": Provider(
-        "openai/gpt-4o-mini", "/v1/chat/completions", openai_shape, {"OPENAI_BASE_URL": "{url}/v1"}
+        "openai/gpt-4o-mini", "/v1/chat/completions", openai_shape,
+        {"OPENAI_BASE_URL": "{url}/v1"},
     ),
     "Azure": Provider(
         "azure/my-deployment@{url};api_key_env=AZURE_API_KEY",
-        "/openai/deployments/my-deployment/chat/completions",
-        openai_shape,
+        "/openai/deployments/my-deployment/chat/completions", openai_shape,
         {"AZURE_API_VERSION": "2024-10-21"},
     ),
     "Anthropic": Provider(
-        "anthropic/claude-sonnet-4-5@{url};api_key_env=ANTHROPIC_API_KEY",
-        "/v1/messages",
+        "anthropic/claude-sonnet-4-5@{url};api_key_env=ANTHROPIC_API_KEY", "/v1/messages",
         anthropic_shape,
     ),
     "Gemini": Provider(
         "gemini/gemini-2.5-flash@{url};api_key_env=GEMINI_API_KEY",
-        "/models/gemini-2.5-flash:generateContent",
-        gemini_shape,
+        "/models/gemini-2.5-flash:generateContent", gemini_shape,
     ),
     "Bedrock": Provider(
         "bedrock/converse/anthropic.claude-3-haiku-20240307-v1:0",
-        "/model/anthropic.claude-3-haiku-20240307-v1:0/converse",
-        bedrock_shape,
+        "/model/anthropic.claude-3-haiku-20240307-v1:0/converse", bedrock_shape,
         {"AWS_BEDROCK_RUNTIME_ENDPOINT": "{url}", "AWS_REGION_NAME": "us-east-1"},
     ),
     "DeepSeek": Provider(
-        "deepseek/deepseek-chat@{url};api_key_env=DEEPSEEK_API_KEY",
-        "/chat/completions",
+        "deepseek/deepseek-chat@{url};api_key_env=DEEPSEEK_API_KEY", "/chat/completions",
         deepseek_shape,
     ),
     "OpenRouter": Provider(
         "openrouter/qwen/qwen3-8b@{url}/api/v1;api_key_env=OPENROUTER_API_KEY",
-        "/api/v1/chat/completions",
-        openrouter_shape,
-        dollars=0.25,
+        "/api/v1/chat/completions", openrouter_shape, dollars=0.25,
     ),
     "Ollama": Provider("ollama_chat/qwen3:8b@{url}", "/api/chat", ollama_shape),
     "Ollama, LM Studio, llama.cpp, SGLang, OpenAI's form": Provider(
-        "openai/qwen3-8b@{url}/v1", "/v1/chat/completions", deepseek_shape
+        "openai/qwen3-8b@{url}/v1", "/v1/chat/completions", deepseek_shape,
     ),
     "vLLM": Provider("hosted_vllm/Qwen/Qwen3-8B@{url}/v1", "/v1/chat/completions", deepseek_shape),
-}
+}  # fmt: skip
 KEYS = ("OPENAI", "AZURE", "ANTHROPIC", "GEMINI", "DEEPSEEK", "OPENROUTER")
 
 

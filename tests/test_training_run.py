@@ -244,17 +244,8 @@ def test_the_command_trains_adapters_and_refuses(
     base: Path, data: Path, tmp_path: Path, run_environment: dict[str, str]
 ) -> None:
     given = (
-        "train",
-        "--data",
-        data,
-        "--base",
-        base,
-        "--max-length",
-        512,
-        "--processes",
-        1,
-        "--batch",
-        8,
+        *("train", "--data", data, "--base", base, "--max-length", 512, "--processes", 1),
+        *("--batch", 8),
     )
     lora = ("--method", "lora", "--lora-rank", 8, "--learning-rate", 2e-2, "--epochs", 8)
     done = medaction(run_environment, *given, "--out", tmp_path / "out", *lora)
@@ -424,12 +415,7 @@ def test_it_is_served_like_any_teacher(
     port = free_port()
     serve = [
         sys.executable,
-        "-m",
-        "medaction.cli.main",
-        "serve",
-        str(finished_model[0].out),
-        "--port",
-        str(port),
+        *("-m", "medaction.cli.main", "serve", str(finished_model[0].out), "--port", str(port)),
     ]
     with subprocess.Popen(
         serve, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,8 +89,14 @@ def _store_and_copy(out: Path, repair: bool) -> Iterator[Damage]:
     # Each is read to its end once: a store may hold many gigabytes.
     fault = _fault_of_store(store) if store.exists() else "is missing"
     fault_of_copy = _fault_of_snapshot(out)
-    if not (fault or fault_of_copy) and _runs_of_copy(out) - _runs_of_store(store):
-        fault_of_copy = "knows a run that the store does not: one of the two is another folder's"
+    if not (fault or fault_of_copy):
+        sql = "select run_id from runs"
+        with closing(open_snapshot(out)) as db, Store(store) as whole:
+            strange = set(db.sql(sql).fetchall()) - set(whole.rows(sql))
+        if strange:
+            fault_of_copy = (
+                "knows a run that the store does not: one of the two is another folder's"
+            )
     if fault and fault_of_copy:
         yield Damage(
             store, fault, "no copy of it can be read: start the run anew in another folder"
@@ -142,30 +149,14 @@ def _unreadable(db: duckdb.DuckDBPyConnection) -> str:
     return ""
 
 
-def _runs_of_store(file: Path) -> set[tuple[str]]:
-    with Store(file) as store:
-        return set(store.rows("select run_id from runs"))
-
-
-def _runs_of_copy(out: Path) -> set[tuple[str]]:
-    db = open_snapshot(out)
-    try:
-        return set(db.sql("select run_id from runs").fetchall())
-    finally:
-        db.close()
-
-
 def _fault_of_snapshot(out: Path) -> str:
     try:
-        db = open_snapshot(out)
+        with closing(open_snapshot(out)) as db:
+            return _unreadable(db)
     except FileNotFoundError:
         return "is missing"
     except MedactionError:
         return "cannot be opened as a copy of the store"
-    try:
-        return _unreadable(db)
-    finally:
-        db.close()
 
 
 def _versions(out: Path, repair: bool) -> Iterator[Damage]:

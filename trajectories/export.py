@@ -6,7 +6,7 @@ import itertools
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +17,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medaction.envs.records import ClinicalEnvironment
-from medaction.envs.turns import Style, Turn
+from medaction.envs.turns import Turn
 from medaction.trajectories.damage import checksum_of_manifest, checksums, damage_of_version
 from medaction.trajectories.labels import rejected
 from medaction.trajectories.records import Trajectory, path_of
 from medaction.trajectories.store import IN, Store, StoreError
 from medaction.trajectories.stored_trees import trees_of
+from medaction.trajectories.table_rows import plain_row
 from medaction.words.versions import version_of
 
-Prompt = Callable[[str, str, Sequence[Turn], int, Style], list[dict[str, str]]]
-"""(teacher, initial observation, turns so far, t_max, style) -> chat messages: how the context of a
-turn is rebuilt."""
+Prompt = Callable[[ClinicalEnvironment, Trajectory, Sequence[Turn]], list[dict[str, str]]]
+"""(environment, trajectory, turns so far) -> chat messages: how the context of a turn is
+rebuilt."""
 
 log = logging.getLogger("medaction")
 
@@ -38,38 +39,20 @@ REPLY = pl.Struct({"role": _STRING, "content": _STRING, "reasoning_content": _ST
 SWITCH = pl.Struct({"enable_thinking": pl.Boolean()})
 """What TRL hands to the chat template. Else templates that can think open a reply without thoughts
 by an empty block of them, and TRL would put the loss on it."""
-SCHEMA = pl.Schema(
-    {
-        "id": _STRING,
-        "messages": pl.List(REPLY),
-        "prompt": pl.List(MESSAGE),
-        "completion": pl.List(REPLY),
-        "chat_template_kwargs": SWITCH,
-        "case_id": _STRING,
-        "teacher": _STRING,
-        "style": _STRING,
-        "turn": _INT,
-        "trajectory_turns": _INT,
-        "final": pl.Boolean(),
-        "trajectory_id": _STRING,
-        "parent_id": _STRING,
-        "branch_turn": _INT,
-        "sample": _INT,
-        "status": _STRING,
-        "dtc": _INT,
-        "rac": pl.Float64(),
-        "diagnosis": _STRING,
-        "source": _STRING,
-        "licence": _STRING,
-        "environment_id": _STRING,
-        "seed": pl.Int64(),
-        "settings_hash": _STRING,
-        "prompt_version": _STRING,
-        "code_version": _STRING,
-        "split": _STRING,
-    }
-)
-
+SCHEMA = pl.Schema({
+    "id": _STRING, "messages": pl.List(REPLY), "prompt": pl.List(MESSAGE),
+    "completion": pl.List(REPLY), "chat_template_kwargs": SWITCH,
+    # what was played
+    "case_id": _STRING, "teacher": _STRING, "style": _STRING, "turn": _INT,
+    "trajectory_turns": _INT, "final": pl.Boolean(),
+    "trajectory_id": _STRING, "parent_id": _STRING, "branch_turn": _INT, "sample": _INT,
+    # what pruning made of it
+    "status": _STRING, "dtc": _INT, "rac": pl.Float64(),
+    # where it is from
+    "diagnosis": _STRING, "source": _STRING, "licence": _STRING, "environment_id": _STRING,
+    "seed": pl.Int64(), "settings_hash": _STRING, "prompt_version": _STRING,
+    "code_version": _STRING, "split": _STRING,
+})  # fmt: skip
 
 SPLITS = ("train", "validation")
 
@@ -111,18 +94,10 @@ def dataset_records(
                     place = (trajectory.trajectory_id, turn.number)
                     if place not in scores_of or place in repeats or place in rejected_turns:
                         continue
-                    context = prompt(  # as it was asked
-                        trajectory.spec.teacher,
-                        environment.initial_observation,
-                        path[: turn.number - 1],
-                        trajectory.t_max,
-                        trajectory.spec.style,
-                    )
+                    context = prompt(environment, trajectory, path[: turn.number - 1])
+                    record = _record(environment, trajectory, turn, len(path), context)
                     split = split_of(environment.case_id, validation_percent)
-                    scores = scores_of[place]
-                    yield _record(environment, trajectory, turn, len(path), context, scores) | {
-                        "split": split
-                    }
+                    yield record | scores_of[place] | {"split": split}
     # A temporary table belongs to the connection, which may go on to something else.
     store.db.execute("drop table kept_turns")
 
@@ -139,14 +114,12 @@ where fates.kept
 """Made once an export: the view `turn_fates` goes through the whole store each time."""
 
 
-def _kept_turns(
-    store: Store, environment_ids: list[str]
-) -> dict[tuple[str, int], tuple[str, int | None, float | None]]:
-    rows = store.rows(
-        f"select trajectory_id, number, status, dtc, rac from kept_turns where {IN}",
-        [environment_ids],
-    )
-    return {(id_, number): (status, dtc, rac) for id_, number, status, dtc, rac in rows}
+def _kept_turns(store: Store, environment_ids: list[str]) -> dict[tuple[str, int], dict[str, Any]]:
+    """(trajectory, turn) -> status, dtc and rac."""
+    sql = f"select trajectory_id, number, status, dtc, rac from kept_turns where {IN}"
+    names = ("status", "dtc", "rac")
+    rows = store.rows(sql, [environment_ids])
+    return {(id_, number): dict(zip(names, row, strict=True)) for id_, number, *row in rows}
 
 
 def _record(
@@ -155,35 +128,22 @@ def _record(
     turn: Turn,
     path_turns: int,
     prompt: list[dict[str, str]],
-    scores: tuple[str, int | None, float | None],
 ) -> dict[str, Any]:
-    spec = trajectory.spec
     reply = reply_message(turn)
-    return {
+    return plain_row(trajectory.spec) | {
         "id": f"{trajectory.trajectory_id}-{turn.number}",
         "messages": [*prompt, reply],
         "prompt": prompt,
         "completion": [reply],
         "chat_template_kwargs": {"enable_thinking": bool(turn.thinking)},
-        "case_id": environment.case_id,
-        "teacher": spec.teacher,
-        "style": spec.style,
         "turn": turn.number,
         "trajectory_turns": path_turns,
         "final": turn.final_diagnosis is not None,
         "trajectory_id": trajectory.trajectory_id,
-        "parent_id": spec.parent_id,
-        "branch_turn": spec.branch_turn,
-        "sample": spec.sample,
-        "status": scores[0],
-        "dtc": scores[1],
-        "rac": scores[2],
         "diagnosis": environment.diagnosis,
         "source": environment.source,
         "licence": environment.licence,
-        "environment_id": environment.environment_id,
-        "seed": spec.seed,
-        "settings_hash": spec.settings_hash,
+        "seed": trajectory.spec.seed,
         "prompt_version": trajectory.prompt_version,
         "code_version": trajectory.code_version,
     }
@@ -240,14 +200,12 @@ def export_dataset(
         )
     link, versions = out / "dataset", out / "datasets"
     versions.mkdir(parents=True, exist_ok=True)
-    numbers = sorted(
-        int(folder.name[1:]) for folder in versions.glob("v*") if folder.name[1:].isdecimal()
-    )
+    names = (folder.name[1:] for folder in versions.glob("v*"))
+    numbers = sorted(int(name) for name in names if name.isdecimal())
     if link.is_dir() and not link.is_symlink():
         if not (link / "train.parquet").is_file():
-            raise StoreError(
-                f"{link} is a folder, not the link to the newest version: move it away"
-            )
+            fault = "is a folder, not the link to the newest version: move it away"
+            raise StoreError(f"{link} {fault}")
         # A dataset of before there were versions becomes the next one.
         numbers.append(numbers[-1] + 1 if numbers else 1)
         link.rename(versions / f"v{numbers[-1]}")
@@ -355,10 +313,8 @@ def _write_records(records: Iterator[dict[str, Any]], folder: Path) -> None:
         for record in records:
             files.add(record)
     if not (folder / "train.parquet").exists():
-        pq.write_table(
-            pa.table(columns.to_frame().to_arrow()).cast(_arrow_schema(columns)),
-            folder / "train.parquet",
-        )
+        empty = pa.table(columns.to_frame().to_arrow()).cast(_arrow_schema(columns))
+        pq.write_table(empty, folder / "train.parquet")
 
 
 class SplitFiles:
@@ -410,17 +366,16 @@ class SplitFiles:
 def _arrow_schema(columns: pl.Schema) -> pa.Schema:
     """The columns with Arrow's common types: polars' own lists and strings are large ones, which
     some readers take for another type."""
-    return pa.schema(
-        [
-            pa.field(field.name, _plain_type(field.type))
-            for field in columns.to_frame().to_arrow().schema
-        ]
-    )
+    return pa.schema(_plain_fields(columns.to_frame().to_arrow().schema))
+
+
+def _plain_fields(fields: Iterable[pa.Field]) -> list[pa.Field]:
+    return [pa.field(field.name, _plain_type(field.type)) for field in fields]
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_struct(kind):
-        return pa.struct([pa.field(field.name, _plain_type(field.type)) for field in kind])
+        return pa.struct(_plain_fields(kind))
     if pa.types.is_large_list(kind) or pa.types.is_list(kind):
         return pa.list_(_plain_type(kind.value_type))
     # polars has several forms of text, by version.
@@ -458,22 +413,15 @@ def _changes(before: pl.DataFrame, after: pl.DataFrame) -> list[dict[str, Any]]:
         after.select(columns), on="id", how="full", suffix="_after", coalesce=True
     )
     gone, fresh = pl.col("content_after").is_null(), pl.col("content").is_null()
-    return (
-        joined.with_columns(
-            pl.coalesce(f"{name}_after", name).alias(name) for name in ("case_id", "teacher")
-        )
-        .group_by("case_id", "teacher")
-        .agg(
-            fresh.sum().alias("added"),
-            gone.sum().alias("removed"),
-            (~fresh & ~gone & (pl.col("content") != pl.col("content_after")))
-            .sum()
-            .alias("changed"),
-        )
-        .filter(pl.sum_horizontal("added", "removed", "changed") > 0)
-        .sort("case_id", "teacher")
-        .to_dicts()
+    other = ~fresh & ~gone & (pl.col("content") != pl.col("content_after"))
+    kinds = {"added": fresh, "removed": gone, "changed": other}
+    keys = ("case_id", "teacher")
+    counts = (
+        joined.with_columns(pl.coalesce(f"{name}_after", name).alias(name) for name in keys)
+        .group_by(keys)
+        .agg(kind.sum().alias(name) for name, kind in kinds.items())
     )
+    return counts.filter(pl.sum_horizontal(*kinds) > 0).sort(keys).to_dicts()
 
 
 def _point(link: Path, folder: Path) -> None:

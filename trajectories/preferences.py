@@ -18,7 +18,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -51,33 +51,16 @@ steps of five percent (our choice)."""
 
 _TEXT, _NUMBER = pl.String(), pl.Int32()
 ABOUT = {"case_id": _TEXT, "turn": _NUMBER, "source": _TEXT, "licence": _TEXT}
-PAIRS = pl.Schema(
-    {
-        "id": _TEXT,
-        "prompt": pl.List(MESSAGE),
-        "chosen": pl.List(REPLY),
-        "rejected": pl.List(REPLY),
-        "chat_template_kwargs": SWITCH,
-        "better_by": _TEXT,
-        "chosen_id": _TEXT,
-        "rejected_id": _TEXT,
-        "chosen_teacher": _TEXT,
-        "rejected_teacher": _TEXT,
-    }
-    | ABOUT
-)
+PAIRS = pl.Schema({
+    "id": _TEXT, "prompt": pl.List(MESSAGE), "chosen": pl.List(REPLY), "rejected": pl.List(REPLY),
+    "chat_template_kwargs": SWITCH, "better_by": _TEXT, "chosen_id": _TEXT, "rejected_id": _TEXT,
+    "chosen_teacher": _TEXT, "rejected_teacher": _TEXT,
+} | ABOUT)  # fmt: skip
 """The columns that TRL's DPOTrainer reads, and where a pair comes from."""
-LABELS = pl.Schema(
-    {
-        "id": _TEXT,
-        "prompt": pl.List(MESSAGE),
-        "completion": pl.List(REPLY),
-        "chat_template_kwargs": SWITCH,
-        "label": pl.Boolean(),
-        "teacher": _TEXT,
-    }
-    | ABOUT
-)
+LABELS = pl.Schema({
+    "id": _TEXT, "prompt": pl.List(MESSAGE), "completion": pl.List(REPLY),
+    "chat_template_kwargs": SWITCH, "label": pl.Boolean(), "teacher": _TEXT,
+} | ABOUT)  # fmt: skip
 """The columns that TRL's KTOTrainer reads."""
 
 
@@ -156,39 +139,26 @@ def _states_of(
     replies: dict[str, dict[tuple[str, str], list[tuple[Trajectory, Turn]]]] = defaultdict(dict)
     # In one order: the first of equal replies gives the pair its id.
     for branch in sorted(played, key=lambda member: member.trajectory_id):
-        path, spec = paths[branch.trajectory_id], branch.spec
+        path = paths[branch.trajectory_id]
         for turn in branch.turns:
             if (branch.trajectory_id, turn.number) in rejected_turns:
                 continue
-            asked = prompt(
-                spec.teacher,
-                environment.initial_observation,
-                path[: turn.number - 1],
-                branch.t_max,
-                spec.style,
-            )
+            asked = prompt(environment, branch, path[: turn.number - 1])
             # With the turn's number: replies are compared at one place of the work-up.
             key = json.dumps([turn.number, asked])
             prompts[key] = asked
             replies[key].setdefault((turn.raw, turn.thinking), []).append((branch, turn))
     for key, same_replies in replies.items():
-        candidates = [
-            _candidate(
-                *places[0],
-                # The paths through all replies that say the same. Turns are not compared: the
-                # seconds and dollars that one took are no part of what it says.
-                {
-                    id_: path
-                    for _, turn in places
-                    for id_, path in paths.items()
-                    if len(path) >= turn.number and path[turn.number - 1] is turn
-                },
-                dtc,
-                nodes,
-                goal,
-            )
-            for places in same_replies.values()
-        ]
+        candidates = []
+        for places in same_replies.values():
+            # The paths through all replies that say the same. Turns are not compared: the seconds
+            # and dollars that one took are no part of what it says.
+            through = {
+                id_: path
+                for (_, turn), (id_, path) in product(places, paths.items())
+                if len(path) >= turn.number and path[turn.number - 1] is turn
+            }
+            candidates.append(_candidate(*places[0], through, dtc, nodes, goal))
         yield State(environment, prompts[key], tuple(candidates))
 
 
@@ -214,14 +184,9 @@ def _candidate(
         then = standing(path[turn.number], nodes, goal) if len(path) > turn.number else None
         if now and then:
             gains.append(then.probability - now.probability)
-    return Candidate(
-        f"{branch.trajectory_id}-{turn.number}",
-        branch.spec.teacher,
-        turn,
-        fmean(known) if known else None,
-        dtc.get((branch.trajectory_id, turn.number)),
-        fmean(gains) if gains else None,
-    )
+    reply, outcome = f"{branch.trajectory_id}-{turn.number}", fmean(known) if known else None
+    hops, gain = dtc.get((branch.trajectory_id, turn.number)), fmean(gains) if gains else None
+    return Candidate(reply, branch.spec.teacher, turn, outcome, hops, gain)
 
 
 def pair_records(state: State, validation_percent: int) -> Iterator[dict[str, Any]]:
@@ -271,13 +236,9 @@ def _switch(*replies: Candidate) -> dict[str, bool]:
 
 def _about(state: State, candidate: Candidate, validation_percent: int) -> dict[str, Any]:
     world = state.environment
-    return {
-        "case_id": world.case_id,
-        "turn": candidate.turn.number,
-        "source": world.source,
-        "licence": world.licence,
-        "split": split_of(world.case_id, validation_percent),
-    }
+    split = split_of(world.case_id, validation_percent)
+    about = {"case_id": world.case_id, "turn": candidate.turn.number, "split": split}
+    return about | {"source": world.source, "licence": world.licence}
 
 
 def write_preferences(found: Iterable[State], folder: Path, validation_percent: int) -> None:

@@ -29,15 +29,8 @@ class RolloutSpec:
         """The same rollout under the same settings has the same id in every run, so a rerun finds
         what it has."""
         # Without the case's id: an environment's own id holds it.
-        identity = [
-            self.environment_id,
-            self.teacher,
-            self.style,
-            self.parent_id,
-            self.branch_turn,
-            self.sample,
-            self.settings_hash,
-        ]
+        names = ("environment_id", "teacher", "style", "parent_id", "branch_turn", "sample")
+        identity = [getattr(self, name) for name in (*names, "settings_hash")]
         # 64 bits: a million rollouts collide with a chance of one in 40 million.
         return json_hash(identity)[:16]
 
@@ -91,6 +84,29 @@ class Failure:
     usage: Usage = field(default_factory=Usage)
     protocol: str | None = None
     repeat: int | None = None
+
+
+def failure_of(
+    stage: str,
+    case_id: str,
+    error: object,
+    spec: RolloutSpec | None = None,
+    turn: int | None = None,
+    usage: Usage | None = None,
+) -> Failure:
+    """What a task ended with when it brought no result: an error of a model, a lost worker."""
+    return Failure(
+        stage,
+        case_id,
+        type(error).__name__,
+        str(error)[:2000],  # servers may send whole pages, and an error quotes the whole reply
+        now(),
+        teacher=spec.teacher if spec else None,
+        trajectory_id=spec.trajectory_id if spec else None,
+        turn=turn,
+        raw=getattr(error, "raw", None),
+        usage=usage or Usage(),
+    )
 
 
 @dataclass(frozen=True, slots=True)

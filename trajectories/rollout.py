@@ -12,7 +12,14 @@ from medaction.envs.records import ClinicalEnvironment
 from medaction.envs.turns import Observation, Style, Turn
 from medaction.llm.calls import BudgetSpent
 from medaction.llm.usage import Usage
-from medaction.trajectories.records import Failure, Played, RolloutSpec, Trajectory, now, path_of
+from medaction.trajectories.records import (
+    Failure,
+    Played,
+    RolloutSpec,
+    Trajectory,
+    failure_of,
+    path_of,
+)
 from medaction.trajectories.tree import Distance, TreePlan, branch_specs, initial_specs
 
 
@@ -67,14 +74,8 @@ async def play(
         except Exception as error:
             raise RolloutFailed(observation.number, spent + turn.usage) from error
     assert episode.outcome is not None
-    return Trajectory(
-        spec,
-        episode.turns[shared:],
-        episode.outcome,
-        episode.t_max,
-        clinician.prompt_versions[spec.style],
-        code_version,
-    )
+    turns, prompts = episode.turns[shared:], clinician.prompt_versions[spec.style]
+    return Trajectory(spec, turns, episode.outcome, episode.t_max, prompts, code_version)
 
 
 async def play_tree(
@@ -99,7 +100,9 @@ async def play_tree(
     trajectories, failures, not_started, budget_spent = list(tree), list[Failure](), 0, False
 
     def episode_of(spec: RolloutSpec, by_id: dict[str, Trajectory]) -> Episode:
-        shared = _prefix(spec, by_id)
+        shared: tuple[Turn, ...] = ()
+        if spec.parent_id:
+            shared = path_of(by_id[spec.parent_id], by_id)[: spec.branch_turn]
         return Episode(environment, oracle, plan.t_max, spec.style, shared, plan.ends_loops)
 
     async def play_all(specs: Iterable[RolloutSpec]) -> None:
@@ -108,13 +111,12 @@ async def play_tree(
         # What was played by now: branches share the turns of rollouts that have just ended.
         by_id = {trajectory.trajectory_id: trajectory for trajectory in trajectories}
         todo = [spec for spec in specs if spec.trajectory_id not in stored]
-        results = await asyncio.gather(
-            *(
-                play(spec, episode_of(spec, by_id), clinicians[spec.teacher], code_version)
-                for spec in todo
-            ),
-            return_exceptions=True,  # one that fails must not cancel the others
+        rollouts = (
+            play(spec, episode_of(spec, by_id), clinicians[spec.teacher], code_version)
+            for spec in todo
         )
+        # One that fails must not cancel the others.
+        results = await asyncio.gather(*rollouts, return_exceptions=True)
         for spec, result in zip(todo, results, strict=True):
             if isinstance(result, Trajectory):
                 trajectories.append(result)
@@ -128,7 +130,8 @@ async def play_tree(
             if unpaid and not result.usage.calls:
                 not_started += 1
             else:
-                failures.append(_failure(spec, result))
+                error, spent = result.__cause__ or result, (result.turn, result.usage)
+                failures.append(failure_of("rollout", spec.case_id, error, spec, *spent))
 
     await play_all(initial_specs(environment, plan))
     if not budget_spent:
@@ -136,24 +139,4 @@ async def play_tree(
         await play_all([*branches, *plan.pair_branches])
     return Played(
         environment.case_id, tuple(trajectories[len(tree) :]), tuple(failures), not_started
-    )
-
-
-def _prefix(spec: RolloutSpec, by_id: dict[str, Trajectory]) -> tuple[Turn, ...]:
-    return path_of(by_id[spec.parent_id], by_id)[: spec.branch_turn] if spec.parent_id else ()
-
-
-def _failure(spec: RolloutSpec, failed: RolloutFailed) -> Failure:
-    cause = failed.__cause__ or failed
-    return Failure(
-        "rollout",
-        spec.case_id,
-        type(cause).__name__,
-        str(cause)[:2000],  # servers may send whole pages
-        now(),
-        teacher=spec.teacher,
-        trajectory_id=spec.trajectory_id,
-        turn=failed.turn,
-        raw=getattr(cause, "raw", None),
-        usage=failed.usage,
     )

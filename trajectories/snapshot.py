@@ -58,11 +58,8 @@ class Publisher:
         except duckdb.FatalException:
             raise
         except (OSError, duckdb.Error) as error:
-            log.warning(
-                "no snapshot of %s could be written, readers see an older one: %s",
-                self._path,
-                error,
-            )
+            words = "no snapshot of %s could be written, readers see an older one: %s"
+            log.warning(words, self._path, error)
         ended = time.monotonic()
         # The slower a copy, the rarer.
         self._next = ended + max(EVERY_S, (ended - began) / SHARE)
@@ -70,17 +67,13 @@ class Publisher:
     def copy_to(self, path: Path) -> None:
         """A whole copy of the store at `path`, which appears by a rename. Raises OSError when it
         cannot be written."""
-        self._db.execute(
-            "checkpoint"
-        )  # everything is in the one file now, none of it in the log beside it
+        # Everything is in the one file then, none of it in the log beside it.
+        self._db.execute("checkpoint")
         building = path.with_name(f".{path.name}.building")
         # By a child: were this process to open and close the file itself, POSIX would take DuckDB's
         # lock on it away.
-        copied = subprocess.run(
-            ["cp", "--reflink=auto", "--", str(self._path), str(building)],
-            capture_output=True,
-            text=True,
-        )
+        command = ["cp", "--reflink=auto", "--", str(self._path), str(building)]
+        copied = subprocess.run(command, capture_output=True, text=True)
         if copied.returncode:
             building.unlink(missing_ok=True)
             raise OSError(copied.stderr.strip())
@@ -96,21 +89,17 @@ def open_snapshot(out: Path) -> duckdb.DuckDBPyConnection:
             f"{path} does not exist: it is written by a run; start or repeat `medaction distill"
             f" --out {out} ...`"
         )
+    remedy = f"`medaction doctor --out {out} --repair` writes it anew"
     try:
         db = duckdb.connect(str(path), read_only=True, config=dict(SEALED))
     except duckdb.Error as error:
-        raise MedactionError(
-            f"{path} cannot be opened as a DuckDB file: `medaction doctor --out {out} --repair`"
-            " writes it anew"
-        ) from error
+        line = f"{path} cannot be opened as a DuckDB file: {remedy}"
+        raise MedactionError(line) from error
     # The file holds times with a zone, which would be shown in that of the machine.
     db.execute("set timezone = 'UTC'")
     if not holds_runs(db):
         db.close()
-        raise MedactionError(
-            f"{path} is a database of something else: `medaction doctor --out {out} --repair`"
-            " writes it anew"
-        )
+        raise MedactionError(f"{path} is a database of something else: {remedy}")
     return db
 
 

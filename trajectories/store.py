@@ -197,14 +197,12 @@ class Store:
         names = ", ".join(f'"{name}"' for name in columns)
         # JSON with the table's own types keeps nested values exact, whatever the first rows hold
         # (empty lists, nulls).
-        encoded = [
-            json.dumps({name: row[name] for name in columns}, default=_plain) for row in rows
-        ]
+        values = ({name: row[name] for name in columns} for row in rows)
+        encoded = [json.dumps(row, default=_plain) for row in values]
         source = 'select unnest(from_json("row", $shape)) from (select unnest($rows) as "row")'
-        self.db.execute(  # the names are the schema's
-            f"insert into {table} ({names}) {source}",
-            {"shape": json.dumps(columns), "rows": encoded},
-        )
+        parameters = {"shape": json.dumps(columns), "rows": encoded}
+        # The names are the schema's.
+        self.db.execute(f"insert into {table} ({names}) {source}", parameters)
 
     # --- meta and runs ------------------------------------------------------------------
 
@@ -288,37 +286,25 @@ class Store:
         with self.transaction():
             spent = self._spent_on([case.report.case_id for case in cases])
             worlds = [case.built.environment for case in cases if case.built.environment]
+            ids = {world.environment_id: world for world in worlds}
             if spent:  # cases that were built before: most tables have no index to look in
                 for table in ("cases", "checks", "ledger"):
-                    self.db.execute(
-                        f"delete from {table} where case_id in (select unnest(?))", [list(spent)]
-                    )
+                    sql = f"delete from {table} where case_id in (select unnest(?))"
+                    self.db.execute(sql, [list(spent)])
                 # What was played in another environment of the case still refers to that one.
-                self.db.execute(
-                    f"delete from environments where {IN}",
-                    [[world.environment_id for world in worlds]],
-                )
-            self._insert(
-                "cases",
-                [
-                    case_row(case, built_with)
-                    | asdict(case.usage + spent.get(case.report.case_id, Usage()))
-                    for case in cases
-                ],
-            )
-            for table in ("checks", "ledger"):
-                self._insert(
-                    table,
-                    [
-                        asdict(record) | {"case_id": case.report.case_id}
-                        for case in cases
-                        for record in getattr(case.built, table)
-                    ],
-                )
-            self._insert(
-                "environments",
-                [asdict(world) | {"environment_id": world.environment_id} for world in worlds],
-            )
+                self.db.execute(f"delete from environments where {IN}", [list(ids)])
+            rows: dict[str, list[dict[str, Any]]] = {"cases": [], "checks": [], "ledger": []}
+            for case in cases:
+                usage = case.usage + spent.get(case.report.case_id, Usage())
+                rows["cases"].append(case_row(case, built_with) | asdict(usage))
+                key = {"case_id": case.report.case_id}
+                rows["checks"] += [asdict(check) | key for check in case.built.checks]
+                rows["ledger"] += [asdict(passage) | key for passage in case.built.ledger]
+            rows["environments"] = [
+                asdict(world) | {"environment_id": id_} for id_, world in ids.items()
+            ]
+            for table, of_table in rows.items():
+                self._insert(table, of_table)
             for case in cases:
                 self._resolve("read", case.report.case_id)
             for world in worlds:
@@ -337,10 +323,9 @@ class Store:
             f"select case_id, {names} from cases where case_id in (select unnest(?))",
             [list(case_ids)],
         )
+        fields = Usage.__dataclass_fields__
         return {
-            case_id: _USAGE.validate_python(
-                dict(zip(Usage.__dataclass_fields__, values, strict=True))
-            )
+            case_id: _USAGE.validate_python(dict(zip(fields, values, strict=True)))
             for case_id, *values in rows
         }
 
@@ -356,10 +341,8 @@ class Store:
 
     def resolve_unreadable(self, case_id: str, path: str, reason: str) -> None:
         """What `add_unreadable` stored can be read now, or is gone."""
-        self._mark_resolved(
-            "stage = 'read' and case_id = ? and path = ? and error_class = ?",
-            [case_id, path, reason],
-        )
+        condition = "stage = 'read' and case_id = ? and path = ? and error_class = ?"
+        self._mark_resolved(condition, [case_id, path, reason])
 
     def environments(self, ids: Sequence[str] | None = None) -> list[ClinicalEnvironment]:
         """The current environment of every case, in the order of case ids; or those with these
@@ -414,26 +397,17 @@ class Store:
         by_id = {member.trajectory_id: member for case in cases for member in case.trajectories}
         with self.transaction():
             # A rerun may play a case whose result came in just before it was killed.
-            there = {
-                id_
-                for (id_,) in self.rows(
-                    "select trajectory_id from trajectories"
-                    " where trajectory_id in (select unnest(?))",
-                    [list(by_id)],
-                )
-            }
+            sql = "select trajectory_id from trajectories where trajectory_id in (select unnest(?))"
+            present = {id_ for (id_,) in self.rows(sql, [list(by_id)])}
             # By id: what is stored is never overwritten, so a dataset's records keep their source.
-            fresh = [trajectory for id_, trajectory in by_id.items() if id_ not in there]
-            self._insert(
-                "trajectories", [trajectory_row(trajectory, run_id, stored) for trajectory in fresh]
-            )
-            self._insert(
-                "turns",
-                [turn_row(trajectory, turn) for trajectory in fresh for turn in trajectory.turns],
-            )
+            fresh = [trajectory for id_, trajectory in by_id.items() if id_ not in present]
+            rows = [trajectory_row(trajectory, run_id, stored) for trajectory in fresh]
+            self._insert("trajectories", rows)
+            turns = [turn_row(played, turn) for played in fresh for turn in played.turns]
+            self._insert("turns", turns)
             for case in cases:
                 ids = [member.trajectory_id for member in case.trajectories]
-                self._resolve(stage, case.case_id, [id_ for id_ in ids if id_ not in there])
+                self._resolve(stage, case.case_id, [id_ for id_ in ids if id_ not in present])
                 self._put_failures(case.failures, run_id)
                 if case.oracle_usage:
                     self._add_spent(case.case_id, case.oracle_usage)
@@ -477,12 +451,9 @@ class Store:
                     " trajectory_id is not distinct from ?",
                     [failure.stage, failure.case_id, failure.trajectory_id],
                 )[0][0]
-            row = asdict(failure)
-            rows.append(
-                row
-                | row["usage"]
-                | {"run_id": run_id, "attempt": before + 1, "time": failure.time.isoformat()}
-            )
+            row, time = asdict(failure), failure.time.isoformat()
+            about = {"run_id": run_id, "attempt": before + 1, "time": time}
+            rows.append(row | row["usage"] | about)
         self._insert("failures", rows)
         if self._failing is not None:
             self._failing |= {(failure.stage, failure.case_id) for failure in failures}
@@ -491,11 +462,9 @@ class Store:
         """The open failures of the case as a whole and of these trajectories had a later
         success."""
         if self._has_failed(stage, case_id):
-            self._mark_resolved(
-                "stage = ? and case_id = ? and (trajectory_id is null or list_contains(?,"
-                " trajectory_id))",
-                [stage, case_id, list(trajectory_ids)],
-            )
+            of_rollouts = "(trajectory_id is null or list_contains(?, trajectory_id))"
+            condition = f"stage = ? and case_id = ? and {of_rollouts}"
+            self._mark_resolved(condition, [stage, case_id, list(trajectory_ids)])
 
     def _mark_resolved(self, condition: str, values: Sequence[Any]) -> None:
         sql = f"update failures set resolved = ? where resolved is null and {condition}"
@@ -519,10 +488,8 @@ class Store:
         keys = ("trajectory_id", "protocol", "judge", "repeat")
         with self.transaction():
             for row in rows:
-                self.db.execute(
-                    "insert or replace into judgements values (?, ?, ?, ?, ?)",
-                    [*(row[name] for name in keys), row["judgement"]],
-                )
+                values = [row[name] for name in (*keys, "judgement")]
+                self.db.execute("insert or replace into judgements values (?, ?, ?, ?, ?)", values)
             if rows:
                 # What is null in a failure holds for all.
                 same = " and ".join(

@@ -2,15 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
-from pydantic import TypeAdapter
-
 from medaction.envs.records import ClinicalEnvironment
 from medaction.envs.turns import Turn
-from medaction.llm.usage import Usage
 from medaction.trajectories.queries import named_rows
 from medaction.trajectories.records import RolloutSpec, Trajectory
 from medaction.trajectories.store import IN, Store, StoreError
-from medaction.trajectories.table_rows import TURN_FIELDS
+from medaction.trajectories.table_rows import turns_of
 
 TREES_AT_ONCE = 100
 """Environments whose trees are read at a time, and a search of the ids of the store for each. 500
@@ -22,8 +19,6 @@ turns.final_diagnosis, '' as raw, '' as thinking, repaired, calls, prompt_tokens
 cost_usd, seconds, cached_calls, [] as faults
 """
 """A turn's columns without the texts that scoring does not read: 19 of 20 bytes of a turn."""
-
-_TURNS = TypeAdapter(list[Turn])
 
 
 def tree_of(store: Store, environment_id: str) -> list[Trajectory]:
@@ -101,14 +96,7 @@ def _turns_by_trajectory(
         [lowest, highest, environment_ids],
     )
     rows = named_rows(turn_rows)
-    turns = _TURNS.validate_python(
-        [
-            {name: row[name] for name in TURN_FIELDS}
-            | {"usage": {name: row[name] for name in Usage.__dataclass_fields__}}
-            for row in rows
-        ]
-    )
     turns_by_trajectory: dict[str, list[Turn]] = {}
-    for row, turn in zip(rows, turns, strict=True):
+    for row, turn in zip(rows, turns_of(rows), strict=True):
         turns_by_trajectory.setdefault(row["trajectory_id"], []).append(turn)
     return turns_by_trajectory

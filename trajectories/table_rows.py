@@ -1,7 +1,10 @@
 """Records as rows of the store's tables (schema.sql), column by column."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from medaction.envs.records import BadCase, Built, CaseReport
 from medaction.envs.turns import Turn
@@ -9,18 +12,7 @@ from medaction.llm.usage import Usage
 from medaction.trajectories.records import Failure, Trajectory, now
 from medaction.words.versions import json_hash
 
-TURN_FIELDS = (
-    "number",
-    "reasoning",
-    "differential",
-    "pivot",
-    "tests",
-    "answers",
-    "final_diagnosis",
-    "raw",
-    "thinking",
-    "repaired",
-)
+TURN_FIELDS = tuple(field.name for field in fields(Turn) if field.name != "usage")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,26 +56,29 @@ def case_row(case: BuiltCase, built_with: str) -> dict[str, Any]:
 
 def trajectory_row(trajectory: Trajectory, run_id: str, stored: Any) -> dict[str, Any]:
     # Seed and final diagnosis follow from the rest, and are there for queries.
-    return asdict(trajectory.spec) | {
+    derived = {
         "trajectory_id": trajectory.trajectory_id,
         "seed": trajectory.spec.seed,
-        "outcome": trajectory.outcome,
-        "t_max": trajectory.t_max,
         "final_diagnosis": trajectory.final_diagnosis,
-        "prompt_version": trajectory.prompt_version,
-        "code_version": trajectory.code_version,
-        "run_id": run_id,
-        "stored": stored.isoformat(),
     }
+    played = plain_row(trajectory.spec) | plain_row(trajectory) | derived
+    return played | {"run_id": run_id, "stored": stored.isoformat()}
 
 
 def turn_row(trajectory: Trajectory, turn: Turn) -> dict[str, Any]:
     # What a turn used has columns of its own, so that SQL can add it up.
-    return (
-        {"trajectory_id": trajectory.trajectory_id}
-        | {name: getattr(turn, name) for name in TURN_FIELDS}
-        | plain_row(turn.usage)
-    )
+    return {"trajectory_id": trajectory.trajectory_id} | plain_row(turn) | plain_row(turn.usage)
+
+
+_TURNS = TypeAdapter(list[Turn])
+
+
+def turns_of(rows: Sequence[Mapping[str, Any]]) -> list[Turn]:
+    """Rows of `turns` as records."""
+    turns = [{name: row[name] for name in TURN_FIELDS} for row in rows]
+    usages = [{name: row[name] for name in Usage.__dataclass_fields__} for row in rows]
+    records = [turn | {"usage": usage} for turn, usage in zip(turns, usages, strict=True)]
+    return _TURNS.validate_python(records)
 
 
 def plain_row(record: Any) -> dict[str, Any]:

@@ -92,24 +92,23 @@ def branch_specs(
     planned = [
         t for t in tree if t.spec.teacher in plan.teachers and t.spec.settings_hash in plan.hashes
     ]
-    points = sorted(
-        {
-            (t.spec.parent_id, t.spec.branch_turn)
-            for t in planned
-            if t.spec.parent_id in by_id and t.spec.sample < FIRST_PAIR_SAMPLE
-        }
-    )
+    branches = [t.spec for t in planned if t.spec.parent_id in by_id]
+    points = sorted({_launch_point(spec) for spec in branches if spec.sample < FIRST_PAIR_SAMPLE})
     lacking = plan.launch_points - len(points)  # those already stored stay
     if lacking > 0 and plan.branches:
         roots = [trajectory for trajectory in planned if trajectory.spec.parent_id is None]
-        points += [point for point in _ranked(roots, plan.launch, distance) if point not in points][
-            :lacking
-        ]
+        ranked = _ranked(roots, plan.launch, distance)
+        points += [point for point in ranked if point not in points][:lacking]
     for parent_id, turn in points:
         parent = by_id[parent_id].spec.teacher
         for teacher in plan.teachers if plan.branch_by == "every" else [parent]:
             for sample in range(plan.branches):
                 yield _spec(environment, plan, teacher, sample, parent_id, turn)
+
+
+def _launch_point(spec: RolloutSpec) -> tuple[str, int]:
+    """(trajectory, turn) from which a branch is launched."""
+    return spec.parent_id or "", spec.branch_turn
 
 
 def pair_specs(
@@ -121,7 +120,7 @@ def pair_specs(
     differently there; among equals a hash decides, as for `uniform`."""
     by_id = {trajectory.trajectory_id: trajectory.spec for trajectory in tree}
     played = [spec for spec in by_id.values() if spec.sample >= FIRST_PAIR_SAMPLE]
-    taken = {(spec.parent_id, spec.branch_turn) for spec in played}
+    taken = set(map(_launch_point, played))
     eligible = [
         point
         for point in dict.fromkeys(points)
@@ -151,11 +150,8 @@ def finished(
         *branch_specs(place, replace(plan, launch="uniform"), tree),
     ]
     branches = [spec for spec in specs if spec.parent_id and spec.settings_hash in plan.hashes]
-    points = {
-        (spec.parent_id, spec.branch_turn)
-        for spec in branches
-        if spec.teacher in plan.teachers and spec.sample < FIRST_PAIR_SAMPLE
-    }
+    of_plan = [spec for spec in branches if spec.teacher in plan.teachers]
+    points = {_launch_point(spec) for spec in of_plan if spec.sample < FIRST_PAIR_SAMPLE}
     all_launched = not plan.branches or len(points) >= plan.launch_points
     return all_launched and all(spec.trajectory_id in stored for spec in planned)
 
@@ -174,16 +170,9 @@ def _spec(
     So the draw is the same in every run, a larger share adds to those already drawn, and other
     free-form prompts move none.
     """
-    spec = RolloutSpec(
-        environment.environment_id,
-        environment.case_id,
-        teacher,
-        "schema",
-        sample,
-        plan.teachers[teacher],
-        parent_id,
-        branch_turn,
-    )
+    place = environment.environment_id, environment.case_id
+    settings = plan.teachers[teacher]
+    spec = RolloutSpec(*place, teacher, "schema", sample, settings, parent_id, branch_turn)
     draw = int(spec.trajectory_id[8:], 16) / 16**8  # the half of the id that is not the seed
     if draw >= plan.free_form.get(teacher, 0.0):
         return spec

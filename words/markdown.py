@@ -14,6 +14,25 @@ def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> li
     ]
 
 
+def section(heading: str, *parts: str | Sequence[str]) -> list[str]:
+    """The lines of a section: paragraphs (texts) and tables or lists (lines), a blank line before
+    each."""
+    lines = ["", f"## {heading}"]
+    for part in parts:
+        lines += ["", part] if isinstance(part, str) else ["", *part]
+    return lines
+
+
+def number(value: float | None, form: str = ".3f") -> str:
+    """A cell with a number; empty where none is known."""
+    return "" if value is None else f"{value:{form}}"
+
+
+def span(low: float | None, high: float | None, form: str = ".3f") -> str:
+    """A cell with both ends of an interval; empty where there is none."""
+    return "" if low is None or high is None else f"{low:{form}} to {high:{form}}"
+
+
 def without_markdown(markdown: str) -> str:
     """Markdown without its bold, heading and rule marks; bullets stay."""
     lines = (
@@ -26,7 +45,6 @@ def without_markdown(markdown: str) -> str:
 _ROW = re.compile(r"\s*\|(?P<cells>.*)\|\s*")
 # The line '|---|:--:|' below a table's headings.
 _RULE = re.compile(r"[\s|:-]*-[\s|:-]*")
-
 
 # Whole headings: a 'Range of motion' and what a 'Referral hospital' measured are results.
 _REFERENCE = re.compile(

@@ -9,35 +9,17 @@ import unicodedata
 from functools import lru_cache
 
 GREEK = {
-    "α": "alpha",
-    "β": "beta",
-    "γ": "gamma",
-    "δ": "delta",
-    "ε": "epsilon",
-    "κ": "kappa",
-    "λ": "lambda",
-    "μ": "u",
-    "ω": "omega",
-}
+    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "κ": "kappa",
+    "λ": "lambda", "μ": "u", "ω": "omega",
+}  # fmt: skip
 """Letters that stand in names of analytes, genes and chains ('β-hCG', 'κ light chain')."""
 
 _AMERICAN = {
-    "oedem": "edem",
-    "oesoph": "esoph",
-    "oestr": "estr",
-    "coeli": "celi",
-    "foet": "fet",
-    "rrhoe": "rrhe",
-    "amoeb": "ameb",
-    "manoeuvre": "maneuver",
-    "tumour": "tumor",
-    "colour": "color",
-    "sulph": "sulf",
-    "fibre": "fiber",
-    "titre": "titer",
-    "centre": "center",
+    "oedem": "edem", "oesoph": "esoph", "oestr": "estr", "coeli": "celi", "foet": "fet",
+    "rrhoe": "rrhe", "amoeb": "ameb", "manoeuvre": "maneuver", "tumour": "tumor",
+    "colour": "color", "sulph": "sulf", "fibre": "fiber", "titre": "titer", "centre": "center",
     "ae": "e",
-}
+}  # fmt: skip
 """British spelling -> American; 'ae' at the end of a word is a Latin plural and stays."""
 
 _ROMAN = {"i": 1, "ii": 2, "iii": 3, "iv": 4, "v": 5, "vi": 6, "vii": 7, "viii": 8, "ix": 9}
@@ -53,7 +35,6 @@ _SEPARATOR = re.compile("[^a-z0-9+]+")
 _LATIN_AND_GREEK_END = "\u0400"
 """The first character of Cyrillic: accents are dropped below it only. In 'й' or 'が' the mark makes
 another letter."""
-
 
 _NO_LETTER = re.compile(r"[^\w+ ]|_")
 """What stands between words, and the marks of letters in scripts beyond Greek."""

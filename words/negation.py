@@ -8,12 +8,13 @@ import re
 
 from medaction.words.phrases import phrase_pattern, phrase_regex
 
+_DENIALS = (
+    "no | not | deny | denies | denied | denying | without | absent | absence of"
+    " | negative for | never | free of | lack of | lacks | nor | neither | non"
+    " | unremarkable for | rule out | rules out | ruled out | exclude | no longer"
+)
 DENIAL = re.compile(
-    phrase_pattern(
-        "no | not | deny | denies | denied | denying | without | absent | absence of"
-        " | negative for | never | free of | lack of | lacks | nor | neither | non"
-        " | unremarkable for | rule out | rules out | ruled out | exclude | no longer"
-    ).pattern
+    phrase_pattern(_DENIALS).pattern
     # 'A negative culture' denies what follows; 'culture: negative' what stands before.
     + r"|\bnegative(?= \w)|\bnormal(?! pressure)\b",
     re.IGNORECASE,
@@ -29,10 +30,11 @@ _PERCEPTIONS = (
     "seen | present | detected | noted | identified | observed | evident | reported | visible"
     " | appreciated"
 )
+_DENIALS_AFTER = (
+    "absent | negative | none | denied | ruled out | excluded | nil | unlikely | resolved"
+)
 DENIAL_AFTER = re.compile(
-    phrase_pattern(
-        "absent | negative | none | denied | ruled out | excluded | nil | unlikely | resolved"
-    ).pattern
+    phrase_pattern(_DENIALS_AFTER).pattern
     + rf"|\bnot (?:been )?{phrase_regex(_PERCEPTIONS, '')}\b",
     re.IGNORECASE,
 )
@@ -48,9 +50,9 @@ _DOINGS = (
     "performed | done | conducted | measured | available | obtained | tested | checked | taken"
     " | ordered | reported | documented | provided"
 )
+_STILL_TO_COME = phrase_pattern("pending | await* | planned | scheduled")
 _UNDONE = re.compile(
-    phrase_pattern("pending | await* | planned | scheduled").pattern
-    + rf"|\b(?:not|never|without being) (?:yet )?{phrase_regex(_DOINGS, '')}"
+    _STILL_TO_COME.pattern + rf"|\b(?:not|never|without being) (?:yet )?{phrase_regex(_DOINGS, '')}"
     r"|\bno [^.;,]{2,60} levels? measured",
     re.IGNORECASE,
 )

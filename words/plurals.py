@@ -11,20 +11,10 @@ aids ascites biceps caries diabetes feces gas herpes lens measles meninges mumps
 pus rabies rickets scabies series species triceps
 """
 _IRREGULAR = {
-    "bronchi": "bronchus",
-    "calculi": "calculus",
-    "emboli": "embolus",
-    "foci": "focus",
-    "fungi": "fungus",
-    "gases": "gas",
-    "indices": "index",
-    "lenses": "lens",
-    "nuclei": "nucleus",
-    "phalanges": "phalanx",
-    "testes": "testis",
-    "thrombi": "thrombus",
-    "varices": "varix",
-}
+    "bronchi": "bronchus", "calculi": "calculus", "emboli": "embolus", "foci": "focus",
+    "fungi": "fungus", "gases": "gas", "indices": "index", "lenses": "lens", "nuclei": "nucleus",
+    "phalanges": "phalanx", "testes": "testis", "thrombi": "thrombus", "varices": "varix",
+}  # fmt: skip
 _ENDINGS = (
     (("sses", "uses", "shes", "tches", "nches", "xes"), 2, ""),  # masses, viruses
     (("tases", "yses", "theses", "reses", "rises"), 2, "is"),  # metastases, analyses

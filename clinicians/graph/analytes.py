@@ -63,19 +63,24 @@ class Analyte:
 @cache
 def analytes() -> list[Analyte]:
     """All of kg/data/analytes.csv. Raises BadTable."""
-    return [_analyte(line, row) for line, row in rows(ANALYTES, COLUMNS_OF_ANALYTES)]
+    table = []
+    for line, row in rows(ANALYTES, COLUMNS_OF_ANALYTES):
+        try:
+            limits = _number_or_nan(row["low"]), _number_or_nan(row["high"])
+            pairs = (part.rsplit(":", 1) for part in parts(row["si"]))
+            factors = {unit.strip().lower(): float(factor) for unit, factor in pairs}
+        except ValueError as error:
+            message = f"{row['analyte']!r}: a limit or a unit's factor is no number"
+            raise BadTable(ANALYTES, line, message) from error
+        names = row["analyte"], parts(row["synonyms"]), row["test"]
+        signs = row["low_finding"], row["high_finding"]
+        table.append(Analyte(*names, *signs, *limits, row["unit"], factors))
+    return table
 
 
-def _analyte(line: int, row: dict[str, str]) -> Analyte:
-    try:
-        low, high = _number_or_nan(row["low"]), _number_or_nan(row["high"])
-        pairs = (part.rsplit(":", 1) for part in parts(row["si"]))
-        factors = {unit.strip().lower(): float(factor) for unit, factor in pairs}
-    except ValueError as error:
-        message = f"{row['analyte']!r}: a limit or a unit's factor is no number"
-        raise BadTable(ANALYTES, line, message) from error
-    names = (row["analyte"], parts(row["synonyms"]), row["test"])
-    return Analyte(*names, row["low_finding"], row["high_finding"], low, high, row["unit"], factors)
+def _folded(name: str) -> str:
+    """Short names keep their case: 'K' is potassium, 'PT' the prothrombin time."""
+    return name if len(name) <= 3 else " ".join(name.lower().split())
 
 
 @cache
@@ -83,11 +88,6 @@ def _analytes_by_name() -> dict[str, Analyte]:
     # Signs are left to the phrases: 'Murphy sign' has no value.
     measured = [analyte for analyte in analytes() if not analyte.is_sign]
     return {_folded(name): item for item in measured for name in (item.name, *item.synonyms)}
-
-
-def _folded(name: str) -> str:
-    """Short names keep their case: 'K' is potassium, 'PT' the prothrombin time."""
-    return name if len(name) <= 3 else " ".join(name.lower().split())
 
 
 _NAME_WORD = re.compile(r"[^\s,;:()=]+")
@@ -107,17 +107,14 @@ def levels(text: str) -> Iterator[tuple[Analyte, Level]]:
     for (_, end, analyte), next_start in zip(mentions, next_starts, strict=False):
         # Up to the next name: its value is not this one's.
         after = _END_OF_VALUE.split(text[end : min(next_start, end + REACH)], maxsplit=1)[0]
-        level = _level(analyte, after)
-        if level:
+        if level := _level(analyte, after):
             yield analyte, level
 
 
 def _mentions_of_analytes(text: str, specimen: str) -> Iterator[tuple[int, int, Analyte]]:
     """(start, end, analyte) of its mentions. Of another specimen than blood only analytes whose
     names say that specimen."""
-    words = list(_NAME_WORD.finditer(text))
-
-    by_name = _analytes_by_name()
+    words, by_name = list(_NAME_WORD.finditer(text)), _analytes_by_name()
 
     def look_up(run: list[re.Match[str]]) -> Analyte | None:
         name = text[run[0].start() : run[-1].end()].rstrip(".")

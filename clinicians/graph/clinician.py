@@ -47,7 +47,6 @@ lower, the more documented tests are ordered, and the more that nobody documente
 MOST_HYPOTHESES = 6
 """Lines of a differential: our choice, within the 8 that the reply's grammar allows."""
 
-
 PARTS = ("analytes", "clinician", "cues", "findings", "hypotheses", "model", "orders", "prose")
 
 
@@ -64,8 +63,7 @@ class KgClinician:
 
     def __init__(self, aim: Aim):
         if aim not in SURE:
-            styles = ", ".join(SURE)
-            raise ValueError(f"{aim!r} is no style of the graph clinician; use one of {styles}")
+            raise ValueError(f"{aim!r} is no style of the graph clinician: {', '.join(SURE)}")
         self.aim: Aim = aim
         self.name: str = aim
         self.prompt_versions: Mapping[Style, str] = {"schema": graph_version()}
@@ -79,17 +77,14 @@ class KgClinician:
         if observation.style not in self.prompt_versions:
             raise ValueError(f"{self.name} writes in the schema only, not {observation.style!r}")
         turns = observation.turns
-        # A turn's own draws; `trust` below is the whole rollout's.
         rng = np.random.default_rng([seed, len(turns)])
-        # a rollout counts its seed up with the turns, so all of them share this much trust in the
-        # evidence
+        # Of the whole rollout, whose seed counts up with its turns: its trust in the evidence.
         trust = np.exp(0.1 * np.random.default_rng(abs(seed - len(turns))).standard_normal())
         ranking = rank(observation.initial_observation, turns, TEMPER * float(trust))
         options = tests_worth_ordering(ranking, turns, self.aim, rng)
-        sure = SURE[self.aim] - PATIENCE * (len(turns) - 1)
         end = ""
         # Never at the first turn, which must order something.
-        if turns and ranking.chance >= sure:
+        if turns and ranking.chance >= SURE[self.aim] - PATIENCE * (len(turns) - 1):
             end = "sure"
         elif not options or must_commit(turns, observation.t_max):
             end = "exhausted"
@@ -103,16 +98,12 @@ class KgClinician:
         ]
         outlook = sentence(end or self.aim, rng, tests=listed(aims), **names_of_leaders(ranking))
         names = [load_model().diseases[at].name for at in ranking.order[:MOST_HYPOTHESES]]
-        turn = Turn(
-            number=len(turns) + 1,
-            reasoning=" ".join([*reasoning(ranking, turns, rng), outlook]),
-            differential=_differential(ranking, names),
-            # Without orders the pivot is of what could have been ordered.
-            pivot=pivot(ranking, orders or options[:3], rng),
-            tests=tuple(order.entry.name for order in orders),
-            final_diagnosis=names[0] if end else None,
-            raw="",
-        )
+        words = " ".join([*reasoning(ranking, turns, rng), outlook])
+        # Without orders the pivot is of what could have been ordered.
+        question = pivot(ranking, orders or options[:3], rng)
+        tests, final = tuple(order.entry.name for order in orders), names[0] if end else None
+        lines = _differential(ranking, names)
+        turn = Turn(len(turns) + 1, words, lines, question, tests, final, raw="")
         return replace(turn, raw=render(turn))
 
 

@@ -56,10 +56,10 @@ def name_of_key(key: str) -> str:
 def key_of(name: str) -> str:
     """The key of an HPO label or synonym, else of a disease. Raises ValueError."""
     plain = normalise(name)
-    if plain in phenotype_ids():
-        return phenotype_ids()[plain]
-    if plain in disease_names():
-        return DISEASE + disease_names()[plain]
+    if term := phenotype_ids().get(plain):
+        return term
+    if disease := disease_names().get(plain):
+        return DISEASE + disease
     raise ValueError(f"neither HPO nor the diseases know {name!r}")
 
 
@@ -100,25 +100,19 @@ def phrase_book() -> dict[str, tuple[str, bool]]:
     # an abbreviation of a disease may mean something else
     diseases = ((name, disease) for name, disease in disease_names().items() if len(name) > 4)
     entries += [(name, DISEASE + disease, True) for name, disease in diseases]
-    # labels that in running text mostly mean something else
-    # 'Growth', 'drop', 'acute': HPO has labels for them.
+    # Labels of HPO that in running text mostly mean something else: 'growth', 'drop', 'acute'.
     too_general = set((TABLES / "too_general.txt").read_text(encoding="utf-8").splitlines())
     book: dict[str, tuple[str, bool]] = {}
     for phrase, key, is_disease in entries:
         words = _singular_words(phrase)
         if 0 < len(words) <= LONGEST_PHRASE and phrase not in too_general:
-            # Sorted words: 'pain in the abdomen' is 'abdominal pain' in another order.
-            # The first entry wins, in the order of the lists above.
+            # Sorted: 'pain in the abdomen' is 'abdomen pain' in another order. The first one wins.
             book.setdefault(" ".join(sorted(words)), (key, is_disease))
     return book
 
 
 def _singular_words(text: str) -> list[str]:
     return [singular(word) for word in normalise(text).split() if word not in STOP_WORDS]
-
-
-def _entry_of_phrase(words: list[str]) -> tuple[str, bool] | None:
-    return phrase_book().get(" ".join(sorted(words)))
 
 
 _CLAUSE_BORDER = re.compile(r"(?<!\b[A-Z])(?<!\bvs)\.(?=\s|$)|[;\n!?]")
@@ -165,7 +159,7 @@ def _clause(clause: str) -> Iterator[tuple[str, bool, bool]]:
         before = len(_singular_words(segment[: negation.start()])) if negation else len(words)
         after = len(_singular_words(segment[: negation.end()])) if negation else len(words)
         for start, end, (key, is_disease) in longest_matches(
-            words, LONGEST_PHRASE, _entry_of_phrase
+            words, LONGEST_PHRASE, lambda run: phrase_book().get(" ".join(sorted(run)))
         ):
             holds_negation = start < after and end > before  # 'absent reflexes', 'no appetite'
             affirmed = end <= before and not (negated or excluded)

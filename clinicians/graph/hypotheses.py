@@ -46,12 +46,9 @@ def hypotheses() -> tuple[Disease, ...]:
     """The common diseases in the order of their table, then the rare ones that are none of them.
     Raises BadTable."""
     hpo, ids = load_hpo(), phenotype_ids()
-    rare = {
-        code: name
-        for code, name in hpo.diseases.items()
-        # Without annotated findings a disease cannot be told from any other.
-        if code.startswith("ORPHA:") and code in hpo.annotations
-    }
+    orphanet = {code: name for code, name in hpo.diseases.items() if code.startswith("ORPHA:")}
+    # Without annotated findings a disease cannot be told from any other.
+    rare = {code: name for code, name in orphanet.items() if code in hpo.annotations}
     code_of = {normalise(name): code for code, name in rare.items()}
     diseases, common_codes = [], set()
     # The curated ones first: they carry the weights of what is common.

@@ -95,8 +95,7 @@ def _matrix(
     cells: dict[tuple[int, int], float] = {}
     for row, disease in enumerate(diseases):
         for term, share in disease.findings.items():
-            for general in above[term]:
-                cell = (row, column[general])
+            for cell in ((row, column[general]) for general in above[term]):
                 cells[cell] = max(share, cells.get(cell, 0.0))
     positions = np.array(list(cells)).T
     shape = (len(diseases), len(column))
@@ -178,12 +177,11 @@ def evidence_of(initial_observation: str, turns: Sequence[Turn]) -> list[Evidenc
             findings = findings_in(f"{result.test}: {result.text}", "result")
             sources.append(Evidence(turn.number, result.test, findings))
     counted: set[str] = set()
-    evidence = []
-    for source in sources:
+    for at, source in enumerate(sources):
         new = tuple(finding for finding in source.findings if finding.key not in counted)
         counted.update(finding.key for finding in new)
-        evidence.append(replace(source, findings=new))
-    return evidence
+        sources[at] = replace(source, findings=new)
+    return sources
 
 
 def rank(initial_observation: str, turns: Sequence[Turn], temper: float) -> Ranking:

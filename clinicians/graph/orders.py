@@ -51,9 +51,8 @@ class Choice:
 @cache
 def access() -> dict[str, str]:
     """Test -> 'routine' or 'special', for those that are either."""
-    return {
-        row["test"]: row["access"] for _, row in rows(TABLES / "access.csv", ["test", "access"])
-    }
+    table = rows(TABLES / "access.csv", ["test", "access"])
+    return {row["test"]: row["access"] for _, row in table}
 
 
 @cache
@@ -90,8 +89,7 @@ def tests_worth_ordering(
     least = WORTH_ORDERING if turns else 0.0
     # Orders first, answers over them: an order without an answer had no result.
     has_result = {name: False for turn in turns for name in turn.tests}
-    for answer in (answer for turn in turns for answer in turn.answers):
-        has_result[answer.order] = bool(answer.results)
+    has_result |= {answer.order: bool(answer.results) for turn in turns for answer in turn.answers}
     entries = {name: tests_by_name().get(normalise(name)) for name in has_result}
     orders = [(entry, has_result[name]) for name, entry in entries.items() if entry]
     log_posterior = ranking.posteriors[-1]
@@ -114,8 +112,8 @@ def tests_worth_ordering(
         signal = [row_of[key] for key in signs]
         # By line of the table: two names of one test are one.
         is_new = all(entry.line != order.line for order, _ in orders)
-        if is_new and signal and information[signal].sum() >= least:
-            total = information[signal].sum()
+        total = information[signal].sum()
+        if is_new and signal and total >= least:
             # Screening wants a test that tells much in all, targeted one that decides.
             best = total if aim == "kg-screening" else information[signal[0]]
             # Laplace's rule of succession: the chance that one more of this category is documented

@@ -62,8 +62,7 @@ def reasoning(ranking: Ranking, turns: Sequence[Turn], rng: np.random.Generator)
     place = "leads" if is_news and supports else "ahead"
     yield sentence(place, rng, findings=listed_findings(supports), **names_of_leaders(ranking))
     if is_news and doubts:
-        findings_against = listed_findings(doubts)
-        yield sentence("doubt", rng, findings=findings_against, **names_of_leaders(ranking))
+        yield sentence("doubt", rng, findings=listed_findings(doubts), **names_of_leaders(ranking))
 
 
 def names_of_leaders(ranking: Ranking) -> dict[str, str]:
@@ -81,15 +80,10 @@ def _effect(ranking: Ranking, at: int, rng: np.random.Generator) -> str:
     # The most moved hypothesis, not the leader: a result may rule another one out.
     moved = int(np.argmax(np.abs(after - before)))
     telling = sorted(source.findings, key=lambda finding: -abs(log_likelihood(finding)[moved]))
-    return sentence(
-        "result",
-        rng,
-        test=in_a_sentence(source.test),
-        findings=listed_findings(telling[:3]),
-        disease=in_a_sentence(load_model().diseases[moved].name),
-        before=percent(before[moved]),
-        after=percent(after[moved]),
-    )
+    disease, findings = load_model().diseases[moved].name, listed_findings(telling[:3])
+    chances_of = {"before": percent(before[moved]), "after": percent(after[moved])}
+    names = {"test": in_a_sentence(source.test), "disease": in_a_sentence(disease)}
+    return sentence("result", rng, findings=findings, **names, **chances_of)
 
 
 def pivot(ranking: Ranking, options: Sequence[Choice], rng: np.random.Generator) -> str:

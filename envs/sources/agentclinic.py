@@ -16,7 +16,7 @@ from typing import Any
 from medaction.envs.categories import category_of
 from medaction.envs.documented import says_something
 from medaction.envs.mentions import named_tests
-from medaction.envs.naming import profile
+from medaction.envs.naming import profile, specimen_of
 from medaction.envs.records import (
     BadCase,
     CaseReport,
@@ -29,6 +29,7 @@ from medaction.envs.results_told import FINDING
 from medaction.envs.sources.bulleted_tests import at_time, tells_when, why_no_test
 from medaction.envs.sources.files import bad_field, object_at, read_rows, text_at, unread_fields
 from medaction.envs.voice import patients_part
+from medaction.words.names import normalise
 from medaction.words.phrases import IN_BRACKETS, phrase_pattern, phrase_regex
 
 # A section of Test_Results is a group of tests, and none itself, when its name has no word but
@@ -50,7 +51,7 @@ _GROUP_WORDS = _GROUP_HEADS | frozenset(
 _DESCRIPTIVE = phrase_pattern(
     "finding | result | preliminary finding | preliminary result | level | histopathology"
     " | histopathology finding | microscopic description | microscopy | comment | description"
-    " | interpretation | score | analysis | report"
+    " | interpretation | score | analysis | report | staining"
 )
 # What follows the diagnostic assessment in a case report (the CARE guideline's items 9 to 12, the
 # assessment and plan of SOAP notes), where it stands by itself among the tests.
@@ -123,7 +124,8 @@ _TEST_LABEL = phrase_pattern(
     "test for | tests for | test of | tests of | level | count | antibody | antibodies | antigen"
     " | stain | staining | titer | smear | *scopy"
 )
-_NEXT_HEADING = re.compile(r"\s+[A-Z][\w ]{2,40}:$")  # of the section after a note in the same line
+# A note and, in the same line, the heading of the section behind it: 'Sodium: 138 Urinalysis:'
+_NEXT_HEADING = re.compile(r"(?P<note>.+?)\s+(?P<heading>[A-Z][\w ]{2,40}:)", re.DOTALL)
 # 'The provided text does not include specific instrument readings': the notes tell none.
 _NO_NOTE = phrase_pattern(
     "instrument reading | provided | not include | not contain | not mention | not detailed"
@@ -270,11 +272,21 @@ def _notes(notes: str) -> tuple[tuple[DocumentedTest, ...], list[str], tuple[str
         if note.endswith(":"):
             name = _FINDING_HEADER.fullmatch(note)
             header = name["test"] if name and _is_test(name["test"]) else ""
+            # 'Here are the MRI findings:' is a sentence and no name.
+            if re.search(r"\b(?:is|are|was|were)\b", header):
+                header = next(iter(named_tests(header)), "")
             goes_on = False
         # Unless it names a test: 'Physical examination with ultrasound: ...' is one.
         elif _EXAMINATION.match(label) and not names:
             findings.append(note)
             header, goes_on = "", False
+        elif header and new_item and match and _is_part(label, header):
+            if says_something(match["rest"]):
+                before = f"{tests.pop().result}\n" if goes_on else ""
+                tests.append(DocumentedTest(header, category_of(header), before + note))
+                goes_on = True
+            else:
+                left_out.append(f"no result documented: {note[:100]}")
         elif match and (names or _names_test(label, match["rest"])):
             goes_on = says_something(match["rest"])
             if goes_on:
@@ -307,11 +319,31 @@ def _items(notes: str) -> Iterator[tuple[str, bool]]:
     start, begins_item = 0, True
     for end in [*_NOTE_END.finditer(notes), None]:
         piece = notes[start : end.start() if end else len(notes)]
-        note = _NEXT_HEADING.sub("", piece.replace("**", "").strip())
-        if note:
+        note = piece.replace("**", "").strip()
+        ends_in_heading = _NEXT_HEADING.fullmatch(note)
+        # 'Skin Biopsy:' is a heading as it stands, 'Low sodium Imaging results:' a note with one.
+        if ends_in_heading and (
+            ":" in ends_in_heading["note"] or is_group(ends_in_heading["heading"].rstrip(":"))
+        ):
+            yield ends_in_heading["note"], begins_item
+            yield ends_in_heading["heading"], True
+        elif note:
             yield note, begins_item
         if end:
             start, begins_item = end.end(), end["sentence"] is None
+
+
+def _is_part(label: str, header: str) -> bool:
+    """Whether a labelled item below a test's name is a part of its result: 'Findings' of a biopsy,
+    'Hematuria' and 'Glucose' of a urinalysis, where 'Urine culture' is a test of its own."""
+    of_label, of_header = profile(label), profile(header)
+    # 'Serum' and 'blood' say where, though a profile takes blood for granted.
+    names_specimen = any(map(specimen_of, normalise(label).split()))
+    in_fluid = of_header.specimen not in (None, "blood") and not of_header.kinds
+    is_analyte = in_fluid and not of_label.kinds and not names_specimen
+    is_named = bool(named_tests(label) or of_label.kinds or names_specimen)
+    is_named = is_named or bool(_TEST_LABEL.search(label))
+    return bool(_DESCRIPTIVE.fullmatch(label)) or not is_named or is_analyte
 
 
 def _is_test(name: str) -> bool:
@@ -340,7 +372,8 @@ def _names_test(label: str, result: str) -> bool:
     of_label = profile(label)
     if _TEST_LABEL.search(label) or of_label.kinds:
         return True
-    measures = bool(of_label.terms or of_label.specimen)
+    # 'Serum laboratory tests: Normal' tells of all of them.
+    measures = bool(of_label.terms or of_label.specimen or is_group(label))
     # A bracket holds a reference range as often as a result.
     return measures and bool(_RESULT_WORDS.search(IN_BRACKETS.sub("", result)))
 

@@ -5,6 +5,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from medaction.envs.categories import category_of, known_category
 from medaction.envs.diagnosis_names import english_words
@@ -13,9 +14,12 @@ from medaction.envs.leaks import outcomes_in
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import (
     CLASSES,
+    CONDITIONS,
     CULTURED,
     FINDINGS,
+    IMAGING,
     KINDS,
+    SOUGHT,
     canonical_of,
     profile,
     specimen_of,
@@ -31,7 +35,9 @@ from medaction.envs.sources.finding_sentences import (
     SHOWING_VERB,
     SHOWS_A_VALUE,
     TEST_BEHIND,
+    TEST_NOUN,
     are_joined,
+    begins_with_noun,
     label_and_rest,
     listed_tests,
     subject_of,
@@ -50,17 +56,22 @@ BULLET_LINE = re.compile(r"^(?P<indent>\s*)(?:[-*•]|\d+[.)])\s+(?P<text>.*)$")
 # 'Glucose: 5 g/L; urine dipstick: positive': a second label on the line of the first.
 # Not inside brackets: '(IgM; IgG: ...)' is one result.
 _JOINED_CLAUSE = re.compile(r",\s+(?:and|but|while|whereas)\s+")
+_JOINED_WITHOUT_COMMA = re.compile(r"\s+(?:but|while|whereas)\s+")
 # 'CRP 212, falling to 40 by day 4' goes on with the value.
 _GOES_ON = r"(?:(?:\w+ly )?\w+(?:ing|ed) (?:to|from)|down|up|with|which|then) "
-_ITEM_END = re.compile(rf"[,;]\s+(?:and\s+)?(?!{_GOES_ON})")
+_ITEM_END = re.compile(rf"(?:[,;]\s+(?:and\s+)?|\n)(?!{_GOES_ON})")
 # What only may end an item: 'and' joins words of one name, too.
 _ITEM_MAY_END = re.compile(r"(?:,\s+)?\b(?:and|with)\s+")
-_ENDS_NAME = "and | or | but | with | which | that | from | after | before | than | in"
+_ENDS_NAME = (
+    "and | or | but | with | without | which | that | from | after | before | than | in | for"
+    " | except"
+)
 _WORD_OF_NAME = rf"(?!{phrase_regex(_ENDS_NAME, '')} )[^\s,;()=:]+"
 # 'Elevated CK (8,120 U/L)', 'plasma EBV-DNA quantification at 166 copies/mL', 'ANA negative'
 _VALUE_ITEM = re.compile(
     rf"(?:initial )?(?P<status>(?:\w+ly )?{BARE_STATUS.pattern})?"
-    rf"(?P<name>(?:[A-Za-zα-ω]|\d[\d,]*-h?)[^\s,;()=:]*(?: {_WORD_OF_NAME}){{0,6}}?)"
+    rf"(?P<name>(?={_WORD_OF_NAME})(?:[A-Za-zα-ω]|\d[\d,]*-h?)[^\s,;()=:]*"
+    rf"(?: {_WORD_OF_NAME}){{0,6}}?)"
     r"(?: \((?P<short>[A-Za-z][\w/-]*)\))?"
     r"(?: (?:levels?|of|at|was|is|were))*\s*[:=]?\s*"
     # Not the number of a name: 'HbA1c', 'T4'. In brackets the analyte may be named again.
@@ -68,12 +79,18 @@ _VALUE_ITEM = re.compile(
     rf"|(?:\w+ly )?{IMPRESSION}\b.*|)",
     re.IGNORECASE,
 )
+# 'negative urine and blood cultures': several tests with a status of their own.
+_JOINED_ITEM = re.compile(
+    rf"(?P<status>(?:\w+ly )?{BARE_STATUS.pattern})"
+    r"(?P<name>[^,;:()\d]{2,50} and [^,;:()\d]{2,50})(?P<short>)(?P<value>)",
+    re.IGNORECASE,
+)
 _TEST_OF_FINDING = {finding: test for test, findings in FINDINGS.items() for finding in findings}
 _LONGEST_ITEM = 200
 """Characters of an item with its reference range: our choice."""
 # 'Splenomegaly (14 cm)' is what was found, and names no analyte.
 _FINDING_NOUN = re.compile(r"(?:osis|itis|megaly)$")
-_NEXT_LABEL = re.compile(r"[;.]\s+(?=[A-Za-z][\w ()/-]{2,50}:\s)(?![^()]*\))")
+_NEXT_LABEL = re.compile(r"[;.]\s+(?=(?:\d+-)?[A-Za-z][\w ()/-]{2,50}:\s)(?![^()]*\))")
 # Labels that gather tests and are none themselves.
 _ATTRIBUTES = (
     "initial | other | further | additional | routine | ancillary | prenatal | radiologic"
@@ -100,7 +117,8 @@ _PERSON_AS_SUBJECT = re.compile(
     r"(?:he|she|they|(?:the )?(?:patient|child|infant))\b", re.IGNORECASE
 )
 _TELLS_DIAGNOSIS = re.compile(r"\b(?:diagnos[ei]s|final assessment)\b", re.IGNORECASE)
-_RESULT_END = re.compile(r"(?<=[.;])\s+(?=[A-Z])|;\s+")
+# '68Ga-DOTATATE PET/CT was negative' begins a sentence as well; the '2' of 'No. 2' none.
+_RESULT_END = re.compile(r"(?<=[.;])\s+(?=(?:\d+[a-z]?-?)?[A-Z])|;\s+")
 # More of what the test above has found: 'Associated findings', 'No metastases'.
 _MORE = re.compile(
     r"(?:no|not|none|excluded)\b"
@@ -119,7 +137,7 @@ _ORDINALS = "first | second | third"
 _MONTHS = " | ".join((*calendar.month_name[1:], *calendar.month_abbr[1:]))
 _WHEN = re.compile(
     rf"(?:{phrase_regex(f'{_BEFORE_A_TIME} | {_RESULT_TIMES} | {_ORDINALS}')}"
-    rf"|{phrase_regex(_MONTHS, '')})\b",
+    rf"|{phrase_regex(_MONTHS, '')}|[\w-]+ (?:hour|day|week|month|year)s? (?:later|after))\b",
     re.IGNORECASE,
 )
 # A 'first' one without a noun; the 'second eye' is no time.
@@ -237,7 +255,14 @@ def entries_of_bullet(node: Bullet, container: str = "") -> Iterator[_BulletLine
         yield from _tests_of_label(label, rest, container)
     # 'Imaging: CT showed ...': the label is no test, the sentence behind it names one.
     elif label:
-        yield from with_remarks(_prose(rest, container or label), label)
+        says_nothing = gathers_tests(label) or known_category(label) is not None
+        text = without_markdown(rest)
+        for line in with_remarks(_prose(rest, container or label), label):
+            if isinstance(line, DocumentedTest) and line.result == text and not says_nothing:
+                # 'Standing: renin 9' is no plain renin.
+                names = _once((*line.aliases, label), line.name)
+                line = replace(line, result=f"{label}: {text}", aliases=names)
+            yield line
     else:
         yield from _prose(node.text, container, node.begins)
 
@@ -254,17 +279,39 @@ def gathers_tests(label: str) -> bool:
 
 
 def _heads_prose(label: str, text: str) -> bool:
-    """Whether sentences below a label that names no test are each about a test of their own:
-    'Neurophysiology: EMG showed denervation. Evoked potentials were delayed.'"""
+    """Whether sentences behind a label that names no test are each about a test of their own:
+    'Neurophysiology: EMG showed denervation. Evoked potentials were delayed.', 'Of note: Ammonia
+    142 µmol/L'"""
     sentences = split_outside_brackets(_RESULT_END, text)
-    return len(sentences) > 1 and not _is_label_of_test(label) and all(map(_is_of_test, sentences))
+    if len(sentences) > 1:
+        return not _is_label_of_test(label) and all(map(_is_of_test, sentences))
+    reading = profile(label)
+    # 'Saline infusion test: aldosterone 22', 'Left adrenal vein: cortisol 800' are no plain ones.
+    is_test = _is_label_of_test(label) or begins_with_noun(label) or reading.regions
+    if is_test or label_and_rest(text)[0] or reading.terms & CONDITIONS:
+        return False
+    return _begins_with_test(text)
+
+
+def _begins_with_test(clause: str) -> bool:
+    """Whether the first words of a clause name a test that is known, and the others what it
+    found."""
+    if item := _value_of_item(clause):
+        return bool(item["value"]) and canonical_of(item["name"]) is not None
+    name = next(iter(named_tests(clause)), clause)
+    # 'CT, MRI and EUS failed' lists tests.
+    says_more = re.match(r":?\s(?!and\b|or\b)", clause[len(name) :])
+    return clause.startswith(name) and bool(says_more) and is_documented(clause)
 
 
 def _is_of_test(clause: str) -> bool:
     """Whether a test is what a clause tells of, and found, shown or measured."""
     names = named_tests(clause)
-    is_finding = bool(names and FINDING_VERB.search(clause))
-    return is_finding and names[0] in subject_of(clause, names, begins=True)
+    if not FINDING_VERB.search(clause):
+        return False
+    subject = subject_of(clause, names, begins=True)
+    # 'Ziehl-Neelsen stain' is in no table, and a test by its noun.
+    return names[0] in subject if names else bool(TEST_NOUN.fullmatch(subject))
 
 
 def _of_course(line: _BulletLine) -> _BulletLine:
@@ -380,9 +427,10 @@ def _prose(text: str, container: str, begins: bool = True) -> Iterator[_BulletLi
 def _clauses_of_tests(sentence: str) -> list[str]:
     """The clauses of 'ECG showed ST depression, and cardiac enzymes were raised', where each has a
     test for its subject; else the sentence."""
-    clauses = split_outside_brackets(_JOINED_CLAUSE, sentence)
-    if len(clauses) > 1 and all(map(_is_of_test, clauses)):
-        return clauses
+    for joint in (_JOINED_CLAUSE, _JOINED_WITHOUT_COMMA):
+        clauses = split_outside_brackets(joint, sentence)
+        if len(clauses) > 1 and all(map(_is_of_test, clauses)):
+            return clauses
     return [sentence]
 
 
@@ -411,13 +459,21 @@ def _texts_of_bullet(node: Bullet) -> Iterator[str]:
 def _tests_of_label(label: str, result: str, container: str) -> Iterator[DocumentedTest]:
     name = without_markdown(label).strip()
     text = without_markdown(result).strip()
+    # 'Low cortisol: 4.9 ug/dL' is of a cortisol.
+    status = BARE_STATUS.match(name)
+    bare = name[status.end() :] if status else ""
+    if bare and text and "\n" not in text and (canonical_of(bare) or named_tests(bare)):
+        name, text = bare, f"{name}: {text}"
     result, *further = _NEXT_LABEL.split(text)
     labels = [label_and_rest(line)[0] for line in further]
     one_line = "\n" not in "".join(further) and not label_and_rest(result)[0]
     # 'Urinalysis: Protein 3+. Glucose: negative': that glucose is of the urine.
     in_fluid = profile(name).specimen not in (None, "blood") and any(map(_may_be_of_fluid, labels))
     # All labels must be tests: else a later one may be a part of the first's result.
-    are_tests = _is_label_of_test(name) and all(map(_is_label_of_test, labels))
+    are_tests = all(
+        _is_label_of_test(label) or canonical_of(label) is not None or begins_with_noun(label)
+        for label in (name, *labels)
+    )
     if are_tests and one_line and not in_fluid:
         for line in further:
             yield from _tests_of_label(*label_and_rest(line), container)
@@ -430,11 +486,11 @@ def _tests_of_label(label: str, result: str, container: str) -> Iterator[Documen
         return
     category = category_of(name, container)
     # '... Echocardiography revealed hypertrophy.' at the end of a laboratory's results is its own.
-    if _GENERAL_LABS.fullmatch(name) and (appended := _of_other_categories(result)):
+    if appended := _of_other_tests(name, category, result):
         end = len(result)
         for last in reversed(appended):
             end = result.rindex(last, 0, end)
-        yield from _tests_of_label(name, result[:end].strip(), container)
+        yield from _tests_of_label(name, result[:end].strip(" ,;\n"), container)
         lines = (_sentence(last, container, begins=False) for last in appended)
         for test in itertools.chain.from_iterable(lines):
             if isinstance(test, DocumentedTest):
@@ -456,15 +512,45 @@ def _tests_of_label(label: str, result: str, container: str) -> Iterator[Documen
     yield DocumentedTest(name, category, result, _once(others, name))
 
 
-def _of_other_categories(result: str) -> list[str]:
-    """The sentences at the end of a laboratory's results that tell of a scan or another test."""
-    later = reversed(split_outside_brackets(_RESULT_END, result)[1:])
-    return [
-        *itertools.takewhile(
-            lambda text: _is_of_test(text) and category_of(named_tests(text)[0]) != "laboratory",
-            later,
-        )
-    ][::-1]
+def _of_other_tests(name: str, category: str, result: str) -> list[str]:
+    """The sentences at the end of a test's result that tell of another one, and so the clauses at
+    the end that begin with its name: ', Holter without pauses'."""
+    pieces = split_outside_brackets(_RESULT_END, result)
+    first, *clauses = split_outside_brackets(_ITEM_END, pieces[-1])
+    # 'Peripheral smear, biopsy and CT normal' lists tests.
+    last = [first, *clauses] if all(map(is_documented, (first, *clauses))) else [pieces[-1]]
+    later = [*pieces[:-1], *last][1:]
+    return [*itertools.takewhile(partial(_is_of_other, name, category), reversed(later))][::-1]
+
+
+def _is_of_other(name: str, category: str, clause: str) -> bool:
+    """Whether a clause tells of a test that can be no part of the one called `name`: of another
+    category, modality or specimen. An analyte may be measured in whatever was taken, but not in a
+    scan."""
+    names = named_tests(clause)
+    label = label_and_rest(clause)[0]
+    subject = label if _is_label_of_test(label) else subject_of(clause, names, begins=bool(names))
+    if not subject and _begins_with_test(clause):
+        subject = next(iter(names), "")
+    own, other = profile(name), profile(subject)
+    category_of_other = known_category(subject) or category_of(subject)
+    is_scan = category in ("imaging", "physiologic")
+    is_known = (
+        bool(_GENERAL_LABS.fullmatch(subject))
+        or known_category(subject) not in (None, "laboratory")
+        # The ejection fraction is a part of the echocardiogram.
+        or (is_scan and canonical_of(subject) is not None and own.regions.isdisjoint(other.regions))
+    )
+    # 'PCR was positive' behind a cytology is of what was taken for it.
+    is_taken = own.specimen not in (None, "blood") or category in ("pathology", "procedure")
+    is_made = other.kinds & KINDS - (SOUGHT if is_taken and not other.specimen else frozenset())
+    if not (is_known or is_made or other.specimen):
+        return False
+    modalities = own.kinds & IMAGING, other.kinds & IMAGING
+    if all(modalities):
+        return modalities[0].isdisjoint(modalities[1])
+    specimens = other.specimen or "blood", own.specimen or "blood"
+    return category_of_other != category or specimens[0] != specimens[1]
 
 
 def _may_be_of_fluid(label: str) -> bool:
@@ -510,15 +596,14 @@ def _analytes(result: str) -> list[tuple[str, str]]:
     result stays in one piece.
     """
     row = _row_of_values(result)
-    says_all = all(value["value"] and name in item for name, item, value in row)
-    return [(name, item) for name, item, _ in row] if says_all and not _shares_status(row) else []
+    return [] if _shares_status(row) else [(name, item) for name, item, _ in row]
 
 
 def _row_of_values(text: str) -> list[tuple[str, str, re.Match[str]]]:
     """The name, the words and the grammar of each item of a list in which a value follows every
     noun phrase; none where an item is anything else: all or none, since such a line is prose."""
     row = []
-    for item in _items_of_row(text.strip(" .")):
+    for item, words in _items_of_row(text.strip(" .")):
         value = _value_of_item(item)
         if value is None:
             return []
@@ -527,10 +612,13 @@ def _row_of_values(text: str) -> list[tuple[str, str, re.Match[str]]]:
         if canonical_of(name) is None:
             name = _TEST_OF_FINDING.get(normalise(name).split()[-1], name)
         # 'CA 19-9 400 U/mL' is no calcium.
+        if " and " in value["name"] and named_tests(name):
+            row += [(each, words, value) for each in _tests_joined(value["name"])]
+            continue
         longer = " ".join([name, *re.findall(r"\A[\d–-]\S*", value["value"])])
         is_longer = normalise(longer) in canonical_names()
         is_longer = is_longer or any(map(longer.endswith, named_tests(longer)))
-        row.append((longer if is_longer else name, item, value))
+        row.append((longer if is_longer else name, words, value))
     names = [name for name, *_ in row]
     # 'Urine sodium 40, potassium 20', 'dengue IgM positive, IgG negative': what names no specimen,
     # or nothing that it is against, may be of the one before.
@@ -545,20 +633,38 @@ def _row_of_values(text: str) -> list[tuple[str, str, re.Match[str]]]:
     )
     # An analyte that stands twice was measured twice, and needs its words.
     is_row = len(row) > 1 and len(set(map(normalise, names))) == len(row)
+    is_row = is_row and len({value.string for *_, value in row}) > 1
     is_known = any(canonical_of(name) is not None for name in names)
     return row if is_row and is_known and not is_shared else []
 
 
-def _items_of_row(text: str) -> Iterator[str]:
+def _tests_joined(names: str) -> tuple[str, ...]:
+    """Each test of 'liver enzymes and CT scan'; 'liver and kidney function' stays one, whose noun
+    is said once."""
+    named = named_tests(names)
+    return named if len(named) == len(re.split(r",? and |, ", names)) else (names,)
+
+
+def _items_of_row(text: str) -> Iterator[tuple[str, str]]:
+    """Each item of a list, and its words: of 'elevated AST (120) and ALT (85)' both items have all
+    of them, with the status."""
     for piece in split_outside_brackets(_ITEM_END, text):
-        start = end = 0
-        for part in split_outside_brackets(_ITEM_MAY_END, piece):
-            place = piece.index(part, end)
-            if end and _value_of_item(part) and _value_of_item(piece[start:end]):
-                yield piece[start:end].strip()
-                start = place
-            end = place + len(part)
-        yield piece[start:end]
+        items = [*_joined_items(piece)]
+        values = [_value_of_item(item) for item in items]
+        statuses = [bool(value and value["status"]) for value in values]
+        is_shared = len(items) > 1 and statuses[0] and not any(statuses[1:])
+        yield from ((item, piece.strip() if is_shared else item) for item in items)
+
+
+def _joined_items(piece: str) -> Iterator[str]:
+    start = end = 0
+    for part in split_outside_brackets(_ITEM_MAY_END, piece):
+        place = piece.index(part, end)
+        if end and _value_of_item(part) and _value_of_item(piece[start:end]):
+            yield piece[start:end].strip()
+            start = place
+        end = place + len(part)
+    yield piece[start:end].strip()
 
 
 def _value_of_item(item: str) -> re.Match[str] | None:
@@ -569,7 +675,8 @@ def _value_of_item(item: str) -> re.Match[str] | None:
     if len(item) > _LONGEST_ITEM or len(split_outside_brackets(_RESULT_END, item)) > 1:
         return None
     # A long row of spaces would be tried in every way.
-    value = _VALUE_ITEM.fullmatch(" ".join(item.split()))
+    words_of_item = " ".join(item.split())
+    value = _VALUE_ITEM.fullmatch(words_of_item) or _JOINED_ITEM.fullmatch(words_of_item)
     if value is None or not (words := normalise(value["name"]).split()):
         return None
     canonical = canonical_of(value["name"])
@@ -591,8 +698,10 @@ def _value_of_item(item: str) -> re.Match[str] | None:
 def _shares_status(row: list[tuple[str, str, re.Match[str]]]) -> bool:
     """'Elevated ESR (75), CRP (4)': whether the first item's status is said of a later one, too."""
     return bool(row and row[0][2]["status"]) and any(
-        not value["status"] and value["value"] and re.match(r"\W*\d", value["value"])
-        for *_, value in row
+        not value["status"] and re.match(r"\W*\d", value["value"])
+        # A finding has its own status, and so has what shares that of the item before.
+        for name, words, value in row
+        if name in words and value.string == words
     )
 
 

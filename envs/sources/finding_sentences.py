@@ -8,7 +8,7 @@ from medaction.envs.categories import category_of, known_category
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import canonical_of, profile
 from medaction.words.markdown import without_markdown
-from medaction.words.phrases import phrase_regex
+from medaction.words.phrases import IN_BRACKETS, phrase_regex
 
 _LABELLED_LINE = re.compile(r"\*?(?P<label>[^:*]{1,150}?)\s*:\*?(?:\s+(?P<rest>.*))?")
 # Verbs whose subject is a test; of a passive one ('was noted') it is what was found.
@@ -35,7 +35,8 @@ FINDING_VERB = re.compile(
 )
 SHOWS_A_VALUE = re.compile(
     rf"\s(?:\w+ly\s)?(?:{_SHOWS}|{_STATES}|(?P<quality>{_QUALITIES}))\b"
-    r"|\s(?P<value>(?=\(?[<>≤≥=~]?\s*\d))"
+    # Not the number of a name: '5-HIAA'.
+    r"|\s(?P<value>(?=\(?[<>≤≥=~]?\s*\d)(?!\d+-[A-Za-z]))"
 )
 _PASSIVE = re.compile(
     r"(?:\s\w+ly|\salso)?\s(?:\w+e[dn]|found|shown|made|done)\b|\W*$"
@@ -75,13 +76,23 @@ _NOUNS = (
     " | lab | blood work | bloodwork | work up | workup | titer | scan"
 )
 # 'Stains for acid-fast bacilli' goes on: only the singular ends a name.
-_TEST_NOUN = re.compile(rf"[^.;:,(]{{0,60}}?\b(?:{phrase_regex(_NOUNS)}|stain)\b", re.IGNORECASE)
+TEST_NOUN = re.compile(rf"[^.;:,(]{{0,60}}?\b(?:{phrase_regex(_NOUNS)}|stain)\b", re.IGNORECASE)
 
+# The places of 'radiographs of the hip, both knees, and feet' behind the first.
+_FURTHER_PLACES = re.compile(
+    r"(?: [\w-]+)?(?:, (?:and )?(?:[\w-]+ )?[\w-]+)*,? and (?:[\w-]+ )?[\w-]+"
+)
 # 'No abnormality on renal scan'
 TEST_BEHIND = re.compile(
-    rf"\b(?:on|by|via) (?:an? |the )?(?P<test>{_TEST_NOUN.pattern})\W*$", re.IGNORECASE
+    rf"\b(?:on|by|via) (?:an? |the )?(?P<test>{TEST_NOUN.pattern})\W*$", re.IGNORECASE
 )
-_SUBJECT_WITH_VERB = re.compile(rf"{_TEST_NOUN.pattern}(?= \w+ed\b)", re.IGNORECASE)
+_SUBJECT_WITH_VERB = re.compile(rf"{TEST_NOUN.pattern}(?= \w+ed\b)", re.IGNORECASE)
+# 'Organism test came back pink', not 'test of liver function'.
+_NOUN_THAT_GOES_ON = re.compile(
+    rf"{TEST_NOUN.pattern}(?= (?!(?:of|for|in|with|and|or|at|to|on|from|by|was|were|is|are"
+    rf"|{phrase_regex(_NOUNS, '')})\b)(?-i:[a-z]{{3,}}))",
+    re.IGNORECASE,
+)
 
 
 def listed_tests(result: str) -> tuple[str, ...]:
@@ -89,6 +100,8 @@ def listed_tests(result: str) -> tuple[str, ...]:
     three. Findings ('anemia') are none."""
     names: list[str] = []
     for clause in re.split(r"(?<=[.;])\s+", result):
+        # A long row of spaces would be tried in every way.
+        clause = " ".join(clause.split())
         # Brackets without digits hold names; with digits, values.
         clause = re.sub(
             r"\s*\(([^()\d]*)\)", r", \1", clause
@@ -106,7 +119,7 @@ def listed_tests(result: str) -> tuple[str, ...]:
                 item
                 for item in items
                 if not re.fullmatch("Ig[AEGM]", item)
-                and (canonical_of(item) is not None or _TEST_NOUN.fullmatch(item))
+                and (canonical_of(item) is not None or TEST_NOUN.fullmatch(item))
             ]
     return tuple(names)
 
@@ -123,7 +136,9 @@ def with_specimen(names: tuple[str, ...]) -> Iterator[str]:
 
 
 def are_joined(names: tuple[str, ...], subject: str) -> bool:
-    """Whether the names are listed ('CT and MRI'), and not words of one name."""
+    """Whether the names are listed ('CT and MRI'), and not words of one name: a ratio is of two."""
+    if subject.endswith(" ratio"):
+        return False
     places = [(subject.find(name), len(name)) for name in names]
     gaps = [
         subject[start + length : following]
@@ -144,27 +159,35 @@ def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
     sentence = _CHANGE_OF.sub("", sentence, count=1)
     # 'The' before a finding is common: it needs a noun of a test.
     if article := _ARTICLE.match(sentence):  # 'the aldosterone-to-renin ratio came out at 92'
-        noun = _TEST_NOUN.match(sentence[article.end() :])
+        noun = TEST_NOUN.match(sentence[article.end() :])
         if begins and not names and noun:
             return noun[0]
     if status := BARE_STATUS.match(sentence):
         return _subject_of_status(sentence[status.end() :], names, begins)
+    if begins and not names and (name := _known_name(sentence)):
+        return name
     # Before the first comma: a later clause has its own subject.
-    shows = SHOWING_VERB.search(sentence.partition(", ")[0])
+    # In brackets a verb has another subject: 'X/Y ratio of 11 (deficiency ruled out)'.
+    outside = IN_BRACKETS.sub(lambda aside: "." * len(aside[0]), sentence)
+    shows = SHOWING_VERB.search(outside.partition(", ")[0])
     verb = shows or SHOWS_A_VALUE.search(sentence)
     if verb is None:
-        return ""
+        noun = _NOUN_THAT_GOES_ON.match(sentence) if begins and not names else None
+        return noun[0] if noun and not _begins_a_finding(sentence) else ""
     # Brackets and loose prepositions at its end are no part of a name.
     before = _LOOSE_END.sub("", ABBREVIATION.sub("", sentence[: verb.start()]))
+    # 'Radiographs of the hip, knees, and feet' are of all of them.
+    if names and " of " in names[0] and _FURTHER_PLACES.fullmatch(before.removeprefix(names[0])):
+        return before
     # Longer than any test's name: only its noun is taken.
-    if len(before) > 60 and not names and (noun := _TEST_NOUN.match(before)):
+    if len(before) > 60 and not names and (noun := TEST_NOUN.match(before)):
         before = noun[0]
     # An open bracket: the verb stands inside an aside.
     if len(before) > 60 or "(" in before:
         return ""
     is_test = named_tests(before) or canonical_of(before) is not None
     # 'Hepatitis A, B and C serologies': the noun at its end is that of all of them.
-    if is_test or (not names and _TEST_NOUN.fullmatch(before.replace(",", ""))):
+    if is_test or (not names and TEST_NOUN.fullmatch(before.replace(",", ""))):
         name = _ARTICLE.sub("", before, count=1)
         return name[0].upper() + name[1:] if name != before else name
     if shows and known_category(before):
@@ -182,9 +205,23 @@ def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
     return before
 
 
+def begins_with_noun(label: str) -> bool:
+    """Whether a label is what a noun of a test ends, with what it is against: 'Prick test to
+    Aspergillus'."""
+    return TEST_NOUN.match(label) is not None
+
+
+def _known_name(sentence: str) -> str:
+    """The test of two to four words that a sentence begins with, as orders name it: 'Lupus
+    anticoagulant present twice'. One word may be a finding: 'Calcium deposits'."""
+    words = re.match(r"(?:[\w-]+ ){0,4}", sentence)[0].split()  # type: ignore[index]
+    names = (" ".join(words[:length]) for length in range(len(words), 1, -1))
+    return next((name for name in names if canonical_of(name) is not None), "")
+
+
 def _subject_of_status(following: str, names: tuple[str, ...], begins: bool) -> str:
     """What stands behind 'Negative ...': up to the noun of a test, or to a number in brackets."""
-    match = _TEST_NOUN.match(following) or re.match(r"[^.;:,()]{2,40}?(?= \([^()]*\d)", following)
+    match = TEST_NOUN.match(following) or re.match(r"[^.;:,()]{2,40}?(?= \([^()]*\d)", following)
     if match is None and begins and not names:
         end = r"[.;:(]|\s(?:except|in|on|with)\b|\s\d|$"
         match = re.match(rf"[^.;:()]{{3,60}}?(?={end})", following)

@@ -178,6 +178,11 @@ def _without_preamble(observation: str) -> tuple[str, list[str]]:
     return "\n".join(lines[sections[0] :]), lines[: sections[0]]
 
 
+def _mark(line: str) -> str:
+    """The mark of a line's bullet; '0' for any number."""
+    return re.sub(r"\d", "0", line.lstrip()[:1])
+
+
 def _first_of(known: tuple[str, ...], field: object) -> str:
     """The first of a case's categories, a list, that is one of `known`; '' when there is none."""
     categories = field if isinstance(field, list) else []
@@ -202,9 +207,12 @@ def _sections_of_summary(summary: str, place: str) -> tuple[str, list[str], list
     Below a heading that is no bullet itself ('**Ancillary Tests:**') nothing needs indentation, and
     the next heading of its form ends the section.
     """
-    # 'Findings' and 'Other' alone may be of the bedside.
+    # 'Findings' and 'Other' alone may be of the bedside, and so may be what is physiologic.
     headings = (
-        m for m in _LABELLED.finditer(summary) if gathers_tests(_OF_ANYTHING.sub("", m["label"]))
+        m
+        for m in _LABELLED.finditer(summary)
+        if gathers_tests(_OF_ANYTHING.sub("", m["label"]))
+        or known_category(m["label"]) in ("laboratory", "imaging", "pathology")
     )
     heading = _ANCILLARY.search(summary) or next(headings, None)
     if heading is None:
@@ -218,7 +226,8 @@ def _sections_of_summary(summary: str, place: str) -> tuple[str, list[str], list
     for line in summary[heading.end() :].splitlines():
         below = (
             line.startswith((" ", "\t"))
-            or (not bulleted and BULLET_LINE.match(line))
+            # Bullets of another mark are the heading's list: '- Ancillary Tests:', then '1. EMG'.
+            or (BULLET_LINE.match(line) and not (bulleted and _mark(line) == _mark(heading[0])))
             or (mark and not line.startswith((mark, "---")))
         )
         if line.strip() and not below:

@@ -22,46 +22,36 @@ def app_of(out: Path, against: Path | None = None) -> Starlette:
     """The application that shows the run in `out`, beside the one in `against`. Raises
     FileNotFoundError when one has no snapshot, and WrongUse where one of two is no evaluation."""
     viewer = _Viewer(out, against)
+
+    def case(run: pages.ShownRun, request: Request) -> str | None:
+        opened = request.query_params.get("open", "")
+        return pages.case(run, request.path_params["case_id"], opened)
+
+    def by_path(page: Callable[..., str | None]) -> Callable[..., str | None]:
+        return lambda run, request: page(run, **request.path_params)
+
     routes = [
-        viewer.page("/", lambda run, _: pages.overview(run)),
+        viewer.page("/", by_path(pages.overview)),
         viewer.table("/cases", pages.cases),
         viewer.table("/trajectories", pages.trajectories),
         viewer.table("/evaluation", pages.evaluation),
-        viewer.page(
-            "/failures", lambda run, query: pages.failures(run, _filters_and_page(query)[1])
-        ),
-        viewer.page("/labels", lambda run, _: pages.labels_page(run)),
+        viewer.table("/failures", lambda run, _, number: pages.failures(run, number)),
+        viewer.page("/labels", by_path(pages.labels_page)),
         viewer.table("/contamination", pages.contaminated_pairs),
-        viewer.page(
-            "/contamination/{place:int}",
-            lambda run, query: pages.pair(run, query.path_params["place"]),
-        ),
-        viewer.page(
-            "/case/{case_id}",
-            lambda run, query: pages.case(
-                run, query.path_params["case_id"], query.query_params.get("open", "")
-            ),
-        ),
-        viewer.page(
-            "/prompt/{trajectory_id}/{number:int}",
-            lambda run, query: pages.prompt(run, **query.path_params),
-        ),
+        viewer.page("/contamination/{place:int}", by_path(pages.pair)),
+        viewer.page("/case/{case_id}", case),
+        viewer.page("/prompt/{trajectory_id}/{number:int}", by_path(pages.prompt)),
         Route("/file/{case_id}", viewer.file),
         Route("/as-of", viewer.as_of),
         Route("/label", viewer.label, methods=["POST"]),
     ]
     if other := viewer.other:
         routes.append(
-            viewer.page(
-                "/comparison",
-                lambda run, query: pages.comparison(run, other, _filters_and_page(query)[0]),
-            )
+            viewer.table("/comparison", lambda run, query, _: pages.comparison(run, other, query))
         )
     # Only by its own name: a page elsewhere cannot reach it through a name that it points here.
-    return Starlette(
-        routes=routes,
-        middleware=[Middleware(TrustedHostMiddleware, ["127.0.0.1", "localhost", "testserver"])],
-    )
+    names = Middleware(TrustedHostMiddleware, ["127.0.0.1", "localhost", "testserver"])
+    return Starlette(routes=routes, middleware=[names])
 
 
 def _filters_and_page(request: Request) -> tuple[dict[str, str], int]:
@@ -102,9 +92,8 @@ class _Viewer:
         def answer(request: Request) -> Response:
             with self.newest() as run:
                 html = render(run, request)
-            return (
-                HTMLResponse("there is no such page", 404) if html is None else HTMLResponse(html)
-            )
+            none = HTMLResponse("there is no such page", 404)
+            return none if html is None else HTMLResponse(html)
 
         return Route(path, answer)
 

@@ -20,14 +20,8 @@ def lines_of_dtc(rows: list[dict[str, Any]]) -> str:
     for colour, (teacher, points) in zip(_colours(), _by_teacher(rows).items(), strict=False):
         turns, means = [row["number"] for row in points], [row["mean"] for row in points]
         axes.plot(turns, means, color=colour, label=teacher, linewidth=2)
-        axes.scatter(
-            turns,
-            means,
-            s=[10 + 60 * row["known"] / most for row in points],
-            color=colour,
-            zorder=3,
-            clip_on=False,
-        )
+        sizes = [10 + 60 * row["known"] / most for row in points]
+        axes.scatter(turns, means, s=sizes, color=colour, zorder=3, clip_on=False)
         # No distance is below 0, though the normal interval may be.
         low = [max(0.0, row["mean"] - row["half"]) for row in points]
         high = [row["mean"] + row["half"] for row in points]
@@ -51,22 +45,15 @@ def rac_distribution(rows: list[dict[str, Any]], threshold: float | None) -> str
     floor: dict[float, int] = {}
     for colour, (teacher, bars) in zip(_colours(), _by_teacher(rows).items(), strict=False):
         values, heights = [row["rac"] for row in bars], [row["turns"] for row in bars]
-        axes.bar(
-            values,
-            heights,
-            0.4,
-            [floor.get(value, 0) for value in values],
-            color=colour,
-            label=teacher,
-        )
+        bottoms = [floor.get(value, 0) for value in values]
+        axes.bar(values, heights, 0.4, bottoms, color=colour, label=teacher)
         for value, height in zip(values, heights, strict=True):
             floor[value] = floor.get(value, 0) + height
     if threshold is not None and rows:
         axes.axvline(threshold, color="#dc2626", linestyle="--", linewidth=1.2)
         axes.margins(y=0.15)  # room for the words above the bars
-        axes.text(
-            threshold, axes.get_ylim()[1], " removed beyond", color="#dc2626", va="top", fontsize=8
-        )
+        top, words = axes.get_ylim()[1], " removed beyond"
+        axes.text(threshold, top, words, color="#dc2626", va="top", fontsize=8)
     return _svg(figure, axes)
 
 
@@ -98,16 +85,14 @@ def _canvas(x: str, y: str) -> tuple[Figure, Axes]:
 def _svg(figure: Figure, axes: Axes) -> str:
     if not axes.has_data():
         axes.set_axis_off()
-        axes.text(
-            0.5, 0.5, "nothing measured yet", ha="center", transform=axes.transAxes, color=INK
-        )
+        words, inside = "nothing measured yet", axes.transAxes
+        axes.text(0.5, 0.5, words, ha="center", transform=inside, color=INK)
     elif len(axes.get_legend_handles_labels()[1]) > 0:
         axes.legend(frameon=False, fontsize=8, labelcolor=INK)
     picture = io.StringIO()
     # Letters as paths: a teacher's name is never markup of the page.
-    figure.savefig(
-        picture, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
-    )
+    unsaid = {"Date": None, "Creator": None}
+    figure.savefig(picture, format="svg", transparent=True, metadata=unsaid)
     text = picture.getvalue()
     # Without the XML declaration, which must not stand inside a page.
     return text[text.index("<svg") :]

@@ -37,12 +37,8 @@ def comparisons(out: Path) -> list[Comparison]:
     """The reports in the run's folder, each pair with the `against` and the `place` at which the
     viewer shows it."""
     # Compared with one set, or with several, each in a folder of its own.
-    files = sorted(
-        [
-            *(out / COMPARISONS).glob(COMPARISON_FILE),
-            *(out / COMPARISONS).glob(f"*/{COMPARISON_FILE}"),
-        ]
-    )
+    folder = out / COMPARISONS
+    files = sorted([*folder.glob(COMPARISON_FILE), *folder.glob(f"*/{COMPARISON_FILE}")])
     reports: list[Comparison] = []
     count = 0
     for file in files:

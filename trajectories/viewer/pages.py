@@ -158,15 +158,9 @@ def comparison(run: ShownRun, other: ShownRun, filters: Filters) -> str:
     shown_pairs.sort(key=lambda pair: (CHANGES.index(pair.change), pair.case_id, pair.sample))
     paths = (run.out, other.out)
     names = [path.name for path in paths]
-    return run.render(
-        "comparison",
-        "/comparison",
-        pairs=shown_pairs,
-        counts=counts,
-        other=other.out,
-        names=names if names[0] != names[1] else paths,
-        wanted=filters,
-    )
+    values: dict[str, Any] = {"pairs": shown_pairs, "counts": counts, "other": other.out}
+    values |= {"names": names if names[0] != names[1] else paths, "wanted": filters}
+    return run.render("comparison", "/comparison", **values)
 
 
 def contaminated_pairs(run: ShownRun, filters: Filters, number: int) -> str:
@@ -276,11 +270,5 @@ def export(run: ShownRun, case_ids: list[str]) -> str:
     # Page by page, as the table is read: the query has no other form.
     tables = (queries.cases(run.db, {}, number) for number in range(1, pages + 1))
     rows = [row for table in tables for row in table.rows if row["case_id"] in ids]
-    return run.render(
-        "export",
-        "",
-        **_overview(run),
-        shown=details,
-        listed=rows,
-        at=lambda case_id: f"#case-{case_id}",
-    )
+    values = _overview(run) | {"shown": details, "listed": rows}
+    return run.render("export", "", **values, at=lambda case_id: f"#case-{case_id}")

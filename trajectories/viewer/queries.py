@@ -6,26 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-from pydantic import TypeAdapter
 
 from medaction.envs.ledger import Passage, passages
 from medaction.envs.prompts import PromptTooLong, messages
-from medaction.envs.turns import Turn
 from medaction.llm.calls import Message
-from medaction.llm.usage import Usage
 from medaction.trajectories.queries import (
     SCORES_BY_JUDGE,
     judge_of_result,
     named_rows,
     read_queries,
 )
+from medaction.trajectories.table_rows import turns_of
 
 QUERIES = read_queries(Path(__file__).with_name("queries.sql"))
 PAGE = 50
 """Rows a page of the tables."""
-
-_LIST_OF_TURNS = TypeAdapter(list[Turn])
-_FIELDS_OF_A_TURN = Turn.__dataclass_fields__.keys() - {"usage"}
 
 Database = duckdb.DuckDBPyConnection
 Row = dict[str, Any]
@@ -93,13 +88,11 @@ def overview_row(db: Database) -> Row:
 def choices(db: Database) -> dict[str, list[str]]:
     """What the filters offer."""
     columns = dict.fromkeys(("teacher", "style", "status", "outcome"), "leaves")
-    return {
-        name: [
-            value
-            for (value,) in db.execute(f"select distinct {name} from {table} order by 1").fetchall()
-        ]
-        for name, table in (columns | {"source": "cases"}).items()
-    }
+    offers = {}
+    for name, table in (columns | {"source": "cases"}).items():
+        values = db.execute(f"select distinct {name} from {table} order by 1").fetchall()
+        offers[name] = [value for (value,) in values]
+    return offers
 
 
 def cases(db: Database, filters: dict[str, str], number: int) -> Page:
@@ -194,14 +187,7 @@ def turn_prompt(db: Database, trajectory_id: str, number: int) -> tuple[Row, lis
     if not details:
         return None
     record = details[0]
-    usage = Usage.__dataclass_fields__.keys()
-    turns = _LIST_OF_TURNS.validate_python(
-        [
-            {name: value for name, value in row.items() if name in _FIELDS_OF_A_TURN}
-            | {"usage": {name: row[name] for name in usage}}
-            for row in rows(db, "turns of a path", [trajectory_id, number])
-        ]
-    )
+    turns = turns_of(rows(db, "turns of a path", [trajectory_id, number]))
     observation, t_max = record["initial_observation"], record["t_max"]
     try:
         return record, messages(observation, turns, t_max, record["style"])

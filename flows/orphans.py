@@ -1,0 +1,50 @@
+"""End the Ray that a process left in the middle of its start, once that process is gone:
+`python -m medaction.flows.orphans PID FOLDER`. Its processes are known by the folder with its
+files, or as children of these."""
+
+import os
+import shutil
+import sys
+import time
+from contextlib import suppress
+
+import psutil
+
+LOOKS_EVERY_S = 0.2
+
+
+def members_of(folder: str) -> set[psutil.Process]:
+    """The processes whose command line names the folder, and their children; not this one."""
+    members = set()
+    for process in psutil.process_iter(["cmdline"]):
+        named = folder in " ".join(process.info["cmdline"] or ())
+        if named and process.pid != os.getpid():
+            with suppress(psutil.NoSuchProcess):
+                members |= {process, *process.children(recursive=True)}
+    return members
+
+
+def lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def main() -> None:
+    parent, folder = int(sys.argv[1]), sys.argv[2]
+    members = members_of(folder)
+    # Before its end too: then raylet may be gone, and its agents are nobody's children.
+    while lives(parent):
+        members |= members_of(folder)
+        time.sleep(LOOKS_EVERY_S)
+    members |= members_of(folder)
+    for process in members:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(members, timeout=5)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
