@@ -88,7 +88,8 @@ def main() -> int:
             preset = teacher_file(folder, api_base, timeout_s=given.timeout_s)
             arguments = distilling(cases, out, preset, given.rollouts)
             with medaction_process(folder, *arguments) as run:
-                assert run.wait() == 0, (folder / "medaction.log").read_text()[-3000:]
+                # 1: some rollouts failed, of which the share is judged below.
+                assert run.wait() in (0, 1), (folder / "medaction.log").read_text()[-3000:]
         wall = time.monotonic() - started
         asked = requests_of(log)
         injected = Counter(kind for _, kind in asked)

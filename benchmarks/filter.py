@@ -60,14 +60,6 @@ def main() -> None:
         f"{TRAJECTORIES:,} trajectories of {CASES:,} cases,"
         f" {sum(len(course.turns) for course in courses):,} turns"
     )
-    for metric, (graph, pairs) in asked(courses, diseases, tests).items():
-        sources = len({a for a, _ in pairs})
-        print(
-            f"{metric}: {len(pairs):,} look-ups, {len(set(pairs)):,} different pairs from"
-            f" {sources:,} nodes, on {graph.nodes.height:,}"
-            f" nodes and {len(graph.targets) // 2:,} edges"
-        )
-
     Path("/proc/self/clear_refs").write_text("5")  # or the peak may be that of the trajectories
     before = peak_mib()
     start = time.process_time()
@@ -91,19 +83,23 @@ def main() -> None:
         after = sum(turn.number > (verdict.last_turn or 0) for turn in course.turns)
         assert len(verdict.kept_turns) + len(verdict.removed_turns) + after == len(course.turns)
 
+    lookups = {
+        "DTC": (diseases, list(dtc_pairs(courses))),
+        "RAC": (tests, list(rac_pairs(courses))),
+    }
+    for metric, (graph, pairs) in lookups.items():
+        sources = len({a for a, _ in pairs})
+        print(
+            f"{metric}: {len(pairs):,} look-ups, {len(set(pairs)):,} different pairs from"
+            f" {sources:,} nodes, on {graph.nodes.height:,}"
+            f" nodes and {len(graph.targets) // 2:,} edges"
+        )
     checked = check(courses, measured, diseases, tests, rng)
     print(
         f"{checked:,} values of a random sample of trajectories equal a plain breadth-first search"
     )
     if given.peers:
-        compare(asked(courses, diseases, tests), ours + built, rng)
-
-
-def asked(
-    courses: list[Course], diseases: Graph, tests: Graph
-) -> dict[str, tuple[Graph, list[tuple[int, int]]]]:
-    """The look-ups of each metric, and its graph."""
-    return {"DTC": (diseases, list(dtc_pairs(courses))), "RAC": (tests, list(rac_pairs(courses)))}
+        compare(lookups, ours + built, rng)
 
 
 def graphs() -> tuple[Graph, Graph]:

@@ -157,7 +157,9 @@ def _adjacency(count: int, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _distinct(keys: np.ndarray) -> np.ndarray:
     """Sorted (in place) and without repeats."""
     keys.sort()
-    return keys[np.flatnonzero(np.diff(keys, prepend=-1))]  # keys are never negative
+    first = np.ones(len(keys), dtype=bool)
+    np.not_equal(keys[1:], keys[:-1], out=first[1:])
+    return keys[first]
 
 
 def _hash(tables: Iterable[pl.DataFrame], arrays: Iterable[np.ndarray]) -> str:

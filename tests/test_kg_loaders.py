@@ -185,8 +185,8 @@ def test_a_generated_graph_of_many_batches_is_read_as_it_was_written(tmp_path):
     assert rows == frame.height > 50_000
     written = {frozenset(pair) for pair in frame.select("x_name", "y_name").iter_rows()}
     assert edges_by_name(graph) == written
-    assert write_clingraph(tmp_path, share=0.01) == 29_000
-    assert load(tmp_path / "ClinGraph_nodes.csv").edges.height == 29_000
+    assert write_clingraph(tmp_path, share=0.02) == 58_000
+    assert load(tmp_path / "ClinGraph_nodes.csv").edges.height == 58_000
 
 
 def test_the_rebuilt_primekg_subset():

@@ -40,8 +40,8 @@ log = logging.getLogger("medaction")
 
 COURSES_AT_ONCE = 10_000
 """Paths that are measured together, 3 KiB each: whatever surrounds a test in the graph is looked
-for once for all of them. By the 100 cases that are read at a time, the paper's size took three
-times as long."""
+for once for all of them. By the 100 cases that are read at a time, the paper's size took over
+twice as long."""
 
 OPEN = "open"
 """The graphs that come with the install; anything else is the name or path of one that the user

@@ -33,7 +33,7 @@ class Table:
     columns: tuple[str, ...]
 
     def batches(
-        self, columns: Mapping[str, type[pl.DataType]], size: int = 20_000
+        self, columns: Mapping[str, type[pl.DataType]], size: int = 50_000
     ) -> Iterator[pl.DataFrame]:
         """These columns as these types, about `size` rows at a time, so that a large file needs
         little memory.
