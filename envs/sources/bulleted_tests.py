@@ -63,8 +63,7 @@ _ITEM_END = re.compile(rf"(?:[,;]\s+(?:and\s+)?|\n)(?!{_GOES_ON})")
 # What only may end an item: 'and' joins words of one name, too.
 _ITEM_MAY_END = re.compile(r"(?:,\s+)?\b(?:and|with)\s+")
 _ENDS_NAME = (
-    "and | or | but | with | without | which | that | from | after | before | than | in | for"
-    " | except"
+    "and | or | but | with | without | which | that | from | after | before | than | in | except"
 )
 _WORD_OF_NAME = rf"(?!{phrase_regex(_ENDS_NAME, '')} )[^\s,;()=:]+"
 # 'Elevated CK (8,120 U/L)', 'plasma EBV-DNA quantification at 166 copies/mL', 'ANA negative'
