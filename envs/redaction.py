@@ -261,11 +261,14 @@ class _Cutter:
         ):
             return sentence
         for aside in asides:
-            before = sentence[: sentence.index(aside)].rstrip()
+            start = sentence.index(aside)
+            before = sentence[:start].rstrip()
             test = next(iter(named_tests(before)[-1:]), "")
             # 'BAL (lymphocytes 62 %)' tells what is in that fluid.
             of_test = before.endswith(test) and profile(test).specimen not in (None, "blood")
-            self._take(f"{test} {aside}" if of_test else aside.strip(" ()"))
+            begin = len(before) - len(test)  # the very words, with the spaces between them
+            end = start + len(aside)
+            self._take(sentence[begin:end] if of_test else aside.strip(" ()"))
         return remainder
 
     def _without_tail(self, label: str, sentence: str) -> str:
