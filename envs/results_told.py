@@ -10,7 +10,15 @@ from medaction.envs.categories import category_of, known_category, minor_categor
 from medaction.envs.documented import says_something
 from medaction.envs.grounding import agreement_of_texts, numbers_of, plain_text
 from medaction.envs.mentions import named_tests
-from medaction.envs.naming import FINDINGS, KINDS, TABLE, Profile, canonical_of, profile
+from medaction.envs.naming import (
+    FINDINGS,
+    KINDS,
+    TABLE,
+    Profile,
+    canonical_of,
+    profile,
+    specimen_of,
+)
 from medaction.envs.records import DocumentedTest
 from medaction.envs.scripts import is_unspaced
 from medaction.words.names import normalise
@@ -90,6 +98,7 @@ _TOLD_BY_SUBJECT = re.compile(
     rf"|shown|[a-z]{{2,}}ed) ?(?<= ){_NO_OBJECT}(?=\w)",
     re.IGNORECASE,
 )
+_FLUID_AT_END = re.compile(r"([\w-]+)(?: fluid)?$", re.IGNORECASE)
 _CLAUSE_BEFORE = re.compile(r"\b(?:that|and|but|then|while|who|whose|which)\b|[;.:]\s")
 _CIRCUMSTANCE = re.compile(
     r",|\s(?:of|on|in|at|from|by|with|after|before|taken|done|made|performed|obtained)\b"
@@ -195,7 +204,7 @@ def _statement(clause: str) -> Statement | None:
         lambda aside: aside[0] if re.search(r"\d", aside[0]) else "", clause
     )
     tests = (*(named_tests(explained) or named_tests(clause)), *filter(canonical_of, measured))
-    names = _different(filter(is_ordered, tests))
+    names = _different(_in_its_fluid(name, clause) for name in filter(is_ordered, tests))
     # From the surest form to the least: a clause is a result once, under its first reading.
     if test := labelled_test(clause) or _measured_test(clause):
         return Statement(clause, names or (test,))
@@ -225,6 +234,15 @@ def _statement(clause: str) -> Statement | None:
         analytes = _ANALYTE.findall(clause[: value.end()])
         return Statement(clause, names or (analytes[-1] if analytes else "Laboratory tests",))
     return None
+
+
+def _in_its_fluid(name: str, clause: str) -> str:
+    """'CSF glucose' of 'CSF glucose was 20': a glucose alone would be the blood's."""
+    before, behind, _ = clause.partition(f" {name}")
+    fluid = _FLUID_AT_END.search(before[-40:])
+    is_open = behind and profile(name).specimen is None and category_of(name) == "laboratory"
+    is_fluid = fluid and specimen_of(fluid[1].casefold()) not in (None, "blood")
+    return f"{fluid[0]} {name}" if fluid and is_fluid and is_open else name
 
 
 def _subject_that_tells(clause: str) -> str:
