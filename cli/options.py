@@ -357,7 +357,8 @@ def readable(error: Exception, settings: type[BaseModel]) -> str:
         option, *fields = [part for part in problem["loc"] if isinstance(part, str)] or [""]
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "string_pattern_mismatch":
-            message = f"{problem['input']!r} has not the form that its help shows"
+            # Not repeated: it may be a key that was typed where its variable's name belongs.
+            message = "it has not the form that its help shows"
         if problem["type"] == "extra_forbidden":
             unknown = fields.pop() if fields else option
             option = option if option != unknown else ""
