@@ -261,11 +261,14 @@ class _Cutter:
         ):
             return sentence
         for aside in asides:
-            before = sentence[: sentence.index(aside)].rstrip()
+            start = sentence.index(aside)
+            before = sentence[:start].rstrip()
             test = next(iter(named_tests(before)[-1:]), "")
             # 'BAL (lymphocytes 62 %)' tells what is in that fluid.
             of_test = before.endswith(test) and profile(test).specimen not in (None, "blood")
-            self._take(f"{test} {aside}" if of_test else aside.strip(" ()"))
+            begin = len(before) - len(test)  # the very words, with the spaces between them
+            end = start + len(aside)
+            self._take(sentence[begin:end] if of_test else aside.strip(" ()"))
         return remainder
 
     def _without_tail(self, label: str, sentence: str) -> str:
@@ -510,11 +513,12 @@ def _moved(
 ) -> tuple[DocumentedTest, ...]:
     """The results that the observation told as entries of the menu; what an entry told `before`, or
     has as a further value of the very analyte, is not added to it."""
-    own_names = {canonical_of(test.name): test.name for test in reversed(tests)}
+    # 'CSF glucose' is no glucose.
+    own_names = {(canonical_of(t.name), profile(t.name).specimen): t.name for t in reversed(tests)}
     return tuple(
         DocumentedTest(
             # 'Serum CA-125' of a statement is one test with the entry 'CA-125'.
-            (canonical_of(name) and own_names.get(canonical_of(name)))
+            (canonical_of(name) and own_names.get((canonical_of(name), profile(name).specimen)))
             or name[0].upper() + name[1:],
             category_of(name),
             statement.text,

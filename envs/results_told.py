@@ -10,7 +10,15 @@ from medaction.envs.categories import category_of, known_category, minor_categor
 from medaction.envs.documented import says_something
 from medaction.envs.grounding import agreement_of_texts, numbers_of, plain_text
 from medaction.envs.mentions import named_tests
-from medaction.envs.naming import FINDINGS, KINDS, TABLE, Profile, canonical_of, profile
+from medaction.envs.naming import (
+    FINDINGS,
+    KINDS,
+    TABLE,
+    Profile,
+    canonical_of,
+    profile,
+    specimen_of,
+)
 from medaction.envs.records import DocumentedTest
 from medaction.envs.scripts import is_unspaced
 from medaction.words.names import normalise
@@ -80,17 +88,18 @@ _TEST_WITH_STATUS = re.compile(
 # A verb whose subject may be a test, and that it has something behind it: 'the film displayed a
 # cyst', 'was clear', 'had been read as a cyst'; not 'was done in May', 'followed by surgery'.
 _NO_OBJECT = (
-    r"(?!(?:by|in|on|at|for|to|from|after|before|because|with|and|but|when|as|his"
-    r"|hers?|their|him|them)\b"
+    r"(?!(?:by|in|on|at|for|to|from|into|over|under|between|within|without|through|during|until"
+    r"|since|after|before|again|because|with|and|but|when|while|as|his|hers?|their|him|them)\b"
     r"|[\w-]+ (?:hour|day|week|month|year)s?\b)"
 )
 _TOLD_BY_SUBJECT = re.compile(
     r"\s(?:(?:had|has) )?(?:been \w+ as"
-    r"|(?:was|were|been) (?!\w+ed\b|done|taken|made|given|not|never)"
+    r"|(?:was|were|been) (?!\w+ed\b|done|taken|made|given|available|not|never)"
     rf"|shown|[a-z]{{2,}}ed) ?(?<= ){_NO_OBJECT}(?=\w)",
     re.IGNORECASE,
 )
-_CLAUSE_BEFORE = re.compile(r"\b(?:that|and|but|then|while|who|which)\b|[;.:]\s")
+_FLUID_AT_END = re.compile(r"([\w-]+)(?: fluid)?$", re.IGNORECASE)
+_CLAUSE_BEFORE = re.compile(r"\b(?:that|and|but|then|while|who|whose|which)\b|[;.:]\s")
 _SUBJECT_END = re.compile(
     r",|\s(?:of|on|in|at|from|by|with|after|before|taken|done|made|performed|obtained)\b"
 )
@@ -194,7 +203,7 @@ def _statement(clause: str) -> Statement | None:
         lambda aside: aside[0] if re.search(r"\d", aside[0]) else "", clause
     )
     tests = (*(named_tests(explained) or named_tests(clause)), *filter(canonical_of, measured))
-    names = _different(filter(is_ordered, tests))
+    names = _different(_in_its_fluid(name, clause) for name in filter(is_ordered, tests))
     # From the surest form to the least: a clause is a result once, under its first reading.
     if test := labelled_test(clause) or _measured_test(clause):
         return Statement(clause, names or (test,))
@@ -226,25 +235,40 @@ def _statement(clause: str) -> Statement | None:
     return None
 
 
+def _in_its_fluid(name: str, clause: str) -> str:
+    """'CSF glucose' of 'CSF glucose was 20': a glucose alone would be the blood's."""
+    before, behind, _ = clause.partition(f" {name}")
+    fluid = _FLUID_AT_END.search(before[-40:])
+    is_open = behind and profile(name).specimen is None and category_of(name) == "laboratory"
+    is_fluid = fluid and specimen_of(fluid[1].casefold()) not in (None, "blood")
+    return f"{fluid[0]} {name}" if fluid and is_fluid and is_open else name
+
+
 def _subject_that_tells(clause: str) -> str:
     """The test that is the subject of a verb with an object, by the noun at its end: 'needle
     aspirate' of 'A needle aspirate had shown granulomas'; '' for none."""
     for verb in _TOLD_BY_SUBJECT.finditer(clause):
-        subject = _CLAUSE_BEFORE.split(clause[max(0, verb.start() - 120) : verb.start()])[
-            -1
-        ].strip()
-        head = _SUBJECT_END.split(subject, maxsplit=1)[0]
-        name = re.sub(r"^(?:an?|the|his|her|their) ", "", head, flags=re.IGNORECASE)
-        if not 1 <= len(words := name.split()) <= 5:
-            continue
-        # The noun at its end says what it is: 'antibody therapy' is none, 'blood' is a specimen.
-        kinds = profile(" ".join(words[-2:])).kinds - profile(" ".join(words[-2:-1])).kinds
-        is_test = kinds & KINDS or known_category(words[-1]) in ("imaging", "pathology")
-        # 'The colonoscopy relieved him', 'the endoscopy required sedation': a procedure acts.
-        acts = verb[0].endswith("ed ") and category_of(name) == "procedure"
-        if is_test and not acts and is_ordered(name) and says_something(clause):
-            return name
+        subject = _CLAUSE_BEFORE.split(clause[max(0, verb.start() - 120) : verb.start()])[-1]
+        # 'On Monday, the film displayed': the subject stands behind the comma.
+        for part in dict.fromkeys((subject.strip(), subject.rpartition(",")[2].strip())):
+            head = _SUBJECT_END.split(part, maxsplit=1)[0].rstrip(":")
+            name = re.sub(r"^(?:an?|the|his|her|their) ", "", head, flags=re.IGNORECASE)
+            # 'The colonoscopy relieved him', 'the endoscopy required sedation': a procedure acts.
+            acts = verb[0].endswith("ed ") and category_of(name) == "procedure"
+            if _ends_in_test(name) and not acts and is_ordered(name) and says_something(clause):
+                return name
     return ""
+
+
+def _ends_in_test(name: str) -> bool:
+    """Whether the noun at the end of a name says a test: 'antibody therapy' is none, and 'blood' is
+    a specimen."""
+    words = name.split()
+    # 'Histologically, such tumors are ...' has another subject.
+    if not 1 <= len(words) <= 5 or words[-1].endswith("ly"):
+        return False
+    kinds = profile(" ".join(words[-2:])).kinds - profile(" ".join(words[-2:-1])).kinds
+    return bool(kinds & KINDS) or known_category(words[-1]) in ("imaging", "pathology")
 
 
 def _found_in_blood(clause: str) -> tuple[str, ...]:

@@ -53,7 +53,7 @@ def shown(flow: Flow[..., Any], settings: Any, *more: Any) -> Any:
         except Unseen as end:
             return end.result
         except HTTPError as error:
-            if not str(error.request.url).startswith(str(PREFECT_API_URL.value())):
+            if not _of_prefect(error):
                 raise  # a hub's, of models or data
             reason = str(error) or type(error).__name__
             log.warning("Prefect's server is lost (%s): the run goes on without it", reason)
@@ -66,3 +66,10 @@ def shown(flow: Flow[..., Any], settings: Any, *more: Any) -> Any:
         settings = settings.model_copy(update={"engine": "local"})
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: 0.1}):
         return flow.fn(settings, *more)
+
+
+def _of_prefect(error: HTTPError) -> bool:
+    try:
+        return str(error.request.url).startswith(str(PREFECT_API_URL.value()))
+    except RuntimeError:  # no request is known: huggingface_hub's own class loses it
+        return False

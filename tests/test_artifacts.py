@@ -19,6 +19,7 @@ from medaction.flows import artifacts
 from medaction.flows.configured import Silence
 from medaction.flows.prefect_server import server_answers
 from medaction.flows.progress import ProgressArtifact
+from medaction.flows.unseen import shown
 from medaction.trajectories.store import Store
 from medaction.words.processes import free_port
 from tests.conftest import REPOSITORY
@@ -162,10 +163,23 @@ def test_what_ended_while_its_server_was_away_is_shown_so_by_the_next_run(
                 [str(id_), str(id_), state],
             )
         noting(store)
-        shown = [client.read_flow_run(id_).state_type for id_ in ids]
-    assert shown == ["COMPLETED", "FAILED", "CRASHED", "RUNNING"]
+        types = [client.read_flow_run(id_).state_type for id_ in ids]
+    assert types == ["COMPLETED", "FAILED", "CRASHED", "RUNNING"]
 
 
 @flow(validate_parameters=False, persist_result=False)
 def noting(store: Store) -> None:
     artifacts.note_ended(store)
+
+
+@flow
+def refused_by_a_hub(words: str) -> None:
+    raise httpx.HTTPError(words)  # without its request, as huggingface_hub's own class is
+
+
+def test_what_a_hub_refuses_is_no_fault_of_prefects_server(prefect_server: str) -> None:
+    with (
+        temporary_settings({PREFECT_API_URL: prefect_server}),
+        pytest.raises(httpx.HTTPError, match="no such model"),
+    ):
+        shown(refused_by_a_hub, "no such model")

@@ -145,7 +145,12 @@ def test_a_run_that_stopped_at_max_steps_goes_on_with_more(tmp_path: Path) -> No
     other = asked.model_copy(update={"max_steps": 9, "learning_rate": 1.0})
     with pytest.raises(TrainError, match="another run"):
         same_run(tmp_path, other, "d", 1)
+    with pytest.raises(TrainError, match="objective was sft, is grpo"):
+        same_run(tmp_path, asked.model_copy(update={"objective": "grpo"}), "d", 1)
     assert (tmp_path / TRAINED).exists(), "what was refused is still trained"
+    # Replies at looks that took too long: the records are learnt as before.
+    shorter = asked.model_copy(update={"episodes": 2, "reply_tokens": 512, "t_max": 4})
+    same_run(tmp_path, shorter, "d", 1)
 
 
 def test_what_kept_a_checkpoint_from_being_written_ends_the_training_at_the_next() -> None:

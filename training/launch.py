@@ -287,10 +287,11 @@ def same_run(out: Path, settings: TrainSettings, data_version: str, processes: i
     new = settings.decides() | {"data version": data_version}
     if settings.zero:
         old["processes"], new["processes"] = before["processes"], processes
-    changed = [name for name in new if old[name] != new[name]]
+    # Another objective may have other settings.
+    changed = [name for name in new if old.get(name) != new[name]]
     steps = [one or math.inf for one in (before["settings"].get("max_steps"), settings.max_steps)]
     if changed and any((out / "checkpoints").glob("checkpoint-*")):
-        changes = ", ".join(f"{name} was {old[name]}, is {new[name]}" for name in changed)
+        changes = ", ".join(f"{name} was {old.get(name)}, is {new[name]}" for name in changed)
         raise TrainError(
             f"{out} holds checkpoints of another run ({changes}): take another --out, or the"
             " settings"

@@ -436,11 +436,12 @@ class TrainSettings(BaseModel):
     def decides(self) -> dict[str, object]:
         """What the loss curve depends on: a run goes on from its checkpoints only while these stay
         as they were."""
+        # What is played at looks changes nothing.
+        of_episodes = {"group", "reply_tokens", "t_max"} if self.objective == "grpo" else set()
         return self.model_dump(
             mode="json",
-            include={
-                "objective", "beta", "group", "reply_tokens", "t_max", "data", "base", "earlier",
-                "replay", "teachers", "styles",
+            include=of_episodes | {
+                "objective", "beta", "data", "base", "earlier", "replay", "teachers", "styles",
                 "without", "only", "scale",
                 "validation_percent", "max_length", "thinking", "epochs", "batch",
                 "learning_rate", "warmup", "weight_decay", "optimizer", "method",

@@ -91,8 +91,8 @@ def _store_and_copy(out: Path, repair: bool) -> Iterator[Damage]:
     fault_of_copy = _fault_of_snapshot(out)
     if not (fault or fault_of_copy):
         sql = "select run_id from runs"
-        with closing(open_snapshot(out)) as db, Store(store) as whole:
-            strange = set(db.sql(sql).fetchall()) - set(whole.rows(sql))
+        with closing(open_snapshot(out)) as of_copy, Store(store) as of_store:
+            strange = set(of_copy.sql(sql).fetchall()) - set(of_store.rows(sql))
         if strange:
             fault_of_copy = (
                 "knows a run that the store does not: one of the two is another folder's"

@@ -99,7 +99,7 @@ _NOTE_END = re.compile(
     r"|(?<=[\w)\]][.;])(?P<sentence>\s+)(?=[A-Z])"
 )
 _LABELLED_NOTE = re.compile(
-    r"(?P<label>[^:.;]{2,90}?)\s*(?:findings?|results?)?\s*:\s*(?P<rest>\S.*)",
+    r"(?P<label>[^:.;]{2,90}?)\s*(?:(?:findings?|results?)\s*)?:\s*(?P<rest>\S.*)",
     re.IGNORECASE | re.DOTALL,
 )
 _FINDING_HEADER = re.compile(
@@ -125,7 +125,7 @@ _TEST_LABEL = phrase_pattern(
     " | stain | staining | titer | smear | *scopy"
 )
 # A note and, in the same line, the heading of the section behind it: 'Sodium: 138 Urinalysis:'
-_NEXT_HEADING = re.compile(r"(?P<note>.+?)\s+(?P<heading>[A-Z][\w ]{2,40}:)", re.DOTALL)
+_NEXT_HEADING = re.compile(r"(?P<note>.+?)\s(?P<heading>[A-Z][\w ]{2,40}:)", re.DOTALL)
 # 'The provided text does not include specific instrument readings': the notes tell none.
 _NO_NOTE = phrase_pattern(
     "instrument reading | provided | not include | not contain | not mention | not detailed"
@@ -325,7 +325,7 @@ def _items(notes: str) -> Iterator[tuple[str, bool]]:
         if ends_in_heading and (
             ":" in ends_in_heading["note"] or is_group(ends_in_heading["heading"].rstrip(":"))
         ):
-            yield ends_in_heading["note"], begins_item
+            yield ends_in_heading["note"].rstrip(), begins_item
             yield ends_in_heading["heading"], True
         elif note:
             yield note, begins_item

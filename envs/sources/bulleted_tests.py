@@ -513,7 +513,7 @@ def _tests_of_label(label: str, result: str, container: str) -> Iterator[Documen
 
 def _of_other_tests(name: str, category: str, result: str) -> list[str]:
     """The sentences at the end of a test's result that tell of another one, and so the clauses at
-    the end that begin with its name: ', Holter without pauses'."""
+    the end that begin with its name: ', chest X-ray without infiltrates'."""
     pieces = split_outside_brackets(_RESULT_END, result)
     first, *clauses = split_outside_brackets(_ITEM_END, pieces[-1])
     # 'Peripheral smear, biopsy and CT normal' lists tests.
