@@ -200,6 +200,7 @@ HOW_AND_WHERE = [
         ("Transperineal ultrasound of the prostate", []),
         ("Endorectal ultrasound of the prostate", ["Transrectal ultrasound of the prostate"]),
         ("Endovaginal ultrasound", ["Transvaginal ultrasound of the pelvis"]),
+        ("TRUS", ["Transrectal ultrasound of the prostate"]),
         ("Arterial Doppler of the left leg", []),
         ("Venous Doppler of the left leg", ["Duplex of the left leg"]),
         ("Renal artery Doppler", []),
