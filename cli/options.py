@@ -288,10 +288,12 @@ def require_model_file(settings: EnvironmentSettings) -> None:
             )
 
 
-def require_servers() -> None:
+def require_servers(with_ray: bool = True) -> None:
     """Raises MedactionError when nothing listens where a Prefect or a Ray is said to be. Ray would
     wait for minutes, and Prefect end in a page of its own."""
-    servers = {"PREFECT_API_URL": configured_prefect(), "RAY_ADDRESS": configured_ray()}
+    servers = {"PREFECT_API_URL": configured_prefect()}
+    if with_ray:
+        servers["RAY_ADDRESS"] = configured_ray()
     for variable, address in servers.items():
         if address and (reason := why_silent(address)):
             remedy = f"start it, or unset {variable}"
@@ -329,12 +331,12 @@ def run(flow: str, settings: Any, *more: Any) -> Any:
 
 
 @contextmanager
-def prefect(out: Path) -> Iterator[None]:
-    """The configured Prefect API, or one started for the run."""
+def prefect(out: Path, with_ray: bool = True) -> Iterator[None]:
+    """The configured Prefect API, or one started for the run, which may need a Ray too."""
     from medaction.flows.prefect_server import end_loops, prefect_api
     from medaction.flows.progress import console
 
-    require_servers()
+    require_servers(with_ray)
     make_folder(out)
     # Prefect's handler would write to stderr for every log line that a lost server did not take.
     logging.raiseExceptions = False

@@ -31,7 +31,7 @@ def train(**options: Any) -> None:
     if settings.objective != "grpo":  # whose data are case reports
         for folder, _ in datasets_and_shares(settings):
             require_dataset(folder)
-    with prefect(settings.out):
+    with prefect(settings.out, with_ray=settings.launcher == "ray"):
         results = shown(flow, settings)
     if results:
         print_results(settings.out, results)

@@ -28,6 +28,7 @@ from medaction.envs.records import BadCase, CaseReport, DocumentedTest, Structur
 from medaction.envs.redaction import redact, value_of
 from medaction.envs.results_told import result_told, same_test
 from medaction.words.names import normalise
+from medaction.words.phrases import phrase_pattern
 from medaction.words.sentences import sentences
 from medaction.words.tests import Category, parts_of_panel
 
@@ -44,12 +45,11 @@ NEAR = 25
 UNKNOWN = "unknown"
 """What a model says of a label that it cannot tell."""
 
-_ABOUT_THE_PATIENT = re.compile(
-    r"\b(?:he|she|they|his|her|patient|m[ae]n|wom[ae]n|boy|girl|child|infant|history|examin\w+"
-    r"|vital"
-    r"|symptom\w*|complain\w*|pain|smok\w+|alcohol|medic\w+|allerg\w+|family|blood pressure|pulse"
-    r"|heart rate|temperature|fever|palpa\w+|auscult\w+)\b",
-    re.IGNORECASE,
+_ABOUT_THE_PATIENT = phrase_pattern(
+    "he | she | they | his | her | patient | man | men | woman | women | boy | girl | child"
+    " | infant | history | examin* | vital | symptom* | complain* | pain | smok* | alcohol"
+    " | medic* | allerg* | family | blood pressure | pulse | heart rate | temperature | fever"
+    " | palpa* | auscult*"
 )
 _CAUSE = re.compile(
     r"(?P<what>.+?)\b(?:due to|secondary to|caused by|resulting from|as a result of)\b"

@@ -8,6 +8,8 @@ from functools import lru_cache
 
 from rapidfuzz import fuzz
 
+from medaction.words.phrases import phrase_regex
+
 GROUNDED_AT = 90.0
 """A text is found in the report when its best aligned window there agrees to this many percent
 (rapidfuzz partial ratio)."""
@@ -15,17 +17,19 @@ GROUNDED_AT = 90.0
 # '2.1 Case' belongs to section 2: only its top number opens another one.
 _NUMBERED_HEADING = re.compile(r"(?P<top>\d+)(?P<sub>(?:\.\d+)+)?\.?\s+(?P<title>[A-Z].{2,80})")
 # Titles of sections that tell of other patients and of what is known, not of this one.
-ELSEWHERE = re.compile(
-    r"(?:discussion|introduction|background|conclusions?|comments?|(?:literature "
-    r"|systematic )?review(?: of (?:the )?literature)?"
-    r"|learning points?|references|acknowledge?ments?|supplementary materials?|consent"
-    r"|key messages?)\b.{0,40}",
-    re.IGNORECASE,
+_ELSEWHERE = (
+    "discussion | introduction | background | conclusion | comment | review | literature review"
+    " | systematic review | learning point | references | acknowledgement | acknowledgment"
+    " | supplementary material | consent | key message"
+)
+ELSEWHERE = re.compile(rf"{phrase_regex(_ELSEWHERE)}\b.{{0,40}}", re.IGNORECASE)
+_CASE_TITLES = (
+    "abstract | the case | history | examination | physical examination | investigation | diagnos*"
+    " | differential diagnosis | treatment | follow up | followup | results"
 )
 _CASE_HEADING = re.compile(
-    r"(?:abstract|the case|case\b.{0,30}|clinical\b.{0,30}|patient\b.{0,30}|history"
-    r"|(?:physical )?examination|investigations?|diagnos\w+"
-    r"|differential diagnosis|treatment|outcome.{0,30}|follow-?up|results)",
+    rf"{phrase_regex(_CASE_TITLES)}|{phrase_regex('case | clinical | patient')}\b.{{0,30}}"
+    r"|outcome.{0,30}",
     re.IGNORECASE,
 )
 

@@ -150,7 +150,9 @@ def names_of_menu(entries: Sequence[Entry]) -> list[Name]:
         # 'Skin' and 'bone' are spoken of everywhere, and are no place of an unnamed image.
         if region not in TISSUES
     )
-    return [name for number in range(len(entries)) for name in _names_of(number, entries, around)]
+    return [
+        name for number in range(len(entries)) for name in _entry_names(number, entries, around)
+    ]
 
 
 def _regions_of_result(entry: Entry) -> frozenset[str]:
@@ -158,7 +160,7 @@ def _regions_of_result(entry: Entry) -> frozenset[str]:
     return frozenset() if laboratory else regions_in_text(list(entry.tokens))
 
 
-def _names_of(number: int, entries: Sequence[Entry], around: frozenset[str]) -> Iterator[Name]:
+def _entry_names(number: int, entries: Sequence[Entry], around: frozenset[str]) -> Iterator[Name]:
     entry = entries[number]
     base, words, category = entry.profile, entry.words, entry.test.category
     modality = words & (IMAGING - {"imaging"})

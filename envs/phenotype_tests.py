@@ -17,15 +17,17 @@ from medaction.envs.naming import FINDINGS
 from medaction.kg.hpo import Phenotype, only_phenotypes, read_terms
 from medaction.kg.packages import package_path
 from medaction.words.names import normalise
+from medaction.words.phrases import phrase_regex
 
 FINDINGS_TABLE = Path(__file__).parent / "data" / "phenotype_tests.csv"
 
 # 'Elevated circulating creatine kinase concentration' is a finding of the test 'creatine kinase'.
+_CHANGES = "elevated | increased | decreased | reduced | low | high | abnormal"
+_AMOUNT = "concentration | level | activity | count | concentration or activity"
 _OF_ANALYTE = re.compile(
-    r"(?:(?:mildly|moderately|severely|markedly|transiently|chronically) )?"
-    r"(?:elevated|increased|decreased|reduced|low|high|abnormal)\s+"
+    rf"(?:\w+ly )?{phrase_regex(_CHANGES, '')}\s+"
     r"(?:(?:circulating|serum|plasma|blood)\s+)*(?P<analyte>[\w\s(),'-]+?)\s+"
-    r"(?:concentration|levels?|activity|count|concentration or activity)",
+    rf"{phrase_regex(_AMOUNT)}",
     re.IGNORECASE,
 )
 

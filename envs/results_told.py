@@ -22,7 +22,7 @@ from medaction.envs.naming import (
 from medaction.envs.records import DocumentedTest
 from medaction.envs.scripts import is_unspaced
 from medaction.words.names import normalise
-from medaction.words.phrases import IN_BRACKETS
+from medaction.words.phrases import IN_BRACKETS, phrase_pattern
 from medaction.words.plurals import singular
 from medaction.words.sentences import statements
 
@@ -33,13 +33,13 @@ been copied there."""
 COPIED_AT = 95.0
 """Percent of agreement (rapidfuzz partial ratio) from which on a result's line was copied."""
 
-FINDING = re.compile(
-    r"\b(?:show(?:ed|s|ing|n)|reveal(?:ed|s|ing)|demonstrat(?:ed|es|ing)|confirm(?:ed|s|ing)"
-    r"|identif(?:ied|ying)|detected|disclosed|discovered|found|noted on|suggest(?:ed|ing|ive)"
-    r"|indicat(?:ed|ing)|seen on)\b",
-    re.IGNORECASE,
+FINDING = phrase_pattern(
+    "showed | shows | showing | shown | revealed | reveals | revealing | demonstrated"
+    " | demonstrates | demonstrating | confirmed | confirms | confirming | identified"
+    " | identifying | detected | disclosed | discovered | found | noted on | suggested | suggesting"
+    " | suggestive | indicated | indicating | seen on"
 )
-ACTIVE_FINDING = re.compile(r"\b(?:showed|revealed|demonstrated|disclosed|confirmed)\b", re.I)
+ACTIVE_FINDING = phrase_pattern("showed | revealed | demonstrated | disclosed | confirmed")
 """What has a test before it and findings behind it: 'CT showed a mass, fluid and air'."""
 
 STATUS = (
@@ -100,17 +100,16 @@ _TOLD_BY_SUBJECT = re.compile(
 )
 _FLUID_AT_END = re.compile(r"([\w-]+)(?: fluid)?$", re.IGNORECASE)
 _CLAUSE_BEFORE = re.compile(r"\b(?:that|and|but|then|while|who|whose|which)\b|[;.:]\s")
-_CIRCUMSTANCE = re.compile(
+_SUBJECT_END = re.compile(
     r",|\s(?:of|on|in|at|from|by|with|after|before|taken|done|made|performed|obtained)\b"
 )
 # A gene's name in capitals, that something was found in it, and the finding.
 _GENE_SYMBOL = re.compile(r"\b[A-Z][A-Z0-9]{2,7}\b")
-_FOUND_IN_GENE = re.compile(
-    r"\b(?:found|detected|identified|revealed|showed|confirmed|tested|positive|carr(?:y|ies|ied"
-    r"|ier))\b",
-    re.IGNORECASE,
+_FOUND_IN_GENE = phrase_pattern(
+    "found | detected | identified | revealed | showed | confirmed | tested | positive | carry"
+    " | carries | carried | carrier"
 )
-_MUTATION_WORD = re.compile(r"\b(?:mutations?|variants?|deletions?|\w+zygous)\b", re.IGNORECASE)
+_MUTATION_WORD = phrase_pattern("mutation | variant | deletion | *zygous")
 _LABS = r"(?:blood|laboratory|lab) ?(?:tests?|works?|findings|results?|studies)"
 # Tests by a general word: 'cysts observed on imaging', 'blood tests showed anemia'; and what an
 # operation found.
@@ -150,10 +149,10 @@ _ANALYTE = re.compile(
 )
 # What is looked at or listened to at the first encounter, though it can be ordered too.
 _BEDSIDE = frozenset({"ophthalmic tests", "hearing and balance", "ENT endoscopy"})
-EXAMINED = re.compile(
-    r"vital signs|vitals|physical exam(?:ination)?|general (?:exam(?:ination)?|appearance)"
-    r"|fund(?:us|oscop)\w*|blood pressure|pulse|(?:body )?temperature|oxygen saturation",
-    re.IGNORECASE,
+EXAMINED = phrase_pattern(
+    "vital sign | vitals | physical exam | physical examination | general exam"
+    " | general examination | general appearance | fundus* | fundoscop* | blood pressure | pulse"
+    " | temperature | body temperature | oxygen saturation"
 )
 """Names of what is read off the patient at the first encounter: no test that has to be ordered."""
 # Words that only a laboratory can tell, by its test: 'pancytopenia'.
@@ -252,7 +251,7 @@ def _subject_that_tells(clause: str) -> str:
         subject = _CLAUSE_BEFORE.split(clause[max(0, verb.start() - 120) : verb.start()])[-1]
         # 'On Monday, the film displayed': the subject stands behind the comma.
         for part in dict.fromkeys((subject.strip(), subject.rpartition(",")[2].strip())):
-            head = _CIRCUMSTANCE.split(part, maxsplit=1)[0].rstrip(":")
+            head = _SUBJECT_END.split(part, maxsplit=1)[0].rstrip(":")
             name = re.sub(r"^(?:an?|the|his|her|their) ", "", head, flags=re.IGNORECASE)
             # 'The colonoscopy relieved him', 'the endoscopy required sedation': a procedure acts.
             acts = verb[0].endswith("ed ") and category_of(name) == "procedure"

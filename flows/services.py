@@ -189,7 +189,7 @@ def _end_ray(folder: str) -> None:
 
     # Before the end: orphans could not be found as children any more.
     processes = _processes_in(folder)
-    if any(server.name() == GCS and has_ended(server) for server in ray_servers()):
+    if any(name == GCS and has_ended(server) for server, name in ray_servers().items()):
         # Ray would call it when Python ends, and wait.
         atexit.unregister(ray.shutdown)
     else:

@@ -9,6 +9,7 @@ task run costs the server and the flow 0.1 s of CPU time together, as much as th
 
 import asyncio
 import math
+import os
 import threading
 import time
 from collections import Counter
@@ -130,7 +131,7 @@ class Players:
 
     def _watch(self) -> None:
         while not self._closed.wait(SERVERS_LOOKED_AT_S):
-            if ended := [server.name() for server in self._servers if has_ended(server)]:
+            if ended := [name for server, name in self._servers.items() if has_ended(server)]:
                 line = f"Ray has ended in the middle of the run (its {' and '.join(ended)})"
                 self.end(EngineLost(line, can_go_on=GCS not in ended))
 
@@ -177,14 +178,24 @@ def node_ids_of_cpus() -> list[str]:
 GCS = "gcs_server"
 
 
-def ray_servers() -> list[psutil.Process]:
-    """The two servers of a Ray that this process has started; none of one that it has joined."""
+def ray_servers() -> dict[psutil.Process, str]:
+    """The two servers of a Ray that this process has started, with their names, which cannot be
+    read any more when they have ended; none of one that it has joined."""
     # Ray offers no such question; a local Ray is started as children of this process.
-    return [child for child in psutil.Process().children() if child.name() in ("raylet", GCS)]
+    children = psutil.process_iter(["name", "ppid"])
+    return {
+        child: name
+        for child in children
+        if child.info["ppid"] == os.getpid() and (name := child.info["name"]) in ("raylet", GCS)
+    }
 
 
 def has_ended(server: psutil.Process) -> bool:
-    return not server.is_running() or server.status() == psutil.STATUS_ZOMBIE
+    try:
+        # Asked both: a number may have become another process's.
+        return not server.is_running() or server.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _cause_of(error: ray.exceptions.RayTaskError) -> Exception:

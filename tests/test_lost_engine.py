@@ -27,13 +27,21 @@ def test_all_that_wait_for_a_ray_that_has_died_are_told_so() -> None:
         players, unit = cases.Players(), Unit("rollouts", "case", 0.25, _long, ())
         with ThreadPoolExecutor(3) as threads:
             under_way = [threads.submit(players.run, unit) for _ in range(3)]
-            [raylet] = [server for server in cases.ray_servers() if server.name() == "raylet"]
+            [raylet] = [server for server, name in cases.ray_servers().items() if name == "raylet"]
             raylet.kill()
             assert all(
                 isinstance(future.exception(timeout=120), EngineLost) for future in under_way
             )
         with pytest.raises(EngineLost):
             players.run(unit)
+
+
+def test_a_server_has_ended_whoever_waited_for_it() -> None:
+    with local_ray(1):
+        servers = cases.ray_servers()
+        assert sorted(servers.values()) == ["gcs_server", "raylet"]
+        assert not any(map(cases.has_ended, servers))
+    assert all(map(cases.has_ended, servers))  # Ray has taken what they left
 
 
 TERMINATED = """

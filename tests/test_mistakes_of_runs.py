@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from medaction.cli.options import require_servers
+from medaction.words.errors import MedactionError
 from tests.conftest import SAMPLES
 from tests.openai_server import Asked, Reply, openai_server
 from tests.runs import medaction, rows, sample_cases
@@ -180,6 +182,14 @@ def test_a_ray_that_is_down_ends_with_1(
     )
     assert done.returncode == 1
     assert f"{address} does not answer" in one_line(done)
+
+
+def test_what_needs_no_ray_asks_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    require_servers(with_ray=False)  # training by torchrun
+    with pytest.raises(MedactionError, match="does not answer"):
+        require_servers()
 
 
 def test_a_report_that_no_model_could_read_ends_with_1(

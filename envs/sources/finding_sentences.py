@@ -16,7 +16,7 @@ _SHOWS = (
     r"(?:reveal|show|demonstrat|confirm|indicat|identif|suggest|detect|disclos|includ|display"
     r"|exhibit|exclud|verif|support|visuali[sz]|rul(?=\w+ out))(?:ed|s|es|ied|ing)?|found"
 )
-_STATES = r"was|were|is|are|remained|returned|noted|reported|diagnosed"
+_STATE_VERBS = r"was|were|is|are|remained|returned|noted|reported|diagnosed"
 _STATUSES = (
     "normal | negative | positive | elevated | raised | increased | decreased | low | reduced"
     " | abnormal | unremarkable"
@@ -31,10 +31,10 @@ _QUALITIES = phrase_regex(
 )
 SHOWING_VERB = re.compile(rf"\s(?:\w+ly\s)?(?:{_SHOWS})\b")
 FINDING_VERB = re.compile(
-    rf"\s(?:\w+ly\s)?(?:{_SHOWS}|{_STATES}|{phrase_regex(_IMPRESSIONS, '')})\b"
+    rf"\s(?:\w+ly\s)?(?:{_SHOWS}|{_STATE_VERBS}|{phrase_regex(_IMPRESSIONS, '')})\b"
 )
 SHOWS_A_VALUE = re.compile(
-    rf"\s(?:\w+ly\s)?(?:{_SHOWS}|{_STATES}|(?P<quality>{_QUALITIES}))\b"
+    rf"\s(?:\w+ly\s)?(?:{_SHOWS}|{_STATE_VERBS}|(?P<quality>{_QUALITIES}))\b"
     # Not the number of a name: '5-HIAA'.
     r"|\s(?P<value>(?=\(?[<>≤≥=~]?\s*\d)(?!\d+-[A-Za-z]))"
 )
