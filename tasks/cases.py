@@ -131,7 +131,9 @@ class Players:
 
     def _watch(self) -> None:
         while not self._closed.wait(SERVERS_LOOKED_AT_S):
-            if ended := [name for server, name in self._servers.items() if has_ended(server)]:
+            alive = {name for server, name in self._servers.items() if not has_ended(server)}
+            # One of several nodes may end: the others play on.
+            if ended := sorted({*self._servers.values()} - alive):
                 line = f"Ray has ended in the middle of the run (its {' and '.join(ended)})"
                 self.end(EngineLost(line, can_go_on=GCS not in ended))
 
@@ -179,8 +181,9 @@ GCS = "gcs_server"
 
 
 def ray_servers() -> dict[psutil.Process, str]:
-    """The two servers of a Ray that this process has started, with their names, which cannot be
-    read any more when they have ended; none of one that it has joined."""
+    """The servers of a Ray that this process has started, GCS and a raylet for each node, with
+    their names, which cannot be read any more when they have ended; none of one that it has
+    joined."""
     # Ray offers no such question; a local Ray is started as children of this process.
     children = psutil.process_iter(["name", "ppid"])
     return {
