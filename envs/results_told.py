@@ -215,8 +215,8 @@ def _statement(clause: str) -> Statement | None:
         name = next(kind for kind, words in general.groupdict().items() if words)
         return Statement(clause, (name.replace("_", " ").capitalize(),))
     # 'Anemia with no identified cause' is a history.
-    found = re.search(rf"(?<!\bno )(?<!\bany )(?:{FINDING.pattern})", clause, re.IGNORECASE)
-    is_of_blood = not names and found and not EXAMINED.search(clause)
+    finding = re.search(rf"(?<!\bno )(?<!\bany )(?:{FINDING.pattern})", clause, re.IGNORECASE)
+    is_of_blood = not names and finding and not EXAMINED.search(clause)
     if is_of_blood and (blood_tests := _found_in_blood(clause)):
         return Statement(clause, blood_tests)
     # All three: a gene, a finding verb and a mutation, else it is a family's history.

@@ -6,20 +6,22 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 
 import psutil
 
 LOOKS_EVERY_S = 0.2
+"""Our choice: Ray's servers and their agents start seconds apart."""
 
 
-def members_of(folder: str) -> set[psutil.Process]:
-    """The processes whose command line names the folder, and their children; not this one."""
+def members_of(folder: str, among: Iterable[psutil.Process]) -> set[psutil.Process]:
+    """The processes whose command line names the folder, and all of their children; not this
+    one."""
     members = set()
-    for process in psutil.process_iter(["cmdline"]):
-        named = folder in " ".join(process.info["cmdline"] or ())
-        if named and process.pid != os.getpid():
-            with suppress(psutil.NoSuchProcess):
+    for process in among:
+        with suppress(psutil.Error):  # it has ended
+            if process.pid != os.getpid() and folder in " ".join(process.cmdline()):
                 members |= {process, *process.children(recursive=True)}
     return members
 
@@ -33,12 +35,12 @@ def lives(pid: int) -> bool:
 
 def main() -> None:
     parent, folder = int(sys.argv[1]), sys.argv[2]
-    members = members_of(folder)
+    members = members_of(folder, psutil.process_iter())
     # Before its end too: then raylet may be gone, and its agents are nobody's children.
     while lives(parent):
-        members |= members_of(folder)
+        members |= members_of(folder, psutil.process_iter())
         time.sleep(LOOKS_EVERY_S)
-    members |= members_of(folder)
+    members |= members_of(folder, psutil.process_iter())
     for process in members:
         with suppress(psutil.NoSuchProcess):
             process.kill()

@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 
 from medaction.flows.artifacts import flow_run_id
+from medaction.flows.orphans import members_of
 from medaction.flows.settings import EnvironmentSettings
 from medaction.llm.calls import CallSettings
 from medaction.llm.local_server import start_local
@@ -145,7 +146,7 @@ def ray_joined(workers: int | None) -> Iterator[None]:
         yield
         return
     over = ExitStack()
-    # By its folder the processes of this Ray are known among all others (`_processes_in`).
+    # By its folder the processes of this Ray are known among all others (`members_of`).
     folder = tempfile.mkdtemp(prefix="ray-")
     try:
         with _without_handlers_of_ray():
@@ -188,7 +189,7 @@ def _end_ray(folder: str) -> None:
     from medaction.tasks.cases import GCS, has_ended, ray_servers
 
     # Before the end: orphans could not be found as children any more.
-    processes = _processes_in(folder)
+    processes = members_of(folder, psutil.Process().children())
     if any(name == GCS and has_ended(server) for server, name in ray_servers().items()):
         # Ray would call it when Python ends, and wait.
         atexit.unregister(ray.shutdown)
@@ -208,16 +209,6 @@ def _abandon_ray(folder: str) -> None:
     subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL)
     # The last that was registered comes first: Ray's own would wait for that thread.
     atexit.register(os._exit, 128 + signal.SIGINT)
-
-
-def _processes_in(folder: str) -> list[psutil.Process]:
-    """The children of this process whose command line names the folder, and all of theirs."""
-    members = []
-    for child in psutil.Process().children():
-        with suppress(psutil.Error):  # it has ended
-            if folder in " ".join(child.cmdline()):
-                members += [child, *child.children(recursive=True)]
-    return members
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 
 from medaction.flows.orphans import members_of
@@ -76,7 +77,9 @@ def test_a_ray_without_that_private_function_is_started_all_the_same(
 
 INTERRUPTED = """
 import os, signal, sys, tempfile, threading, time
+import psutil
 from medaction.flows import services
+from medaction.flows.orphans import members_of
 
 tempfile.tempdir = sys.argv[1]
 
@@ -86,7 +89,7 @@ def interrupts(*_):
 signal.signal(signal.SIGTERM, interrupts)
 
 def when_it_starts():
-    while not services._processes_in(sys.argv[1]):
+    while not members_of(sys.argv[1], psutil.Process().children()):
         time.sleep(0.05)
     os.kill(os.getpid(), signal.SIGTERM)
 
@@ -105,5 +108,5 @@ def test_a_run_that_is_interrupted_while_ray_starts_leaves_nothing() -> None:
         command = [sys.executable, "-c", INTERRUPTED, folder]
         done = subprocess.run(command, capture_output=True, text=True)
         assert (done.returncode, done.stdout) == (130, "interrupted\n"), done.stderr
-        while any(Path(folder).iterdir()) or members_of(folder):
+        while any(Path(folder).iterdir()) or members_of(folder, psutil.process_iter()):
             time.sleep(0.1)

@@ -143,10 +143,10 @@ def _states_of(
         for turn in branch.turns:
             if (branch.trajectory_id, turn.number) in rejected_turns:
                 continue
-            asked = prompt(environment, branch, path[: turn.number - 1])
+            messages = prompt(environment, branch, path[: turn.number - 1])
             # With the turn's number: replies are compared at one place of the work-up.
-            key = json.dumps([turn.number, asked])
-            prompts[key] = asked
+            key = json.dumps([turn.number, messages])
+            prompts[key] = messages
             replies[key].setdefault((turn.raw, turn.thinking), []).append((branch, turn))
     for key, same_replies in replies.items():
         candidates = []
