@@ -158,7 +158,9 @@ def tidy(case: StructuredCase) -> tuple[StructuredCase, list[str]]:
     # A test without a name cannot be ordered.
     documented = [test for test in tests if test.name.strip() and is_documented(test.result)]
     notes = [
-        f"left out, no result documented: {test.name}" for test in tests if test not in documented
+        f"left out, no result documented: {test.name}: {test.result}".removesuffix(": ")
+        for test in tests
+        if test not in documented
     ]
     examined = [
         test
