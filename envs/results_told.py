@@ -518,9 +518,12 @@ def _beside(name: str, line: str, plain: str) -> bool:
     # Initials of one letter stand beside any number.
     if sum(map(str.isalpha, name)) < 2:
         return False
+    sought = _NOUN_OF_TEST.sub("", name)
+    # Both ways hold it; a text without it, as most are, is done here.
+    if sought not in plain:
+        return False
     statuses = re.findall(r"\b(?:positive|negative|reactive|elevated|low|high|normal)\b", line)[:1]
-    sought = re.escape(_NOUN_OF_TEST.sub("", name))
-    if any(re.search(rf"\b{status} for {sought}\b", plain) for status in statuses):
+    if any(re.search(rf"\b{status} for {re.escape(sought)}\b", plain) for status in statuses):
         return True
     pattern = rf"\b{re.escape(name)}\b[^.;\n]{{0,25}}?"
     return name in plain and any(
