@@ -20,8 +20,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from medaction.hub.episodes import Play, Scorer, environments_of, scorer_of
-from medaction.hub.grpo import TEMPERATURE
-from medaction.hub.looks_process import play_to_end, write_replies
+from medaction.hub.grpo import TEMPERATURE, play_to_end
+from medaction.hub.looks_process import write_replies
 from medaction.kg.bootstrap import interval
 from medaction.words.id_lists import listed_ids
 
@@ -71,7 +71,8 @@ def play(plays: list[Play], model: Path, reply_tokens: int) -> list[list[str]]:
     loaded.to(device).eval()
     torch.manual_seed(0)
 
-    def write(prompts: list[list[int]]) -> list[list[int]]:
+    def write(turns: list[tuple[int, list[int]]]) -> list[list[int]]:
+        prompts = [prompt for _, prompt in turns]
         sampling = {"do_sample": True, "temperature": TEMPERATURE, "top_k": 0}
         return write_replies(loaded, tokenizer, prompts, reply_tokens, **sampling)
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 from pydantic import ValidationError
 
-from medaction.cli.options import FOLDER, prefect, readable
+from medaction.cli.options import FOLDER, check_settings, prefect, readable, settings_of
 from medaction.flows.pipeline_settings import PIPELINES, PipelineSettings
 from medaction.flows.settings import load_preset
 from medaction.training.settings import installed
@@ -114,11 +114,10 @@ def experiment(preset: str, plan: bool, **options: Any) -> None:
     help="A YAML file with the settings of a distillation and a section train.",
 )
 @PIPELINE_OUT
-@click.option("--cases", help="The reports to distil from, instead of the preset's.")
+@CASES
 def redistill(preset: Path, **options: Any) -> None:
     """Distil what is new; where that changed the dataset, train the last model on. Meant to be run
     again and again."""
-    from medaction.cli.options import check_settings, settings_of
     from medaction.flows.redistill import RedistillSettings
     from medaction.flows.redistill import redistill as flow
     from medaction.flows.summary import print_summary

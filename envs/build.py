@@ -158,7 +158,9 @@ def tidy(case: StructuredCase) -> tuple[StructuredCase, list[str]]:
     # A test without a name cannot be ordered.
     documented = [test for test in tests if test.name.strip() and is_documented(test.result)]
     notes = [
-        f"left out, no result documented: {test.name}" for test in tests if test not in documented
+        f"left out, no result documented: {test.name}: {test.result}".removesuffix(": ")
+        for test in tests
+        if test not in documented
     ]
     examined = [
         test
@@ -169,7 +171,7 @@ def tidy(case: StructuredCase) -> tuple[StructuredCase, list[str]]:
     # A newborn's own report keeps them: there they are the patient's.
     if is_grown(case.initial_observation):
         newborns = [test for test in documented if re.match(r"(?i)newborn|neonat", test.name)]
-        notes += [f"left out, of another patient: {test.name}" for test in newborns]
+        notes += [f"left out, of another patient: {test.name}: {test.result}" for test in newborns]
         examined += newborns
     documented = [test for test in documented if test not in examined]
     observation, asides = told_of_patient(seen_text(case.initial_observation))

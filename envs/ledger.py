@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from medaction.envs.documented import without_void
 from medaction.envs.records import CaseReport, LedgerLine, Use, sample_of
 
 RUN = 3
@@ -49,7 +50,7 @@ def passages(
     uses: tuple[tuple[Use, frozenset[str]], ...] = (
         ("observation", _runs(observation)),
         ("menu", frozenset().union(*map(_runs, results))),
-        ("diagnosis", _runs(diagnosis)),
+        ("diagnosis", _runs(f"Diagnosis: {diagnosis}")),
     )
     reasons = [
         (match["reason"], _runs(match["words"]))
@@ -61,7 +62,7 @@ def passages(
         # Together the passages are the text: what no pattern matches is given too.
         if match.start() > end:
             yield Passage(text[end : match.start()], "nothing")
-        runs, end = _runs(match[0]), match.end()
+        runs, end = _longest_runs(match[0]), match.end()
         # The largest share; of equal ones the first, so o1 before the menu.
         use, share = max(
             ((use, _share(runs, taken_runs)) for use, taken_runs in uses), key=lambda pair: pair[1]
@@ -70,7 +71,8 @@ def passages(
             yield Passage(match[0], use)
         else:
             reason = next(
-                (r for r, taken_runs in reasons if _share(runs, taken_runs) >= TAKEN_OVER), ""
+                (r for r, taken_runs in reasons if _share(runs, taken_runs) >= TAKEN_OVER),
+                _form_of(match[0]),
             )
             yield Passage(match[0], "nothing", reason)
     if end < len(text):
@@ -122,13 +124,30 @@ def _kind_of(passage: str) -> str:
     return "figure captions" if _FIGURE.match(passage) else "sentences"
 
 
+def _form_of(passage: str) -> str:
+    """Why nothing takes over a passage that tells nothing: a heading, a mark, 'None provided'."""
+    words = passage.replace("*", "").strip(" -•#\n")
+    if not any(map(str.isalpha, words)) or words.endswith(":"):
+        return "a heading or a mark"
+    return "" if without_void(words).strip() else "says that nothing is documented"
+
+
 def _runs(text: str) -> frozenset[str]:
-    """The runs of RUN words; of a shorter text the words themselves."""
+    """The runs of up to RUN words: 'Fever.' has none of three."""
     words = re.findall(r"\w+", text.casefold())
-    # 'Fever.' has no run of three words.
-    if len(words) < RUN:
-        return frozenset(words)
-    return frozenset(" ".join(words[at : at + RUN]) for at in range(len(words) - RUN + 1))
+    return frozenset().union(*(_runs_of(words, size) for size in range(1, RUN + 1)))
+
+
+def _longest_runs(passage: str) -> frozenset[str]:
+    """The runs of RUN words, or the one of all words of a shorter passage."""
+    words = re.findall(r"\w+", passage.casefold())
+    return _runs_of(words, min(RUN, len(words)))
+
+
+def _runs_of(words: list[str], size: int) -> frozenset[str]:
+    if not words:
+        return frozenset()
+    return frozenset(" ".join(words[at : at + size]) for at in range(len(words) - size + 1))
 
 
 def _share(runs: frozenset[str], taken_runs: frozenset[str]) -> float:

@@ -5,6 +5,7 @@ The three are told by their grammar: the second person, the imperative, the ques
 """
 
 import re
+from collections.abc import Iterator
 
 from medaction.words.phrases import phrase_pattern, phrase_regex
 from medaction.words.sentences import LABEL, sentences
@@ -49,6 +50,8 @@ _DIRECTION = phrase_pattern(
     " | you are asked to | you play | you are playing | when asked | if asked"
     " | when you are asked | if you are asked"
 )
+# 'Your portrayal should focus on the symptoms.'
+_OBLIGATION = re.compile(r"\byour \w+ (?:should|must)\b", re.IGNORECASE)
 _KNOWLEDGE = phrase_pattern(
     "know | known | aware | unaware | informed | told | understand | remember | sure"
 )
@@ -154,24 +157,39 @@ def patients_part(text: str) -> tuple[str, tuple[str, ...]]:
     """
     history: list[str] = []
     directions: list[str] = []
-    for place, sentence in enumerate(sentences(text)):
+    for place, sentence in enumerate(_sentences_of_part(text)):
         # The stage direction stands before the first sentence alone.
         words = _LEAD.sub("", sentence, count=1) if place == 0 else sentence
         words = _ROLE.sub("The patient is", words, count=1)
-        is_direction = (
-            _FORBIDS.match(words)
-            or _DIRECTION.search(words)
-            or _REQUEST.match(words)
-            or _PLEASE.match(words)
-            or _speaks_of_knowledge(words)
-        )
-        if is_direction:
+        if _is_direction(words):
             directions.append(sentence)
         else:
             # 'I' is the patient where nobody is spoken to; beside a 'you' it is who speaks.
             speaks_as_patient = _FIRST_PERSON.search(words) and not _SECOND_PERSON.search(words)
             history.append(_in_third_person(words, bool(speaks_as_patient)))
     return " ".join(history), tuple(directions)
+
+
+def _sentences_of_part(text: str) -> Iterator[str]:
+    """The sentences of a part; a direction that introduces a list ends before its first item."""
+    for sentence in sentences(text):
+        lead, mark, item = sentence.partition(": - ")
+        if mark and _is_direction(lead):
+            yield f"{lead}:"
+            yield item
+        else:
+            yield sentence
+
+
+def _is_direction(words: str) -> bool:
+    return bool(
+        _FORBIDS.match(words)
+        or _DIRECTION.search(words)
+        or _OBLIGATION.search(words)
+        or _REQUEST.match(words)
+        or _PLEASE.match(words)
+        or _speaks_of_knowledge(words)
+    )
 
 
 def _speaks_of_knowledge(words: str) -> bool:

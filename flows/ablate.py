@@ -73,9 +73,9 @@ class Cell:
 
     question: Question | Literal["experiment"]
     name: str
-    distill: DistillSettings | None
-    train: TrainSettings | None
-    evaluate: EvaluationSettings | None
+    distill: DistillSettings | None = None
+    train: TrainSettings | None = None
+    evaluate: EvaluationSettings | None = None
     left_out: str = ""
 
 
@@ -205,10 +205,6 @@ def cells(settings: AblationSettings, base: str, weights: Path) -> list[Cell]:
     return [cell for question in questions for cell in makers[question](maker)]
 
 
-def left_out(question: Question, name: str, why: str) -> Cell:
-    return Cell(question, name, None, None, None, why)
-
-
 class Maker:
     """Makes cells out of the settings that they vary."""
 
@@ -227,7 +223,7 @@ class Maker:
         `scale` of the training."""
         if None in teachers:
             why = "there is one teacher: give a second one in distill.teachers"
-            return left_out(question, name, why)
+            return Cell(question, name, left_out=why)
         of_training = change.keys() & {"styles", "scale"}
         training: dict[str, Any] = {key: change.pop(key) for key in of_training}
         out = self.settings.out
@@ -264,12 +260,12 @@ def settings_key(stage: BaseModel) -> str:
 def _gold(maker: Maker) -> Iterator[Cell]:
     """RQ1: what gold trajectories teach, alone and with distilled ones."""
     untrained = evaluation_of(maker.settings, maker.weights)
-    yield Cell("RQ1", "base model", None, None, untrained)
+    yield Cell("RQ1", "base model", evaluate=untrained)
     a, b = maker.a, maker.b
     pair = f"{a.name} + {b.name if b else 'B'}"
     if maker.settings.distill.gold is None:
         why = "no `distill.gold` is set; gold trajectories need a language model"
-        yield left_out("RQ1", "gold", why)
+        yield Cell("RQ1", "gold", left_out=why)
         yield maker.cell("RQ1", f"{a.name}, without gold", [a])
         yield maker.cell("RQ1", f"{pair}, without gold", [a, b])
         return
@@ -285,7 +281,7 @@ def _free_form(maker: Maker) -> Iterator[Cell]:
         name = f"{share:.0%} free-form"
         if all(teacher.embedded for teacher in teachers):
             why = "embedded teachers write no free-form rollouts; they need a language model"
-            yield left_out("RQ2", name, why)
+            yield Cell("RQ2", name, left_out=why)
             continue
         changed = [
             one if one.embedded else one.model_copy(update={"free_form": share}) for one in teachers

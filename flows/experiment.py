@@ -97,7 +97,7 @@ def experiment(settings: ExperimentSettings, plan: bool = False) -> list[str]:
     if plan:
         return []
     # The base model is trained on nothing, so that it has one seed.
-    cells = {(BASE, 0): Cell("experiment", BASE, None, None, evaluation_of(settings, weights))}
+    cells = {(BASE, 0): Cell("experiment", BASE, evaluate=evaluation_of(settings, weights))}
     for (arm, seed), training in arms.items():
         evaluation = evaluation_of(settings, training.out / "model")
         cells[arm, seed] = Cell("experiment", f"{arm}, seed {seed}", None, training, evaluation)

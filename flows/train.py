@@ -24,6 +24,7 @@ from medaction.training.launch import fit, lock, prepare_run
 from medaction.training.publish import publish
 from medaction.training.settings import NEEDED, TRL, ProcessDied, TrainSettings, installed
 from medaction.training.sweep import best_rate, draw_sweep
+from medaction.words.errors import MedactionError
 
 RETRIES = 2
 """How often processes that died are started again, each time from the newest whole checkpoint."""
@@ -172,14 +173,20 @@ def _words_of_line(line: dict[str, Any]) -> str:
 @task(name="publish")
 def publishing(settings: TrainSettings, report: dict[str, Any]) -> dict[str, Any]:
     results = publish(settings, report, versions((*NEEDED, *TRL)))
-    if settings.push:
-        upload(settings.out / "model", settings.push, "model", f"Model of {results['steps']} steps")
     publish_artifact(
         key="training-result", table=[{"": name, "value": value} for name, value in results.items()]
     )
     # Inside the page: Prefect's UI cannot read files of this machine.
     picture = base64.b64encode((settings.out / "curves.png").read_bytes()).decode()
     publish_artifact(key="training-curves", markdown=f"![curves](data:image/png;base64,{picture})")
+    if settings.push:
+        model = settings.out / "model"
+        try:
+            upload(model, settings.push, "model", f"Model of {results['steps']} steps")
+        except MedactionError as error:
+            raise MedactionError(
+                f"{error} (the model is in {model}; the same command sends it again)"
+            ) from error
     return results
 
 

@@ -2,7 +2,7 @@
 fits the machine. The processes that train run `medaction.hub.grpo_process`."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -142,6 +142,21 @@ def next_prompts(plays: Sequence[Play], tokenizer: Any) -> list[tuple[int, list[
         for number, play in enumerate(plays)
         if not play.ended and (prompt := prompt_tokens(tokenizer, play)) is not None
     ]
+
+
+def play_to_end(
+    plays: Sequence[Play],
+    tokenizer: Any,
+    write: Callable[[list[tuple[int, list[int]]]], list[list[int]]],
+) -> list[list[str]]:
+    """Play all side by side until each has ended, or has no room left for another reply. `write`
+    makes the replies to the `next_prompts`; returns each play's replies as text."""
+    texts: list[list[str]] = [[] for _ in plays]
+    while turns := next_prompts(plays, tokenizer):
+        for (number, _), reply in zip(turns, write(turns), strict=True):
+            texts[number].append(tokenizer.decode(reply, skip_special_tokens=True))
+            plays[number].step(texts[number][-1])
+    return texts
 
 
 def write_episode(

@@ -13,7 +13,7 @@ episode counts the same.
 
 import asyncio
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,11 @@ from transformers import AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer
 
 from medaction.envs.records import ClinicalEnvironment
-from medaction.hub.episodes import Play, Scorer, scorer_of
+from medaction.hub.episodes import Scorer, scorer_of
 from medaction.hub.grpo import (
     TEMPERATURE,
-    next_prompts,
     play_of,
+    play_to_end,
     played_cases,
     steps_per_epoch,
     write_episode,
@@ -51,15 +51,6 @@ class SampledReply:
     logprobs: list[float] | None
 
 
-@dataclass
-class Member:
-    """One episode of a group, while it is played."""
-
-    play: Play
-    replies: list[SampledReply] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
-
-
 class Rollouts:
     """Plays the episodes of a step side by side, and writes each of them to `log`.
 
@@ -78,18 +69,29 @@ class Rollouts:
         self.tokenizer, self.scorer = tokenizer, scorer
 
     def __call__(self, case_ids: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
-        members = [Member(play_of(self.worlds[name], self.settings)) for name in case_ids]
-        self._play(members, trainer)
+        plays = [play_of(self.worlds[name], self.settings) for name in case_ids]
+        replies: list[list[SampledReply]] = [[] for _ in plays]
+
+        def write(turns: list[tuple[int, list[int]]]) -> list[list[int]]:
+            prompts = [prompt for _, prompt in turns]
+            # TRL's own generation, with vLLM or without: it has no public name.
+            written, logprobs = trainer._generate_single_turn(prompts, None, {}, 1)
+            rows = zip(turns, written, logprobs or [None] * len(turns), strict=True)
+            for (number, prompt), reply, logprob in rows:
+                replies[number].append(SampledReply(prompt, reply, logprob))
+            return written
+
+        texts = play_to_end(plays, self.tokenizer, write)
         step, process = trainer.state.global_step, trainer.accelerator.process_index
         # All of the episode's turns are credited, also those whose reply is not drawn below.
-        credits = [asyncio.run(self.scorer.credit(member.play)) for member in members]
-        for member, credit in zip(members, credits, strict=True):
+        credits = [asyncio.run(self.scorer.credit(play)) for play in plays]
+        for play, credit, of_play in zip(plays, credits, texts, strict=True):
             # TRL calls this in looks at held-out cases too, with the model in evaluation mode.
             held_out = not trainer.model.training
-            write_episode(self.log, member.play, credit, member.texts, step=step, held_out=held_out)
+            write_episode(self.log, play, credit, of_play, step=step, held_out=held_out)
         # By step: a training that goes on draws as an undisturbed one would.
         draw = random.Random(f"{self.settings.seed}/{step}/{process}")
-        samples = [draw.choice(member.replies) for member in members]
+        samples = [draw.choice(of_play) for of_play in replies]
         # Without vLLM TRL computes the log-probabilities itself.
         written_by_vllm = all(reply.logprobs is not None for reply in samples)
         return {
@@ -100,22 +102,6 @@ class Rollouts:
             "right": [credit.rewards["diagnosis"] or 0.0 for credit in credits],
             "readable": [credit.well_formed for credit in credits],
         }
-
-    def _play(self, members: list[Member], trainer: GRPOTrainer) -> None:
-        """Until all have ended, or have no room left for another reply."""
-        plays = [member.play for member in members]
-        while turns := next_prompts(plays, self.tokenizer):
-            # TRL's own generation, with vLLM or without: it has no public name.
-            replies, logprobs = trainer._generate_single_turn(
-                [prompt for _, prompt in turns], None, {}, 1
-            )
-            for (number, prompt), reply, logprob in zip(
-                turns, replies, logprobs or [None] * len(turns), strict=True
-            ):
-                member = members[number]
-                member.replies.append(SampledReply(prompt, reply, logprob))
-                member.texts.append(self.tokenizer.decode(reply, skip_special_tokens=True))
-                member.play.step(member.texts[-1])
 
 
 def episode_total(

@@ -5,7 +5,7 @@ What is played changes nothing of the training: the looks' loss alone decides wh
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,8 +15,8 @@ from medaction.training.process import leaving_refusals, run_process  # isort: s
 import torch
 from torch import distributed
 
-from medaction.hub.episodes import Play, scorer_of
-from medaction.hub.grpo import next_prompts, play_of, write_episode
+from medaction.hub.episodes import scorer_of
+from medaction.hub.grpo import play_of, play_to_end, write_episode
 from medaction.hub.played_looks import held_out_cases
 from medaction.training.attention import implementation
 from medaction.training.curves import EPISODES
@@ -44,25 +44,13 @@ def write_replies(
     return replies
 
 
-def play_to_end(
-    plays: Sequence[Play], tokenizer: Any, write: Callable[[list[list[int]]], list[list[int]]]
-) -> list[list[str]]:
-    """Play all side by side, `write` making the replies to their prompts; returns each one's."""
-    texts: list[list[str]] = [[] for _ in plays]
-    while turns := next_prompts(plays, tokenizer):
-        written = write([prompt for _, prompt in turns])
-        for (number, _), reply in zip(turns, written, strict=True):
-            texts[number].append(tokenizer.decode(reply, skip_special_tokens=True))
-            plays[number].step(texts[number][-1])
-    return texts
-
-
 def played_by(job: Job, trainer: Any) -> Callable[[], dict[str, float]]:
     """What the trainer does at every look: its model plays this process's share of the cases."""
     worlds = held_out_cases(job.out)[job.rank :: job.processes]
     scorer, settings, tokenizer = scorer_of(), job.settings, trainer.processing_class
 
-    def write(prompts: list[list[int]]) -> list[list[int]]:
+    def write(turns: list[tuple[int, list[int]]]) -> list[list[int]]:
+        prompts = [prompt for _, prompt in turns]
         model, written = trainer.model, []
         # No more tokens at a time than training has in a row.
         at_once = max(1, settings.row // (max(map(len, prompts)) + settings.reply_tokens))

@@ -1,11 +1,13 @@
 """The ledger: what became of every passage of a report."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 from medaction.envs.build import build_environment
 from medaction.envs.ledger import passages
 from medaction.envs.records import Built, CaseReport, DocumentedTest, Loss, StructuredCase
+from medaction.envs.sources import read_cases
 from medaction.trajectories.store import Store
 from medaction.trajectories.table_rows import BuiltCase
 
@@ -70,6 +72,36 @@ def test_sums_by_kind_are_whole_and_the_source_s_losses_stand_beside_them() -> N
     assert [(line.count, line.reason, line.sample) for line in losses] == [
         (2, "no caption", "fig2.jpg")
     ]
+
+
+def test_short_passages_headings_and_empty_statements_have_their_use_or_their_reason() -> None:
+    text = (
+        "**Findings:**\nPale skin; Weak.\nFamily History: None provided.\nHb: low\nDiagnosis: Gout"
+    )
+    parts = passages(text, "He has pale skin and is weak.", ["Blood count: Hb: low"], "Gout")
+    assert [(part.use, part.reason) for part in parts] == [
+        ("nothing", "a heading or a mark"),
+        ("observation", ""),
+        ("observation", ""),
+        ("nothing", "says that nothing is documented"),
+        ("menu", ""),
+        ("diagnosis", ""),
+    ]
+
+
+def test_a_section_behind_the_tests_is_left_out_with_its_reason(tmp_path: Path) -> None:
+    summary = (
+        "- **Patient Information:** A man of 50.\n- **Chief Complaint:** Pain of the left flank.\n"
+        "- **Ancillary Tests:**\n  - Abdominal CT: A stone of 4 mm.\n"
+        "- **Operation:**\n  - The removed kidney showed a small clear cell tumour.\n"
+    )
+    case = {"case_summary": summary, "diagnosis_results": "Kidney stone"}
+    path = tmp_path / "cases.json"
+    path.write_text(json.dumps({"PMC1": {"raw_case": "A stone", "generate_case": case}}))
+    [report] = read_cases(path)
+    assert isinstance(report, CaseReport)
+    reasons = {line.reason: line.count for line in build_environment(report).ledger}
+    assert reasons["left out, of a section behind the tests"] == 2, "its heading and its line"
 
 
 def test_of_a_summary_the_article_behind_it_is_one_line() -> None:

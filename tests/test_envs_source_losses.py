@@ -200,6 +200,11 @@ def test_refused_rows_of_mediq_have_ids_of_their_own(tmp_path: Path) -> None:
         ),
         ("I am 50 and I've bipolar I disorder, I think.", "they've bipolar I disorder, they think"),
         ("You are 9. Your mother told you that you snore.", "Their mother told them that they"),
+        # The direction ends before the list that it introduces, and an order about the part goes.
+        (
+            "As an actor, you should know this: - You are 71. - You cough. Your voice must be low.",
+            "The patient is 71. They cough.",
+        ),
     ],
 )
 def test_first_and_second_person_become_the_third(part: str, history: str) -> None:

@@ -385,6 +385,21 @@ def test_an_image_challenge_becomes_observation_and_menu(tmp_path: Path) -> None
     assert structure(none).tests == ()
 
 
+def test_the_age_of_a_part_without_one_is_the_question_s_which_the_ledger_knows(
+    tmp_path: Path,
+) -> None:
+    part = "As an actor, you should know this: - You have had fevers. Your voice must be low."
+    row = CHALLENGE | {"patient_info": part}
+    [challenge] = agentclinic.read(rows(tmp_path / "nejm.jsonl", row))
+    assert isinstance(challenge, CaseReport)
+    built = build_environment(challenge)
+    assert built.environment is not None
+    observation = built.environment.initial_observation
+    assert observation.startswith("The patient is a 41-year-old woman. They have had fevers.")
+    reasons = {line.reason for line in built.ledger}
+    assert "the question of the exam, beside the patient's part" in reasons
+
+
 @pytest.mark.parametrize(
     ("row", "reason", "told"),
     [

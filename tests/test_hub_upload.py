@@ -75,6 +75,22 @@ def hub() -> Iterator[tuple[str, type[Hub]]]:
         server.shutdown()
 
 
+def test_a_hub_that_is_not_there_leaves_the_model_and_says_where(
+    tmp_path: Path, run_environment: dict[str, str]
+) -> None:
+    environment = run_environment | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_TOKEN": "hf_secret"}
+    environment.pop("HF_HUB_OFFLINE", None)
+    out = tmp_path / "out"
+    done = medaction(
+        environment, "train", "--data", dataset(tmp_path / "data"), "--out", out,
+        "--base", tiny_model(tmp_path / "base"), "--max-length", 512, "--processes", 1,
+        "--batch", 8, "--epochs", 1, "--push", "somebody/model",
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert f"(the model is in {out / 'model'}; the same command sends it again)" in done.stderr
+    assert (out / "model/model.safetensors").is_file()
+
+
 def test_checkpoints_and_the_model_are_sent(
     tmp_path: Path, hub: tuple[str, type[Hub]], run_environment: dict[str, str]
 ) -> None:

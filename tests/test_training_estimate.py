@@ -70,6 +70,18 @@ def test_memory_is_estimated_within_15_percent_of_what_was_measured(
     assert (estimate.state + estimate.activations) / GIB == pytest.approx(measured, rel=0.15)
 
 
+def test_keys_and_values_of_played_episodes_are_counted() -> None:
+    """A row of 16,384 tokens in fp32, with the keys and values of 28 layers."""
+    asked = settings(gradient_checkpointing=True, row_tokens=16_384)
+    apart, played = (
+        needs(SMALL, asked.model_copy(update={"episodes": count}), 1, False, Load(100, 10))
+        for count in (None, 4)
+    )
+    assert apart is not None
+    assert played is not None
+    assert played.activations == 2 * 4 * 28 * 1024 * 16_384 > apart.activations
+
+
 @pytest.mark.parametrize("mixed", [True, False])
 def test_what_a_layer_keeps_is_what_is_counted(mixed: bool, tmp_path: Path) -> None:
     """Bytes that autograd keeps a layer of a Qwen3, each storage once, against the formula."""

@@ -106,6 +106,7 @@ def test_a_sweep_finds_a_rate_and_leaves_no_model(tmp_path: Path) -> None:
         zero=0,
         epochs=20,
         find_learning_rate=True,
+        max_steps=30,
         validation_percent=0,
     )
     asked.out.mkdir()
@@ -113,6 +114,7 @@ def test_a_sweep_finds_a_rate_and_leaves_no_model(tmp_path: Path) -> None:
     fit(asked, lambda line: None)
     log = read_log(asked.out / "log.jsonl")
     rates = [line["learning_rate"] for line in log]
+    assert len(rates) <= 30
     assert all(
         math.isclose(later / before, rates[1] / rates[0], rel_tol=1e-3)
         for before, later in pairwise(rates)

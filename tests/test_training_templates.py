@@ -159,6 +159,20 @@ CUT = (
 # Another word for thoughts, which every prompt opens (EXAONE Deep).
 THOUGHT = CUT.replace("think>", "thought>").replace("assistant\\n'", "assistant\\n<thought>\\n'")
 
+# Leaves thoughts out, and the lines between them and the reply in.
+CUT_OPEN = CUT.replace(".lstrip()", "")
+# Begins the next turn whether or not it is to be generated (Command A).
+COMMAND_A = (
+    "{%- for m in messages %}"
+    "{{- '<|START|><|' + m.role + '|>' }}"
+    "{%- if m.role == 'assistant' %}{{- '<|RESPONSE|>' }}{%- endif %}"
+    "{{- m.content + '<|END|>' }}"
+    "{%- endfor %}"
+    "{{- '<|START|><|assistant|>' }}"
+)
+# As Gemma 4, but with a channel for thoughts beside tool calls alone.
+GEMMA4_TOOLS = GEMMA4.replace("if m.reasoning", "if m.reasoning and m.tool_calls")
+
 MARKS = {
     "qwen3": (QWEN3, ("<|im_start|>", "<|im_end|>")),
     "gemma2": (GEMMA2, ("<bos>", "<start_of_turn>", "<end_of_turn>")),
@@ -173,6 +187,8 @@ MARKS = {
     "mistral3": (MISTRAL3, ("<s>", "</s>")),
     "gemma4": (GEMMA4, ("<bos>", "<|turn>", "<|channel>", "<channel|>", "<turn|>")),
     "cut": (CUT, ("<|im_start|>", "<|im_end|>")),
+    "cut-open": (CUT_OPEN, ("<|im_start|>", "<|im_end|>")),
+    "command-a": (COMMAND_A, ("<|START|>", "<|user|>", "<|assistant|>", "<|RESPONSE|>", "<|END|>")),
     "thought": (THOUGHT, ("<|im_start|>", "<|im_end|>")),
     "two-blocks": (TWO_BLOCKS, ("<|im_start|>", "<|im_end|>")),
 }
@@ -194,6 +210,7 @@ def tokenizer_of(family: str) -> Any:
         ("mistral3", " {reply}</s>"),
         ("gemma4", "{reply}<turn|>"),
         ("thought", "\n</thought>\n\n{reply}<|im_end|>"),
+        ("command-a", "<|RESPONSE|>{reply}<|END|>"),
     ],
 )
 def test_the_loss_is_on_the_reply_as_it_is_served(family: str, target: str) -> None:
@@ -235,10 +252,16 @@ def test_thinking_that_the_prompt_opens_is_closed_at_once_or_after_the_thoughts(
     assert target == f"It may be malaria.\n</think>\n\n{REPLY['content']}<|im_end|>"
 
 
-def test_two_blocks_of_thoughts_are_refused() -> None:
-    closed = TWO_BLOCKS.replace("assistant\\n<think>\\n'", "assistant\\n'")
-    assert closed != TWO_BLOCKS
-    renderer = Renderer(tiny_tokenizer(closed))
+@pytest.mark.parametrize(
+    ("template", "marks"),
+    [
+        (TWO_BLOCKS.replace("assistant\\n<think>\\n'", "assistant\\n'"), MARKS["two-blocks"][1]),
+        (GEMMA4_TOOLS, MARKS["gemma4"][1]),
+    ],
+)
+def test_thoughts_without_one_place_are_refused(template: str, marks: tuple[str, ...]) -> None:
+    assert template not in (TWO_BLOCKS, GEMMA4)
+    renderer = Renderer(tiny_tokenizer(template, marks))
     renderer.texts([*ASKED, REPLY])
     with pytest.raises(TrainError, match="--thinking empty"):
         renderer.texts([*ASKED, REPLY], "It may be malaria.")
@@ -279,6 +302,7 @@ def test_a_template_that_fails_is_an_error_of_its_own() -> None:
         ("gemma4", "<|channel>thought\n{thoughts}\n<channel|>{reply}<turn|>"),
         ("llama3", "<think>\n{thoughts}\n</think>\n\n{reply}<|eot_id|>"),
         ("cut", "<think>\n{thoughts}\n</think>\n\n{reply}<|im_end|>"),
+        ("cut-open", "<think>\n{thoughts}\n</think>\n\n{reply}<|im_end|>"),
         ("thought", "{thoughts}\n</thought>\n\n{reply}<|im_end|>"),
     ],
 )  # fmt: skip

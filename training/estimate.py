@@ -117,8 +117,18 @@ def needs(
     activations = _activations(base, load, wide, mixed, lora, settings.gradient_checkpointing)
     loss = _loss(base, load, wide, lora, chunked_loss)
     kept, a_layer = activations
-    # The loss and a layer's recomputation are never in memory at the same time.
-    return Needs(disk, checkpoint, state, kept + max(loss, a_layer), offloaded, copied)
+    # The loss and a layer's recomputation are never in memory at the same time; nothing of a step
+    # is there when episodes are played.
+    passing = max(kept + max(loss, a_layer), _played(base, settings, wide))
+    return Needs(disk, checkpoint, state, passing, offloaded, copied)
+
+
+def _played(base: Base, settings: TrainSettings, wide: int) -> int:
+    """Keys and values of every layer, of the episodes that are played side by side: no more tokens
+    than a row has, or one episode's."""
+    if not settings.episodes:
+        return 0
+    return 2 * wide * base.layers * base.keys * max(settings.row, settings.max_length)
 
 
 def checkpoints_at_once(settings: TrainSettings) -> int:

@@ -82,7 +82,7 @@ def train_records(
     trainer.hold_out(prepared.validation, settings.row, layout, prefix)
     trainer.measures_forgetting = bool(settings.earlier)
     if settings.find_learning_rate:
-        sweep(trainer, min(SWEEP_STEPS, len(planned.steps)))
+        sweep(trainer, min(settings.max_steps or SWEEP_STEPS, SWEEP_STEPS, len(planned.steps)))
         mark_trained(trainer, job, attention)
         return
     if played_by:

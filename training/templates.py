@@ -105,6 +105,7 @@ class Renderer:
         self.special = tuple(tokenizer.all_special_tokens)
         self.switches = switches_of(self.template)
         self.knows_system = self._knows_system()
+        self.takes_block = self._takes_block()
 
     def _knows_system(self) -> bool:
         messages = [{"role": role, "content": f"the {role}'s text"} for role in ("system", "user")]
@@ -113,6 +114,21 @@ class Renderer:
         except TrainError:
             self._rendered(messages[1:], {})  # one that cannot be rendered at all is refused
             return False
+
+    def _takes_block(self) -> bool:
+        """Whether thoughts may stand between <think> and </think>: not where the template closes a
+        block of another kind when thinking is off (Gemma 4's channel)."""
+        text = "the user's text"
+        off, on = (
+            self._rendered(
+                [{"role": "user", "content": text}],
+                dict.fromkeys(self.switches, value),
+                add_generation_prompt=True,
+            ).rpartition(text)[2]
+            for value in (False, True)
+        )
+        empty = off.removeprefix(on)
+        return not empty.strip() or "think" in empty
 
     def _rendered(
         self, messages: Sequence[dict[str, str]], switches: dict[str, bool], **options: Any
@@ -163,19 +179,25 @@ class Renderer:
         # Templates strip it too.
         question = context[-1]["content"].strip()
         before, end = "", ""
-        for answer in _ways_to_answer(body, taught):
+        for answer in _ways_to_answer(body, taught, self.takes_block):
             conversation = self._rendered([*context, answer], switches)
             before, end = _around(body, _behind(question, prompt, conversation))
             # The first way by which the template writes the thoughts at all.
             if taught in before:
                 break
         opening = prompt[prompt.rindex(question) + len(question) :]
-        return prompt, _beginning(opening, before, taught) + body + self._end_mark(end)
+        beginning = _beginning(opening, before, taught, self.takes_block)
+        return prompt, beginning + body + self._end_mark(end)
 
     def _end_mark(self, end: str) -> str:
-        """What follows the reply. Where the template ends a turn with the beginning of the next one
-        (GLM), the tokenizer's own mark stands for it: servers stop at that one too."""
-        end = end.rstrip() or self.tokenizer.eos_token or ""
+        """What follows the reply, up to the tokenizer's own mark: servers stop there, and some
+        templates begin the next turn unbidden (Command A). That mark stands also where the template
+        ends a turn with the beginning of the next one (GLM)."""
+        mark = self.tokenizer.eos_token or ""
+        end = end.rstrip() or mark
+        if mark:
+            before, written, _ = end.partition(mark)
+            end = before + written
         if not end.endswith(self.special):
             raise TrainError(
                 f"the chat template ends an assistant's turn with {end[-20:]!r}, no special token:"
@@ -185,14 +207,16 @@ class Renderer:
         return end
 
 
-def _ways_to_answer(body: str, taught: str) -> list[dict[str, str]]:
+def _ways_to_answer(body: str, taught: str, takes_block: bool) -> list[dict[str, str]]:
     """The assistant's message: its thoughts in the fields of which a template reads one (gpt-oss
-    has a channel for them), else before the reply between <think> and </think>."""
+    has a channel for them), else before the reply between <think> and </think>; last without them,
+    where a template leaves them out."""
     reply = {"role": "assistant", "content": body}
     if not taught:
         return [reply]
     block = {"content": f"<think>\n{taught}\n</think>\n\n{body}"}
-    return [reply | dict.fromkeys(THOUGHT_FIELDS, taught), reply | block]
+    fields = dict.fromkeys(THOUGHT_FIELDS, taught)
+    return [reply | fields, *([reply | block] if takes_block else []), reply]
 
 
 def _behind(question: str, prompt: str, conversation: str) -> str:
@@ -219,9 +243,10 @@ def _around(body: str, text: str) -> tuple[str, str]:
     return before, end
 
 
-def _beginning(opening: str, before: str, taught: str) -> str:
+def _beginning(opening: str, before: str, taught: str, takes_block: bool) -> str:
     """What a model has to write between the prompt and the reply. `opening` is what the prompt has
-    behind the user's text, `before` what the whole conversation has between that and the reply."""
+    behind the user's text, `before` what the whole conversation has between that and the reply;
+    `takes_block`: thoughts may stand between <think> and </think>."""
     alike = takewhile(lambda pair: pair[0] == pair[1], zip(opening, before, strict=False))
     shared = sum(1 for _ in alike)
     only_prompt, missing = opening[shared:], before[shared:]
@@ -232,8 +257,8 @@ def _beginning(opening: str, before: str, taught: str) -> str:
     closed = f"\n</{tag[1]}>\n\n" if tag and opened else ""
     if taught and opened and not missing.startswith(taught):
         return taught + closed  # left out of what is rendered afterwards (DeepSeek R1)
-    if taught and not only_prompt.strip() + missing.strip():
-        # The template knows the block, and leaves it out of a conversation (Nemotron).
+    if taught and takes_block and not only_prompt.strip() + missing.strip():
+        # Left out of a conversation (Nemotron).
         return f"{missing}<think>\n{taught}\n</think>\n\n"
     if taught and taught not in missing:
         raise TrainError(

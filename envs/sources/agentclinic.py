@@ -199,6 +199,11 @@ def _wanted_of(question: str) -> str:
 
 # --- NEJM image challenges --------------------------------------------------------------
 
+_AGED = re.compile(r"\d+[- ](?:year|month|week|day)s?[- ]old\b|\bage", re.IGNORECASE)
+_AGED_PERSON = re.compile(
+    r"an? \d+-(?:year|month|week|day)-old(?: [\w-]+){0,2}? (?:man|woman|boy|girl)\b", re.IGNORECASE
+)
+
 
 def _challenge(row: Any, number: int, path: Path, place: str) -> CaseReport:
     question = text_at(row, "question", path, place)
@@ -213,7 +218,14 @@ def _challenge(row: Any, number: int, path: Path, place: str) -> CaseReport:
     notes = _single_spaced(text_at(row, "physical_exams", path, place))
     history, directions = patients_part(part)
     tests, findings, left_out = _notes(notes)
-    left_out = (*(f"said to the actor: {text}" for text in directions), *left_out)
+    # The part often leaves out what its actor would show.
+    if not _AGED.search(history) and (patient := _AGED_PERSON.match(question.strip())):
+        history = f"The patient is {patient[0][0].lower()}{patient[0][1:]}. {history}"
+    left_out = (
+        f"the question of the exam, beside the patient's part: {question}",
+        *(f"said to the actor: {text}" for text in directions),
+        *left_out,
+    )
     return CaseReport(
         case_id=f"agentclinic-nejm-{number:04d}",
         source="agentclinic-nejm",

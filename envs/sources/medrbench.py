@@ -125,7 +125,7 @@ def _case_of_summary(
 ) -> CaseReport:
     place = f" case {case_id[:60]!r}"
     raw = text_at(case, "raw_case", path, place)
-    observation, inline, ancillary = _sections_of_summary(summary, f"{path.name}{place}")
+    observation, inline, ancillary, behind = _sections_of_summary(summary, f"{path.name}{place}")
     observation, preamble = _without_preamble(observation)
     nodes = [Bullet(text, 0, begins=number == 0) for number, text in enumerate(inline)]
     lines = (
@@ -137,6 +137,7 @@ def _case_of_summary(
     notes += [
         f"left out, {part.no_test}: {part.text[:100]}" for part in parts if isinstance(part, Remark)
     ]
+    notes += [f"left out, of a section behind the tests: {line}" for line in behind]
     # A raw case begins with the article's title.
     title = next((line.strip() for line in raw.splitlines() if line.strip()), case_id)
     return CaseReport(
@@ -198,9 +199,9 @@ def _metadata_of_case(case_id: str, case: dict[str, Any]) -> dict[str, str]:
     return {key: value for key, value in meta.items() if value}
 
 
-def _sections_of_summary(summary: str, place: str) -> tuple[str, list[str], list[str]]:
-    """What stands before the first 'Ancillary Tests' line, the sentences on it, and the lines
-    below.
+def _sections_of_summary(summary: str, place: str) -> tuple[str, list[str], list[str], list[str]]:
+    """What stands before the first 'Ancillary Tests' line, the sentences on it, the lines below,
+    and those of the sections behind.
 
     The section ends at the next line that is not indented: another section, or another patient; but
     sections right behind it that gather tests as well ('Further testing/Management') go on with it.
@@ -223,7 +224,9 @@ def _sections_of_summary(summary: str, place: str) -> tuple[str, list[str], list
     inline = heading["rest"].strip()
     lines = [f"- {inline}"] if inline.endswith(":") else []  # it names what the bullets below hold
     sentences = [] if lines else re.split(r"(?<=\.)\s+(?=[A-Z])", inline)
-    for line in summary[heading.end() :].splitlines():
+    rest = summary[heading.end() :].splitlines()
+    behind: list[str] = []
+    for number, line in enumerate(rest):
         below = (
             line.startswith((" ", "\t"))
             # Bullets of another mark are the heading's list: '- Ancillary Tests:', then '1. EMG'.
@@ -238,9 +241,11 @@ def _sections_of_summary(summary: str, place: str) -> tuple[str, list[str], list
             # 'Blood transfusion: two units' names a specimen and no test.
             is_of_tests = is_of_tests and (line.endswith(":") or bool(named_tests(line)))
             if not gathers_tests(label) and not is_of_tests:
+                behind = [left for text in rest[number:] if (left := text.strip())]
                 break
         # A paragraph below a list or a table is no more of its last item.
         is_paragraph = lines[-1:] == [""] and not BULLET_LINE.match(line)
         lines.append(re.sub(r"(?=\S)", "- ", line, count=1) if is_paragraph else line.rstrip())
     observation = without_markdown(summary[: heading.start()])
-    return observation, list(filter(None, sentences)), [line for line in lines if line.strip()]
+    tests = [line for line in lines if line.strip()]
+    return observation, list(filter(None, sentences)), tests, behind
