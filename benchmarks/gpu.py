@@ -357,7 +357,8 @@ def run_part(name: str, folder: Path, tiny: bool, limit: float) -> dict[str, Any
                 os.killpg(process.pid, signal.SIGKILL)
                 process.communicate()
     if process.returncode:
-        return {"failed": errors.strip()[-600:]}
+        # What the kernel kills for its memory says nothing.
+        return {"failed": f"status {process.returncode}: {errors.strip()[-600:]}"}
     return json.loads(output.strip().splitlines()[-1])
 
 
@@ -372,6 +373,13 @@ def main() -> None:
     parser.add_argument("--part", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    # Packages greet on standard output, and take leave there: theirs goes to standard error.
+    lines_out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def tell(line: dict[str, Any]) -> None:
+        print(json.dumps(line), file=lines_out, flush=True)
+
     sizes = (8, 4, 512) if asked.tiny else (96, 32, 16_384)
     records, batch, row_tokens = sizes
     if asked.part:
@@ -380,15 +388,8 @@ def main() -> None:
             folder=asked.folder, data=data, tiny=asked.tiny, records=records, batch=batch,
             row_tokens=row_tokens,
         )  # fmt: skip
-        print(json.dumps(PARTS[asked.part][1](given)))
+        tell(PARTS[asked.part][1](given))
         return
-    # Packages greet on standard output when they are imported: theirs goes to standard error.
-    lines_out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-
-    def tell(line: dict[str, Any]) -> None:
-        print(json.dumps(line), file=lines_out, flush=True)
-
     end = time.monotonic() + asked.seconds
     lines: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as name:
@@ -407,11 +408,14 @@ def main() -> None:
             )
             seconds = round(time.monotonic() - started, 1)
             tell({"part": part, "seconds": seconds, **lines[part]})
-    for part, line in lines.items():
-        rival = lines.get(part.replace("steps", "trl"), {})
-        if part.startswith("steps") and "tokens_per_s" in line and "tokens_per_s" in rival:
-            ratio = line["tokens_per_s"] / rival["tokens_per_s"]
-            tell({"part": part.replace("steps", "ratio"), "to_trl_packed": ratio})
+            speeds = [
+                lines.get(part.replace("trl", name), {}).get("tokens_per_s")
+                for name in ("steps", "trl")
+            ]
+            # At once: whoever has the card for minutes may not reach the end.
+            if part.startswith("trl") and all(speeds):
+                ratio = speeds[0] / speeds[1]
+                tell({"part": part.replace("trl", "ratio"), "to_trl_packed": ratio})
 
 
 if __name__ == "__main__":

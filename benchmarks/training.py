@@ -3,8 +3,10 @@ its defaults and with packed rows, one after the other.
 
 Both see the same records, model, precision and batch in one run, each in a process of its own; only
 ratios mean anything on a machine with other work. Tokens are the records' own, without padding.
-`loss_share`: the share of them that the loss is on; `padding`: the share of what went through the
-model that was padding. TRL is no dependency: pip install trl datasets.
+`loss`: the mean over the pass at a learning rate of nearly nothing, which is equal where the work
+is; TRL has one target more a record, the line break behind the end mark. `loss_share`: the share of
+the tokens that the loss is on; `padding`: the share of what went through the model that was
+padding. TRL is no dependency: pip install trl datasets.
 
     python -m benchmarks.training --data runs/demo --model SmolLM2/ --records 32
     python -m benchmarks.training --data runs/demo --shape qwen3-8b --tokenizer Qwen3-8B/
@@ -17,6 +19,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,10 @@ SHAPES = {
     "tiny": (64, 128, 2, 2, 1, 32, 4096, True),
 }
 """Published shapes, filled with random weights: speed does not depend on what a model knows."""
+
+
+STILL = 1e-12
+"""A learning rate that changes no digit of a loss, whatever order the records come in."""
 
 
 def random_model(shape: str, tokenizer: Path, folder: Path) -> Path:
@@ -68,7 +75,7 @@ def ours(given: argparse.Namespace, model: Path, out: Path) -> dict[str, Any]:
         **{name: getattr(given, name) for name in names},
         # One pass in one process, without a look, a checkpoint or a warm-up in between.
         epochs=1, processes=1, validation_records=1, save_every=10**6, evaluate_every=10**6,
-        warmup=0.0,
+        warmup=0.0, learning_rate=STILL,
     )  # fmt: skip
     out.mkdir()
     # No checkpoint is written and no adapter merged: a disk of 64 GiB would be refused for 1.7
@@ -83,6 +90,7 @@ def ours(given: argparse.Namespace, model: Path, out: Path) -> dict[str, Any]:
         "tokens_per_s": sum(line["tokens"] for line in warm) / seconds,
         "targets_per_s": sum(line["targets"] for line in warm) / seconds,
         "steps": len(steps),
+        "loss": mean_loss((line["loss"], line["targets"]) for line in steps),
         "loss_share": report["target_share"],
         "padding": 0.0,
         "peak_gib": steps[-1]["memory_gib"],
@@ -96,12 +104,19 @@ def ours(given: argparse.Namespace, model: Path, out: Path) -> dict[str, Any]:
     }
 
 
+def mean_loss(steps: Iterable[tuple[float, int]]) -> float:
+    """The mean over all targets, of (a step's mean, its targets)."""
+    counted = list(steps)
+    return sum(loss * targets for loss, targets in counted) / sum(count for _, count in counted)
+
+
 TRL = """
 import json, sys, time
 import polars as pl, torch
 from datasets import Dataset
 from transformers import AutoTokenizer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
+from benchmarks.training import mean_loss
 from medaction.training.progress import memory
 
 job = json.loads(sys.argv[1])
@@ -110,7 +125,13 @@ frame = pl.read_parquet(job["data"] + "/dataset/train.parquet" if job["run"] els
 "/train.parquet")
 samples = pl.read_parquet(job["samples"]).filter(pl.col("split") == "train")
 chosen = frame.filter(pl.col("id").is_in(samples["id"].implode()))
-spent = []
+spent, targets = [], []
+
+class Trainer(SFTTrainer):
+    def get_batch_samples(self, *given, **options):
+        samples, count = super().get_batch_samples(*given, **options)
+        targets.append(int(count))
+        return samples, count
 
 def now():
     if cuda: torch.cuda.synchronize()
@@ -132,16 +153,19 @@ adapters = None
 if job["method"] == "lora":
     from peft import LoraConfig
     adapters = LoraConfig(task_type="CAUSAL_LM", r=64, lora_alpha=128, target_modules="all-linear")
-trainer = SFTTrainer(
+trainer = Trainer(
     model=job["model"],
     args=SFTConfig(
         output_dir=job["out"], num_train_epochs=1, bf16=cuda, use_cpu=not cuda, **batches,
+        learning_rate=job["learning_rate"], logging_steps=1,
         **({} if job["checkpointing"] is None else \
 {"gradient_checkpointing": job["checkpointing"]}),
         model_init_kwargs={"dtype": "bfloat16" if cuda else "float32"}, report_to=[], \
 save_strategy="no", disable_tqdm=True,
     ),
-    train_dataset=Dataset.from_list([{"messages": row} for row in chosen["messages"].to_list()]),
+    train_dataset=Dataset.from_list([
+        {"prompt": row[:-1], "completion": row[-1:]} for row in chosen["messages"].to_list()
+    ]),
     processing_class=AutoTokenizer.from_pretrained(job["model"]),
     callbacks=[Clock()], peft_config=adapters,
 )
@@ -156,8 +180,9 @@ steps = len(spent)
 warm = spent[1:] or spent
 share = len(warm) / steps
 speed = counted * share / sum(warm)
-told = {"loss_share": learnt / real, "padding": 1 - real / fed, "peak_gib": \
-memory(trainer.args.device) / 2**30}
+losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
+told = {"loss": mean_loss(zip(losses, targets, strict=True)), "loss_share": learnt / real,
+        "padding": 1 - real / fed, "peak_gib": memory(trainer.args.device) / 2**30}
 print(json.dumps({"tokens_per_s": speed, "steps": steps, **told}))
 """
 
@@ -175,7 +200,11 @@ def trl(
     job = {name: getattr(given, name) for name in names}
     places = {"data": given.data, "samples": samples, "model": model, "out": out}
     job |= {name: str(place) for name, place in places.items()}
-    job |= {"packed": packed, "liger": torch.cuda.is_available() and liger_loads()}
+    job |= {
+        "learning_rate": STILL,
+        "packed": packed,
+        "liger": torch.cuda.is_available() and liger_loads(),
+    }
     job["run"] = (given.data / "dataset").is_dir()
     command = [sys.executable, "-c", TRL, json.dumps(job)]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -2,6 +2,7 @@
 what fails or hangs gives one too."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -39,7 +40,19 @@ def test_the_part_that_compiles_a_layer() -> None:
 def test_a_part_that_hangs_or_fails_leaves_a_line(tmp_path: Path) -> None:
     assert run_part("device", tmp_path, True, 0.001)["failed"] == "ended after 0 s"
     failed = run_part("no such part", tmp_path, True, 60)
+    assert failed["failed"].startswith("status 1: ")
     assert "Error" in failed["failed"]
+
+
+def test_what_packages_print_is_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    (packages / "sitecustomize.py").write_text(
+        "import atexit\nprint('welcome')\natexit.register(print, 'goodbye')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{packages}:{os.environ.get('PYTHONPATH', '')}")
+    (tmp_path / "data.txt").write_text("unread")
+    assert run_part("device", tmp_path, True, 120)["torch"]
 
 
 def test_ctrl_c_ends_the_part_that_runs() -> None:
