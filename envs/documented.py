@@ -38,14 +38,20 @@ _WRITTEN = (
     r"(?:provided|detailed|described|specified|documented|stated|mentioned|available|reported|given"
     r"|recorded)"
 )
+# States of a test under way, as a predicate: 'CMV PCR outstanding', 'HLA typing in process'.
+# A closed class: what a laboratory's own system calls a test without a result.
+_UNDER_WAY = (
+    r"(?:pending|awaited|outstanding|incubating|under way|to follow"
+    r"|in (?:process|progress|the laboratory))"
+)
 # The whole sentence is one of these words. 'None after 5 days' is a result, 'pending after 5 days'
 # is none.
 # `fullmatch`: behind the word only 'at ...', 'due to ...' and the like may follow.
 _EMPTY = re.compile(
     r"(?:results? |still |currently |is |are |was |were )*"
-    rf"(?:(?:pending|awaited|to be (?:determined|{_DONE}))"
+    rf"(?:(?:{_UNDER_WAY}|to be (?:determined|{_DONE}))"
     r" (?:on|after|before|when|once)\b[^;:,]*|"
-    r"(?:pending|awaited|unknown|unavailable|n/a|na(?=\W*$)|none|optional|to follow"
+    rf"(?:{_UNDER_WAY}|unknown|unavailable|n/a|na(?=\W*$)|none|optional"
     rf"|see [\w ]{{4,20}}|to be (?:determined|{_DONE})|{_DONE}"
     r"|not (?:yet )?(?:applicable|required|indicated"
     rf"|{_DONE}|{_WRITTEN})|no (?:data|details|information|results?)(?: {_WRITTEN})?)"
@@ -58,7 +64,7 @@ _ABSENT = re.compile(
     rf"\b(?:not (?:\w+ly |yet |be |been |further |otherwise )*(?:{_DONE}|{_WRITTEN})"
     r"|(?:does|do|did|could|can)(?: not|n't) (?:\w+ly )?(?:provide|mention|state|specify|report"
     r"|describe|detail)"
-    rf"|(?:is|are|was|were|remains?) (?:still )?(?:pending|awaited|unavailable)"
+    rf"|(?:is|are|was|were|remains?) (?:still )?(?:{_UNDER_WAY}|unavailable)"
     r"|\w+ unavailable(?= due to| because|$)"
     rf"|^no(?: [\w-]+){{0,6}} (?:is|are|was|were|(?:could|can) be)"
     rf" (?:\w+ )?(?:{_DONE}|{_WRITTEN}))\b",
@@ -87,7 +93,7 @@ _MADE_IN_SHORT = re.compile(
 )
 # 'Desmoglein 3 ELISA awaited at discharge', but no 'protein 2 g/L and culture pending'.
 _AWAITED = re.compile(
-    r"(?!.*(?: and |\d\S*\s*(?:%|\w+/)))[\w /-]{2,60} (?:pending|awaited)"
+    rf"(?!.*(?: and |\d\S*\s*(?:%|\w+/)))[\w /-]{{2,60}},? {_UNDER_WAY}"
     r"(?: (?:at|on|by|in|from|after) [\w\s]{3,40})?",
     re.IGNORECASE,
 )

@@ -812,6 +812,11 @@ VOID = (
     "To be done next month",
     "To be done after the holidays",
     "Pending on discharge",
+    "Lead level outstanding on Friday",
+    "Ward culture in process at transfer",
+    "- to follow",
+    "Incubating.",
+    "Still in the laboratory",
 )
 RESULTS = (
     "Nil",
@@ -827,6 +832,10 @@ RESULTS = (
     "No results after 48 hours.",
     "None on three occasions",
     "Pending before surgery, then normal",
+    "Outstanding mass of 3 cm in the left breast",
+    "Abscess in process of healing",
+    "Gallstone in transit in the common bile duct",
+    "Blood cultures were outstanding at first and later grew Brucella.",
     "Na 121 mmol/L, K 6.1 mmol/L",
     "Low (specific reference range not provided)",
     "No lesion",
