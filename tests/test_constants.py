@@ -170,7 +170,17 @@ def value_of(constant: Constant) -> Any:
     return getattr(owner, name)
 
 
-@pytest.mark.parametrize("constant", CONSTANTS, ids=lambda constant: constant.name)
+@pytest.mark.parametrize(
+    "constant",
+    [
+        pytest.param(
+            constant,
+            id=constant.name,
+            marks=[pytest.mark.train] if constant.module in NEED_TORCH else [],
+        )
+        for constant in CONSTANTS
+    ],
+)
 def test_a_constant_that_decides_results_is_what_its_source_says(constant: Constant) -> None:
     if constant.module in NEED_TORCH:
         pytest.importorskip("torch", reason="training is not installed")

@@ -120,6 +120,7 @@ def test_the_cards_licence_is_the_cases() -> None:
     assert _card_licences(["not stated"]) == []
 
 
+@pytest.mark.train
 def test_trl_trains_on_our_tokens(tmp_path: Path) -> None:
     """With Qwen3's template, which has a switch for thinking. TRL puts the loss on the line break
     behind the end mark, too, which no served model ever writes."""

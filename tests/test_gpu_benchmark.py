@@ -18,6 +18,8 @@ pytest.importorskip("torch", reason="training is not installed (pip install 'med
 from benchmarks.gpu import PARTS, WAYS, attention, compiled, loss, run_part
 from benchmarks.training import SHAPES
 
+pytestmark = pytest.mark.train
+
 TINY = SimpleNamespace(tiny=True)
 
 

@@ -1,6 +1,7 @@
 """The house: what may import what. The table is the one of docs/design.md."""
 
 import ast
+import re
 import subprocess
 import sys
 from functools import cache
@@ -111,3 +112,15 @@ def test_the_package_itself_imports_nothing() -> None:
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     modules = {name.split(".")[0] for name in process.stdout.split()}
     assert modules - sys.stdlib_module_names == {"medaction"}
+
+
+def test_what_needs_the_extra_for_training_runs_where_it_is_installed() -> None:
+    """CI runs the suite as a new user does, without the extra, and then what is marked: a test that
+    is skipped for want of it and has no mark would never run."""
+    needs = re.compile(r'importorskip\(\s*"(?:deepspeed|torch|transformers|trl)"')
+    marked = re.compile(r"pytest\.mark\.(?:train|slow)\b")
+    files = [file for file in Path(__file__).parent.glob("test_*.py") if file != Path(__file__)]
+    texts = {file.name: file.read_text() for file in files}
+    assert [
+        name for name, text in texts.items() if needs.search(text) and not marked.search(text)
+    ] == []

@@ -22,6 +22,7 @@ from tests.conftest import SAMPLES
 from tests.runs import medaction
 from tests.tiny_model import dataset, tiny_tokenizer, trained
 
+pytestmark = pytest.mark.train
 CASE = "medaction-06"
 STEPS = 8
 

@@ -40,6 +40,7 @@ def test_every_tool_says_what_its_arguments_are() -> None:
             assert f"{argument}:" in (tool.__doc__ or "")
 
 
+@pytest.mark.train
 def test_grpo_plays_a_step(tmp_path: Path) -> None:
     trl = pytest.importorskip("trl", reason="TRL is not installed")
     from datasets import Dataset

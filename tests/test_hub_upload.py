@@ -18,6 +18,8 @@ pytest.importorskip(
 from tests.runs import medaction
 from tests.tiny_model import dataset, tiny_model
 
+pytestmark = pytest.mark.train
+
 
 class Hub(BaseHTTPRequestHandler):
     commits: list[tuple[str, dict[str, bytes]]]

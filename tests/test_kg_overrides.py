@@ -165,6 +165,7 @@ def test_an_encoder_that_is_none_is_refused(which: str):
 
 
 @pytest.mark.slow
+@pytest.mark.train
 def test_a_pair_of_transformers_is_loaded_from_folders(tmp_path: Path):
     """A real pair of BERT encoders, small and untrained: MedCPT's own weights do not ship."""
     torch = pytest.importorskip("torch")
@@ -207,6 +208,7 @@ def test_a_pair_of_transformers_is_loaded_from_folders(tmp_path: Path):
     assert tuned.key != encoder.key
 
 
+@pytest.mark.train
 @pytest.mark.long
 def test_a_transformer_that_is_not_there_is_named(tmp_path: Path):
     pytest.importorskip("transformers")

@@ -22,6 +22,8 @@ from medaction.training.templates import Renderer
 from tests.runs import medaction, sample_cases
 from tests.tiny_model import dataset, tiny_model, tiny_tokenizer, trained
 
+pytestmark = pytest.mark.train
+
 
 def rewritten(folder: Path, change: Any) -> None:
     file = folder / "train.parquet"

@@ -17,6 +17,8 @@ from medaction.training.templates import Renderer
 from tests.test_training_run import settings, trained
 from tests.tiny_model import ASKED, CHATML, REPLY, dataset, tiny_model, tiny_tokenizer
 
+pytestmark = pytest.mark.train
+
 COUNT = 16
 
 

@@ -21,6 +21,8 @@ from medaction.training.settings import TrainError
 from tests.test_training_packing import PREFIX, SAMPLES
 from tests.tiny_model import tiny_model
 
+pytestmark = pytest.mark.train
+
 LAYERS = 2
 
 

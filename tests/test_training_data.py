@@ -26,6 +26,8 @@ from medaction.training.data import (
 from medaction.training.settings import TrainError, TrainSettings
 from tests.tiny_model import ASKED, CHATML, REPLY, dataset, tiny_tokenizer
 
+pytestmark = pytest.mark.train
+
 # Opens the thinking in the prompt, and leaves it out of what is rendered afterwards.
 OPENS_THINKING = CHATML.replace(
     "message['content']", "message['content'].split('</think>')[-1].strip()"

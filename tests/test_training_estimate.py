@@ -34,6 +34,8 @@ from medaction.training.soft_prompt import add_soft_prompt, trained_prompt
 from medaction.training.trainer_arguments import adapter_config, load_base
 from tests.tiny_model import tiny_model, tiny_tokenizer
 
+pytestmark = pytest.mark.train
+
 VOCABULARY = 151_936
 SMALL = Base("", 596_049_920, 1024, 28, VOCABULARY, 2048, 1024, 3072)
 MEDIUM = Base("", 1_720_574_976, 2048, 28, VOCABULARY, 2048, 1024, 6144)

@@ -18,6 +18,8 @@ from medaction.training.rows import NO_TARGET, Layout, tensors
 from tests.test_training_packing import SAMPLES
 from tests.tiny_model import tiny_model
 
+pytestmark = pytest.mark.train
+
 
 def whole(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return summed(hidden @ weight.T, targets)

@@ -25,6 +25,8 @@ from tests.test_training_run import same_curve, settings, trained
 from tests.test_training_templates import QWEN3
 from tests.tiny_model import ASKED, dataset, tiny_model, tiny_tokenizer
 
+pytestmark = pytest.mark.train
+
 
 def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
     base, data = tiny_model(tmp_path / "base"), dataset(tmp_path / "data")

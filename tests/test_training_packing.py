@@ -22,6 +22,8 @@ from medaction.training.packing import (
 from medaction.training.rows import Layout, Rows
 from medaction.training.settings import TrainError
 
+pytestmark = pytest.mark.train
+
 PREFIX = 2 * GRAIN
 
 

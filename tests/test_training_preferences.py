@@ -19,6 +19,8 @@ from medaction.training.settings import TrainError, TrainSettings
 from medaction.trajectories.preferences import PAIRS
 from tests.tiny_model import ASKED, tiny_model, trained
 
+pytestmark = pytest.mark.train
+
 STEPS = 12
 
 

@@ -44,6 +44,8 @@ from tests.conftest import SAMPLES
 from tests.runs import medaction
 from tests.tiny_model import dataset, tiny_model, trained
 
+pytestmark = pytest.mark.train
+
 STEPS = 24
 
 

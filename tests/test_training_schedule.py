@@ -32,6 +32,8 @@ from medaction.training.trainer_arguments import shared_arguments
 from tests.test_training_run import settings, trained
 from tests.tiny_model import dataset, tiny_model
 
+pytestmark = pytest.mark.train
+
 PAPERS_RECORDS = 32_681
 TOKENS = 2100
 """A record, by the median of the datasets that were measured."""

@@ -30,6 +30,8 @@ from tests.test_training_estimate import SHARED, SMALL
 from tests.test_training_run import FIT, losses, settings
 from tests.tiny_model import dataset, tiny_model, tiny_tokenizer, trained
 
+pytestmark = pytest.mark.train
+
 # In every process of a run: the weights' file of a checkpoint is a pipe that nobody reads, so that
 # its writing does not end.
 PIPE = """

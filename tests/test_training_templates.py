@@ -24,6 +24,8 @@ from medaction.training.soft_prompt import add_soft_prompt
 from medaction.training.templates import Renderer, served_as_taught, switches_of, with_thinking_set
 from tests.tiny_model import ASKED, dataset, tiny_tokenizer
 
+pytestmark = pytest.mark.train
+
 REPLY = {
     "role": "assistant",
     "content": json.dumps({"reasoning": "Malaria is common there.", "pivot": "which fever"}),
