@@ -38,6 +38,8 @@ _WRITTEN = (
     r"(?:provided|detailed|described|specified|documented|stated|mentioned|available|reported|given"
     r"|recorded)"
 )
+# The states of a test under way.
+_UNDER_WAY = r"(?:outstanding|incubating|in process|in progress|to follow|not yet back)"
 # The whole sentence is one of these words. 'None after 5 days' is a result, 'pending after 5 days'
 # is none.
 # `fullmatch`: behind the word only 'at ...', 'due to ...' and the like may follow.
@@ -45,8 +47,8 @@ _EMPTY = re.compile(
     r"(?:results? |still |currently |is |are |was |were )*"
     rf"(?:(?:pending|awaited|to be (?:determined|{_DONE}))"
     r" (?:on|after|before|when|once)\b[^;:,]*|"
-    r"(?:pending|awaited|unknown|unavailable|n/a|na(?=\W*$)|none|optional|to follow"
-    rf"|see [\w ]{{4,20}}|to be (?:determined|{_DONE})|{_DONE}"
+    r"(?:pending|awaited|unknown|unavailable|n/a|na(?=\W*$)|none|optional"
+    rf"|{_UNDER_WAY}|see [\w ]{{4,20}}|to be (?:determined|{_DONE})|{_DONE}"
     r"|not (?:yet )?(?:applicable|required|indicated"
     rf"|{_DONE}|{_WRITTEN})|no (?:data|details|information|results?)(?: {_WRITTEN})?)"
     r"(?:,? (?:at|in|by|for|beyond|regarding|here|yet|next|as|so|due to|because|until|scheduled)\b"
@@ -87,7 +89,9 @@ _MADE_IN_SHORT = re.compile(
 )
 # 'Desmoglein 3 ELISA awaited at discharge', but no 'protein 2 g/L and culture pending'.
 _AWAITED = re.compile(
-    r"(?!.*(?: and |\d\S*\s*(?:%|\w+/)))[\w /-]{2,60} (?:pending|awaited)"
+    r"(?!.*(?: and |\d\S*\s*(?:%|\w+/)))(?:sent(?: off| away)?(?: to [\w\s]{2,40})?, )?"
+    r"(?:[\w /-]{2,60} (?:pending|awaited|outstanding|not yet back|- to follow)"
+    rf"|(?P<what>[\w /-]{{2,60}}) {_UNDER_WAY})"
     r"(?: (?:at|on|by|in|from|after) [\w\s]{3,40})?",
     re.IGNORECASE,
 )
@@ -175,7 +179,11 @@ def _is_void(sentence: str) -> bool:
         or (_ABSENT.search(clause) and not _VALUE_IN_TEXT.search(clause))
         or ((match := _NOT_MADE.match(bare)) and named_tests(match["what"]))
         or _MADE.fullmatch(bare)
-        or _AWAITED.fullmatch(bare)
+        # 'Labor in progress' is a finding: a test's name decides.
+        or (
+            (match := _AWAITED.fullmatch(bare))
+            and (match["what"] is None or named_tests(match["what"]))
+        )
         or ((match := _MADE_IN_SHORT.fullmatch(bare)) and named_tests(match["what"]))
         or _only_names_a_test(bare)
     )

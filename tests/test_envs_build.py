@@ -812,9 +812,16 @@ VOID = (
     "To be done next month",
     "To be done after the holidays",
     "Pending on discharge",
+    "Incubating",
+    "Zinc level outstanding on Monday",
+    "sent to Leeds, report awaited",
+    "Serum zinc - to follow",
 )
 RESULTS = (
     "Nil",
+    "Eyes unable to follow",
+    "Incubating, no growth so far",
+    "sent to Leeds, positive",
     "Not elevated (value not provided)",
     "No evidence of tumour due to necrosis",
     "Pending: 3 of 4; the first grew yeast",
