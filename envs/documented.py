@@ -38,17 +38,21 @@ _WRITTEN = (
     r"(?:provided|detailed|described|specified|documented|stated|mentioned|available|reported|given"
     r"|recorded)"
 )
-# The states of a test under way.
-_UNDER_WAY = r"(?:outstanding|incubating|in process|in progress|to follow|not yet back)"
+# States of a test under way, as a predicate: 'CMV PCR outstanding', 'HLA typing in process'.
+# A closed class: what a laboratory's own system calls a test without a result.
+_UNDER_WAY = (
+    r"(?:pending|awaited|outstanding|incubating|under way|to follow"
+    r"|in (?:process|progress|the laboratory))"
+)
 # The whole sentence is one of these words. 'None after 5 days' is a result, 'pending after 5 days'
 # is none.
 # `fullmatch`: behind the word only 'at ...', 'due to ...' and the like may follow.
 _EMPTY = re.compile(
     r"(?:results? |still |currently |is |are |was |were )*"
-    rf"(?:(?:pending|awaited|to be (?:determined|{_DONE}))"
+    rf"(?:(?:{_UNDER_WAY}|to be (?:determined|{_DONE}))"
     r" (?:on|after|before|when|once)\b[^;:,]*|"
-    r"(?:pending|awaited|unknown|unavailable|n/a|na(?=\W*$)|none|optional"
-    rf"|{_UNDER_WAY}|see [\w ]{{4,20}}|to be (?:determined|{_DONE})|{_DONE}"
+    rf"(?:{_UNDER_WAY}|unknown|unavailable|n/a|na(?=\W*$)|none|optional"
+    rf"|see [\w ]{{4,20}}|to be (?:determined|{_DONE})|{_DONE}"
     r"|not (?:yet )?(?:applicable|required|indicated"
     rf"|{_DONE}|{_WRITTEN})|no (?:data|details|information|results?)(?: {_WRITTEN})?)"
     r"(?:,? (?:at|in|by|for|beyond|regarding|here|yet|next|as|so|due to|because|until|scheduled)\b"
@@ -60,7 +64,7 @@ _ABSENT = re.compile(
     rf"\b(?:not (?:\w+ly |yet |be |been |further |otherwise )*(?:{_DONE}|{_WRITTEN})"
     r"|(?:does|do|did|could|can)(?: not|n't) (?:\w+ly )?(?:provide|mention|state|specify|report"
     r"|describe|detail)"
-    rf"|(?:is|are|was|were|remains?) (?:still )?(?:pending|awaited|unavailable)"
+    rf"|(?:is|are|was|were|remains?) (?:still )?(?:{_UNDER_WAY}|unavailable)"
     r"|\w+ unavailable(?= due to| because|$)"
     rf"|^no(?: [\w-]+){{0,6}} (?:is|are|was|were|(?:could|can) be)"
     rf" (?:\w+ )?(?:{_DONE}|{_WRITTEN}))\b",
@@ -87,11 +91,11 @@ _MADE_IN_SHORT = re.compile(
     rf"(?P<what>[^.;:\d]{{2,60}}?) {_DONE}(?: (?:in|at|on|during|after|before) [\w\s]{{3,40}})?",
     re.I,
 )
-# 'Desmoglein 3 ELISA awaited at discharge', but no 'protein 2 g/L and culture pending'.
+# 'Desmoglein 3 ELISA awaited at discharge', but no 'protein 2 g/L and culture pending',
+# and no 'unable to follow'.
 _AWAITED = re.compile(
     r"(?!.*(?: and |\d\S*\s*(?:%|\w+/)))(?:sent(?: off| away)?(?: to [\w\s]{2,40})?, )?"
-    r"(?:[\w /-]{2,60} (?:pending|awaited|outstanding|not yet back|- to follow)"
-    rf"|(?P<what>[\w /-]{{2,60}}) {_UNDER_WAY})"
+    rf"[\w /-]{{2,60}},? (?<!able ){_UNDER_WAY}"
     r"(?: (?:at|on|by|in|from|after) [\w\s]{3,40})?",
     re.IGNORECASE,
 )
@@ -179,11 +183,7 @@ def _is_void(sentence: str) -> bool:
         or (_ABSENT.search(clause) and not _VALUE_IN_TEXT.search(clause))
         or ((match := _NOT_MADE.match(bare)) and named_tests(match["what"]))
         or _MADE.fullmatch(bare)
-        # 'Labor in progress' is a finding: a test's name decides.
-        or (
-            (match := _AWAITED.fullmatch(bare))
-            and (match["what"] is None or named_tests(match["what"]))
-        )
+        or _AWAITED.fullmatch(bare)
         or ((match := _MADE_IN_SHORT.fullmatch(bare)) and named_tests(match["what"]))
         or _only_names_a_test(bare)
     )
