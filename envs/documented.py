@@ -91,9 +91,11 @@ _MADE_IN_SHORT = re.compile(
     rf"(?P<what>[^.;:\d]{{2,60}}?) {_DONE}(?: (?:in|at|on|during|after|before) [\w\s]{{3,40}})?",
     re.I,
 )
-# 'Desmoglein 3 ELISA awaited at discharge', but no 'protein 2 g/L and culture pending'.
+# 'Desmoglein 3 ELISA awaited at discharge', but no 'protein 2 g/L and culture pending',
+# and no 'unable to follow'.
 _AWAITED = re.compile(
-    rf"(?!.*(?: and |\d\S*\s*(?:%|\w+/)))[\w /-]{{2,60}},? {_UNDER_WAY}"
+    r"(?!.*(?: and |\d\S*\s*(?:%|\w+/)))(?:sent(?: off| away)?(?: to [\w\s]{2,40})?, )?"
+    rf"[\w /-]{{2,60}},? (?<!able ){_UNDER_WAY}"
     r"(?: (?:at|on|by|in|from|after) [\w\s]{3,40})?",
     re.IGNORECASE,
 )

@@ -817,9 +817,12 @@ VOID = (
     "- to follow",
     "Incubating.",
     "Still in the laboratory",
+    "sent to Leeds, report awaited",
 )
 RESULTS = (
     "Nil",
+    "Eyes unable to follow",
+    "sent to Leeds, positive",
     "Not elevated (value not provided)",
     "No evidence of tumour due to necrosis",
     "Pending: 3 of 4; the first grew yeast",
