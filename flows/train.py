@@ -200,3 +200,7 @@ def print_results(out: Path, results: dict[str, Any]) -> None:
         table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
     console.print(table)
     console.print(f"The model is in {out / 'model'}. Serve it: medaction serve {out}")
+    best = out / "best"
+    # A link is the same model.
+    if best.is_dir() and not best.is_symlink():
+        console.print(f"Before, at its lowest held-out loss: medaction serve {best}")

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from transformers import TrainerControl, TrainerState
 from transformers.trainer_utils import rotate_checkpoints
 
+from medaction.flows.train import print_results
 from medaction.training.base import Base
 from medaction.training.checkpoints import TRAINED, Writes
 from medaction.training.curves import read_log
@@ -76,7 +77,7 @@ def test_small_data_is_looked_at_less_often_than_it_could_be(
 
 
 def test_the_best_model_lies_beside_the_last_and_training_stops_without_gain(
-    tmp_path: Path,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = tiny_model(tmp_path / "base")
     data = dataset(tmp_path / "data")
@@ -101,6 +102,8 @@ def test_the_best_model_lies_beside_the_last_and_training_stops_without_gain(
     assert not (asked.out / f"checkpoints/checkpoint-{last}").exists()
     assert len(list((asked.out / "checkpoints").glob("checkpoint-*"))) <= asked.keep
     assert read_log(asked.out / "best/training_log.jsonl") == log
+    print_results(asked.out, {})
+    assert "lowest held-out loss: medaction serve" in " ".join(capsys.readouterr().err.split())
 
     # Without the checkpoint the last model is not published as the best.
     (asked.out / "model").rename(asked.out / ".model.building")
