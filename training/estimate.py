@@ -119,11 +119,11 @@ def needs(
     kept, a_layer = activations
     # The loss and a layer's recomputation are never in memory at the same time; nothing of a step
     # is there when episodes are played.
-    passing = max(kept + max(loss, a_layer), _played(base, settings, wide))
+    passing = max(kept + max(loss, a_layer), _keys_and_values(base, settings, wide))
     return Needs(disk, checkpoint, state, passing, offloaded, copied)
 
 
-def _played(base: Base, settings: TrainSettings, wide: int) -> int:
+def _keys_and_values(base: Base, settings: TrainSettings, wide: int) -> int:
     """Keys and values of every layer, of the episodes that are played side by side: no more tokens
     than a row has, or one episode's."""
     if not settings.episodes:

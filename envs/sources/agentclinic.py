@@ -199,7 +199,7 @@ def _wanted_of(question: str) -> str:
 
 # --- NEJM image challenges --------------------------------------------------------------
 
-_AGED = re.compile(r"\d+[- ](?:year|month|week|day)s?[- ]old\b|\bage", re.IGNORECASE)
+_STATED_AGE = re.compile(r"\d+[- ](?:year|month|week|day)s?[- ]old\b|\bage[ds]?\b", re.IGNORECASE)
 _AGED_PERSON = re.compile(
     r"an? \d+-(?:year|month|week|day)-old(?: [\w-]+){0,2}? (?:man|woman|boy|girl)\b", re.IGNORECASE
 )
@@ -219,7 +219,7 @@ def _challenge(row: Any, number: int, path: Path, place: str) -> CaseReport:
     history, directions = patients_part(part)
     tests, findings, left_out = _notes(notes)
     # The part often leaves out what its actor would show.
-    if not _AGED.search(history) and (patient := _AGED_PERSON.match(question.strip())):
+    if not _STATED_AGE.search(history) and (patient := _AGED_PERSON.match(question.strip())):
         history = f"The patient is {patient[0][0].lower()}{patient[0][1:]}. {history}"
     left_out = (
         f"the question of the exam, beside the patient's part: {question}",
