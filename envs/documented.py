@@ -91,11 +91,11 @@ _MADE_IN_SHORT = re.compile(
     rf"(?P<what>[^.;:\d]{{2,60}}?) {_DONE}(?: (?:in|at|on|during|after|before) [\w\s]{{3,40}})?",
     re.I,
 )
-# 'Desmoglein 3 ELISA awaited at discharge', but no 'protein 2 g/L and culture pending',
-# and no 'unable to follow'.
+# 'Desmoglein 3 ELISA awaited at discharge', but no 'protein 2 g/L and culture pending'. The other
+# states may be a finding's too ('healing in progress', 'fails to follow'): of a test behind a mark.
 _AWAITED = re.compile(
     r"(?!.*(?: and |\d\S*\s*(?:%|\w+/)))(?:sent(?: off| away)?(?: to [\w\s]{2,40})?, )?"
-    rf"[\w /-]{{2,60}},? (?<!able ){_UNDER_WAY}"
+    rf"[\w /-]{{2,60}},? (?:pending|awaited|outstanding|in process|(?<=[-,] ){_UNDER_WAY})"
     r"(?: (?:at|on|by|in|from|after) [\w\s]{3,40})?",
     re.IGNORECASE,
 )

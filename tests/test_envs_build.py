@@ -815,6 +815,7 @@ VOID = (
     "Lead level outstanding on Friday",
     "Ward culture in process at transfer",
     "- to follow",
+    "Serum lead - to follow",
     "Incubating.",
     "Still in the laboratory",
     "sent to Leeds, report awaited",
@@ -822,6 +823,8 @@ VOID = (
 RESULTS = (
     "Nil",
     "Eyes unable to follow",
+    "Child fails to follow",
+    "Healing in progress",
     "sent to Leeds, positive",
     "Not elevated (value not provided)",
     "No evidence of tumour due to necrosis",
