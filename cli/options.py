@@ -344,8 +344,12 @@ def prefect(out: Path, with_ray: bool = True) -> Iterator[None]:
         # Registered first, so that it comes last: after the server has ended.
         services.callback(end_loops)
         with console.status("starting Prefect"):
-            url = services.enter_context(prefect_api(out / "prefect"))
-        console.print(f"Prefect UI while this runs: {url.removesuffix('/api')}")
+            url, password = services.enter_context(prefect_api(out / "prefect"))
+        page = url.removesuffix("/api")
+        console.print(
+            f"Prefect UI while this runs: {page}" + f" (password {password})" * bool(password),
+            highlight=False,
+        )
         yield
 
 
