@@ -213,7 +213,11 @@ class _Cutter:
             ):
                 self._take(label + sentence)
                 remainder = ""
-            elif gone and _hangs(sentence):
+            elif (
+                gone
+                and _hangs(sentence)
+                and not (self.last_is_result and _PATIENT_AS_SUBJECT.match(sentence))
+            ):
                 self._take(sentence, continues=True)
                 remainder = ""
             else:
