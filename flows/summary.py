@@ -15,6 +15,7 @@ from rich.table import Table
 
 from medaction.flows.settings import DistillSettings
 from medaction.trajectories.files import STORE
+from medaction.trajectories.quarantine import QUARANTINED, quarantined
 from medaction.trajectories.queries import Query, read_queries
 from medaction.trajectories.records import WORKER_LOST
 from medaction.trajectories.store import Store
@@ -88,6 +89,12 @@ def notes_of(store: Store) -> list[str]:
                 " threshold of this graph."
             )
         notes.append(note)
+    if store.rows("select 1 from verdicts where reason = ? limit 1", [QUARANTINED]):
+        notes += [
+            f"**Nothing that {teacher} played is in the dataset**: {why}. If that is as it should"
+            " be: `--no-quarantine`."
+            for teacher, why in quarantined(store).items()
+        ]
     endings = store.frame(REPORT_QUERIES["Endings"].sql)
     right, wrong, unknown, dropped = (
         int(endings[name].sum())
