@@ -21,6 +21,7 @@ from medaction.llm.call_cache import default_folder
 from medaction.training.estimate import existing_folder
 from medaction.training.settings import NEEDED
 from medaction.trajectories.damage import damage_of_run
+from medaction.words.processes import memory_available
 
 GB = 1e9
 
@@ -84,13 +85,12 @@ def packages() -> Iterator[Inspection]:
 
 def machine(out: Path) -> Iterator[Inspection]:
     """CPUs, memory, and the disks of the run's folder and of the caches."""
-    memory = psutil.virtual_memory()
-    tight = memory.available < 4 * GB
+    free, memory = memory_available(), psutil.virtual_memory()
+    tight = free < 4 * GB
     yield Inspection(
         "machine",
         "note" if tight else "ok",
-        f"{os.cpu_count()} CPUs, {memory.available / GB:.0f} of {memory.total / GB:.0f} GB of"
-        " memory free",
+        f"{os.cpu_count()} CPUs, {free / GB:.0f} of {memory.total / GB:.0f} GB of memory free",
         "a run needs about 2 GB and half a GB for each CPU: give fewer --workers" if tight else "",
     )
     for subject, folder in (("disk of the run", out), ("disk of the caches", default_folder())):
