@@ -180,8 +180,9 @@ def main() -> int:
         "--away-s", type=float, default=8.0, help="seconds that a killed server stays away"
     )
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name, prefect_api(Path(name) / "prefect") as api:
-        environment = os.environ | {"PREFECT_API_URL": api}
+    with tempfile.TemporaryDirectory() as name, prefect_api(Path(name) / "prefect") as server:
+        names = ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING")
+        environment = os.environ | dict(zip(names, server, strict=True))
         calm, killed, told, again = compare(
             Path(name), given.cases, given.kills, given.seed, given.away_s, environment
         )

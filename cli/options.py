@@ -352,8 +352,12 @@ def prefect(out: Path, with_ray: bool = True) -> Iterator[None]:
         # Registered first, so that it comes last: after the server has ended.
         services.callback(end_loops)
         with console.status("starting Prefect"):
-            url = services.enter_context(prefect_api(out / "prefect"))
-        console.print(f"Prefect UI while this runs: {url.removesuffix('/api')}")
+            url, password = services.enter_context(prefect_api(out / "prefect"))
+        page = url.removesuffix("/api")
+        console.print(
+            f"Prefect UI while this runs: {page}" + f" (password {password})" * bool(password),
+            highlight=False,
+        )
         yield
 
 
@@ -381,6 +385,11 @@ def readable(error: Exception, settings: type[BaseModel]) -> str:
 def _suggestion(unknown: str, settings: type[BaseModel]) -> str:
     """The setting, of these or of what stands in them, that a misspelt name may mean."""
     schema = settings.model_json_schema()
+    # At another level than its own, as 'cases' in the settings of a whole experiment.
+    for name, field in schema["properties"].items():
+        inner = schema.get("$defs", {}).get(field.get("$ref", "").rpartition("/")[2], {})
+        if unknown in inner.get("properties", ()):
+            return f": it is one of {name!r}"
     models = [schema, *schema.get("$defs", {}).values()]
     # The schema has the nested models too: a teacher's fields, say.
     known = [name for model in models for name in model.get("properties", ())]

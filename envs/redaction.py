@@ -128,6 +128,7 @@ _INSIDE = frozenset(
     """.split()  # noqa: SIM905
 )
 _AND_ANOTHER = re.compile(r"(?=,? and (?:an?|the)\b)")
+_OPERATIVE = ("Operative findings",)
 # What says more of the part of the sentence before it: 'with pneumonia | for two days'.
 _ADJUNCT = re.compile(r" for\b")
 
@@ -212,7 +213,9 @@ class _Cutter:
             ):
                 self._take(label + sentence)
                 remainder = ""
-            elif gone and _hangs(sentence):
+            elif (gone and _hangs(sentence)) or (
+                not left_as_it_was and self._of_operation(sentence)
+            ):
                 self._take(sentence, continues=True)
                 remainder = ""
             else:
@@ -232,6 +235,11 @@ class _Cutter:
         # What stood behind the semicolon is gone.
         text = re.sub(r";$", ".", text) if gone else text
         return label + text if text else ""
+
+    def _of_operation(self, sentence: str) -> bool:
+        """Whether a part behind a semicolon goes on with what an operation has shown."""
+        last = self.statements[-1:]
+        return sentence[:1].islower() and self.last_is_result and last[0].tests == _OPERATIVE
 
     def _is_conclusion(self, label: str, sentence: str) -> bool:
         """Whether a note concludes here; the diagnoses of the past are history."""
@@ -377,7 +385,11 @@ class _Cutter:
         clause tells before what must go. A finding of the examination may stand on either side."""
         for word in (" without ", " with ", " during ", " due to "):
             before, _, after = clause.rpartition(word)
-            goes = self._result(after) or (word != " with " and self.leaks(label + after))
+            result = self._result(after)
+            # What an operation has shown is one finding; a history leads to it.
+            if result and self.is_examination and result.tests == _OPERATIVE:
+                break
+            goes = result or (word != " with " and self.leaks(label + after))
             # What is left must be a phrase by itself: 'he was', 'presented' would hang.
             stands = not re.search(r"(?:^|ed|is|was|are|were|ent|ible|man|boy|girl)$", before)
             if goes and stands and not self._result(before) and not self.leaks(label + before):

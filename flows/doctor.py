@@ -15,11 +15,13 @@ from packaging.requirements import Requirement
 from medaction.flows.configured import configured_prefect, configured_ray, why_silent
 from medaction.flows.inspections import CheckState, Inspection
 from medaction.flows.settings import EnvironmentSettings
+from medaction.flows.summary import damage_of_reports
 from medaction.flows.versions import installed_version
 from medaction.llm.call_cache import default_folder
 from medaction.training.estimate import existing_folder
 from medaction.training.settings import NEEDED
 from medaction.trajectories.damage import damage_of_run
+from medaction.words.processes import memory_available
 
 GB = 1e9
 
@@ -39,13 +41,15 @@ def examine(*stages: EnvironmentSettings) -> Iterator[Inspection]:
 def run_files(out: Path, repair: bool) -> Iterator[Inspection]:
     """The files of a run: what is damaged, missing or edited. Changes nothing without `repair`.
     Raises StoreError when the run is under way."""
-    damage = list(damage_of_run(out, repair))
+    damage = [*damage_of_run(out, repair), *damage_of_reports(out, repair)]
     for item in damage:
         state: CheckState = "note" if item.mended else "wrong"
         how = "done: " if item.mended else ""
         yield Inspection(str(item.file), state, item.fact, how + item.remedy)
     if not damage:
-        yield Inspection(str(out), "ok", "store, copy, dataset and result are what was written")
+        yield Inspection(
+            str(out), "ok", "store, copy, dataset, result and summary are what was written"
+        )
 
 
 def packages() -> Iterator[Inspection]:
@@ -81,13 +85,12 @@ def packages() -> Iterator[Inspection]:
 
 def machine(out: Path) -> Iterator[Inspection]:
     """CPUs, memory, and the disks of the run's folder and of the caches."""
-    memory = psutil.virtual_memory()
-    tight = memory.available < 4 * GB
+    free, memory = memory_available(), psutil.virtual_memory()
+    tight = free < 4 * GB
     yield Inspection(
         "machine",
         "note" if tight else "ok",
-        f"{os.cpu_count()} CPUs, {memory.available / GB:.0f} of {memory.total / GB:.0f} GB of"
-        " memory free",
+        f"{os.cpu_count()} CPUs, {free / GB:.0f} of {memory.total / GB:.0f} GB of memory free",
         "a run needs about 2 GB and half a GB for each CPU: give fewer --workers" if tight else "",
     )
     for subject, folder in (("disk of the run", out), ("disk of the caches", default_folder())):

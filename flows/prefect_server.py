@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 import shutil
 import sqlite3
 import subprocess
@@ -28,6 +29,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
     PREFECT_API_REQUEST_TIMEOUT,
     PREFECT_API_URL,
     PREFECT_CLIENT_MAX_RETRIES,
@@ -52,9 +54,10 @@ EVENTS_WITHIN_S = 5.0
 
 
 @contextmanager
-def prefect_api(home: Path) -> Iterator[str]:
-    """The URL of the Prefect API: the configured one, or a server of our own with its database in
-    `home`.
+def prefect_api(home: Path) -> Iterator[tuple[str, str]]:
+    """The URL of the Prefect API and its password: the configured one, whose password stays where
+    it is, or a server of our own with its database in `home`. What listens on loopback is open to
+    every user of the machine, and whoever may write to a Prefect server may start runs.
 
     The ephemeral API is never used: it loses task records at exit. Raises MedactionError with the
     server's log when it does not start.
@@ -62,16 +65,17 @@ def prefect_api(home: Path) -> Iterator[str]:
     spare_loopback()
     if configured := PREFECT_API_URL.value():
         with temporary_settings(IMPATIENT):
-            yield str(configured)
+            yield str(configured), ""
         return
-    port = free_port()
+    # Short enough to be typed; a guess is a request, and there are 2 ** 72.
+    port, password = free_port(), secrets.token_urlsafe(9)
     # Attached: whoever kills this process ends its server too.
-    server, url = spawn_server(
-        home, port, [sys.executable, "-m", "medaction.flows.attached", str(port)]
-    )
+    by = [sys.executable, "-m", "medaction.flows.attached", str(port)]
+    server, url = spawn_server(home, port, by, password)
     try:
-        with temporary_settings({PREFECT_API_URL: url, **IMPATIENT}):
-            yield url
+        known = {PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: password}
+        with temporary_settings({**known, **IMPATIENT}):
+            yield url, password
     except httpx.TransportError as error:
         raise MedactionError(
             f"the Prefect server was lost ({error}); its log is {home / 'server.log'}. What had"
@@ -133,12 +137,13 @@ def _end_events() -> None:
 
 
 def spawn_server(
-    home: Path, port: int, by: Sequence[str] = ()
+    home: Path, port: int, by: Sequence[str] = (), password: str = ""
 ) -> tuple[subprocess.Popen[bytes], str]:
     """A Prefect server on 127.0.0.1:`port`, with its database and log in `home`, once it answers;
     and the URL of its API.
 
     It lives in a session of its own until it is ended; `by` is the command that starts it, if any.
+    With a password its API answers nobody who does not know it.
     Raises MedactionError with the server's log when it does not start.
     """
     home.mkdir(parents=True, exist_ok=True)
@@ -159,6 +164,8 @@ def spawn_server(
         # Prefect's default lets the page of any site that a browser here shows read and start runs.
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port},http://localhost:{port}",
     }
+    if password:
+        environment["PREFECT_SERVER_API_AUTH_STRING"] = password
     command = [*by, sys.executable, "-m", "prefect", "server", "start"]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     with log_file.open("ab") as output:

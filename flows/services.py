@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -148,23 +149,51 @@ def ray_joined(workers: int | None) -> Iterator[None]:
     over = ExitStack()
     # By its folder the processes of this Ray are known among all others (`members_of`).
     folder = tempfile.mkdtemp(prefix="ray-")
-    try:
-        with _without_handlers_of_ray():
-            if os.environ.get("RAY_ADDRESS"):
-                _in_a_thread(functools.partial(ray.init, log_to_driver=False), over)
-            else:
-                _start_ray(workers, folder, over)
-    except Exception:
-        _end_ray(folder)
-        raise
-    except BaseException:  # an interruption, for which Prefect has a class of its own
-        _abandon_ray(folder)
-        raise
+    with _token_of_its_own():
+        try:
+            with _without_handlers_of_ray():
+                if os.environ.get("RAY_ADDRESS"):
+                    _in_a_thread(functools.partial(ray.init, log_to_driver=False), over)
+                else:
+                    _start_ray(workers, folder, over)
+        except Exception:
+            _end_ray(folder)
+            raise
+        except BaseException:  # an interruption, for which Prefect has a class of its own
+            _abandon_ray(folder)
+            raise
+        try:
+            yield
+        finally:
+            _end_ray(folder)
+            over.close()
+
+
+@contextmanager
+def _token_of_its_own() -> Iterator[None]:
+    """A Ray that starts in the block refuses whoever does not know its secret, which stands in the
+    environment of its processes alone: what listens on loopback is open to every user of the
+    machine. What the user has set for a Ray stays."""
+    import ray
+
+    raylet: Any = ray._raylet
+    secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    if any(map(os.environ.get, (*secret, "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS"))):
+        yield
+        return
+
+    def read_again() -> None:
+        raylet.Config.initialize("")
+        raylet.AuthenticationTokenLoader.instance().reset_cache()
+
+    os.environ |= secret
+    read_again()
     try:
         yield
     finally:
-        _end_ray(folder)
-        over.close()
+        for name in secret:
+            os.environ.pop(name, None)
+        read_again()
 
 
 @contextmanager

@@ -104,10 +104,18 @@ def shared_data(name: str) -> Path:
 
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    from medaction.flows.prefect_server import prefect_api
+    """As a user has one: without a password, unlike that which a run starts."""
+    from medaction.flows.prefect_server import spawn_server
+    from medaction.words.processes import free_port, spare_loopback, stop
 
-    with prefect_api(tmp_path_factory.mktemp("prefect")) as url:
+    spare_loopback()
+    port = free_port()
+    by = [sys.executable, "-m", "medaction.flows.attached", str(port)]
+    server, url = spawn_server(tmp_path_factory.mktemp("prefect"), port, by)
+    try:
         yield url
+    finally:
+        stop(server)
 
 
 # Lives until its standard input ends, which it does with the session, however that ends.

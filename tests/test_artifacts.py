@@ -4,6 +4,7 @@ import logging
 import re
 import subprocess
 import sys
+from base64 import b64encode
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -17,7 +18,7 @@ from prefect.states import Running
 
 from medaction.flows import artifacts
 from medaction.flows.configured import Silence
-from medaction.flows.prefect_server import server_answers
+from medaction.flows.prefect_server import prefect_api, server_answers
 from medaction.flows.progress import ProgressArtifact
 from medaction.flows.unseen import shown
 from medaction.trajectories.store import Store
@@ -135,6 +136,24 @@ def test_no_page_of_another_site_may_ask_the_server(prefect_server: str) -> None
     asks = {"Access-Control-Request-Method": "POST", "Origin": "https://example.org"}
     preflight = httpx.options(f"{prefect_server}/flows/filter", headers=asks)
     assert "access-control-allow-origin" not in preflight.headers
+
+
+@flow
+def double(number: int) -> int:
+    return 2 * number
+
+
+def test_a_server_of_the_run_answers_nobody_without_its_password(tmp_path: Path) -> None:
+    with prefect_api(tmp_path) as (url, password):
+        assert shown(double, 2) == 4
+        question = f"{url}/flow_runs/filter"
+        assert httpx.post(question, json={}).status_code == 401
+        assert httpx.post(question, json={}, auth=("admin", "pass")).status_code == 401
+        header = f"Basic {b64encode(password.encode()).decode()}"
+        (run,) = httpx.post(question, json={}, headers={"Authorization": header}).json()
+        assert run["state_type"] == "COMPLETED"
+    written = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
+    assert not any(password.encode() in text for text in written)
 
 
 @pytest.mark.slow

@@ -427,6 +427,14 @@ def test_a_result_that_the_observation_tells_moves_into_the_menu(
         assert test.result not in environment.initial_observation
 
 
+def test_what_an_operation_has_shown_moves_up_to_the_end_of_its_sentence() -> None:
+    seen = "Uneven wall with two cysts found at laparotomy; clear ascites."
+    observation = f"{LONG}\nPhysical Examination: {seen} Calm."
+    environment = environment_of(report(replace(CASE, initial_observation=observation)))
+    assert environment.initial_observation == f"{LONG}\nPhysical Examination: Calm."
+    assert environment.menu[-1].result == seen.replace("; ", "\n")
+
+
 @pytest.mark.parametrize(
     ("entry", "observation", "result"),
     [

@@ -1,6 +1,7 @@
 """A Ray whose raylet dies in the middle: Ray itself would wait for ever."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import tempfile
@@ -73,6 +74,35 @@ def test_a_ray_without_that_private_function_is_started_all_the_same(
     monkeypatch.delattr("ray._private.utils.set_sigterm_handler")
     with _without_handlers_of_ray():
         pass
+
+
+ALONE = """
+import os, subprocess, sys
+import ray
+from medaction.flows.services import ray_joined
+
+GUEST = "import sys; from ray._raylet import GcsClient; GcsClient(sys.argv[1]).get_all_job_info()"
+with ray_joined(1):
+    command = [sys.executable, "-c", GUEST, ray.get_runtime_context().gcs_address]
+    guests = os.environ, os.environ | {"RAY_AUTH_TOKEN": sys.argv[1]}
+    print([subprocess.run(command, env=env, capture_output=True).returncode for env in guests])
+print([name for name in os.environ if name.startswith("RAY_AUTH")])
+"""
+
+
+def test_a_ray_of_the_run_takes_orders_from_its_own_processes_alone(tmp_path: Path) -> None:
+    """Not from whoever may read the token that Ray writes to the home."""
+    written = tmp_path / ".ray" / "auth_token"
+    written.parent.mkdir()
+    written.write_text("0" * 64)
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, "0" * 64],
+        env={name: value for name, value in os.environ.items() if "RAY_AUTH" not in name}
+        | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "[0, 1]\n[]\n", done.stderr
 
 
 INTERRUPTED = """

@@ -1,6 +1,7 @@
 """What is said to be needed before a run, against what was measured and what is kept; and the
 operations that a step is credited with."""
 
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,6 +33,7 @@ from medaction.training.progress import BF16_PEAKS, Shape, Work, shape_of
 from medaction.training.settings import TrainError, TrainSettings
 from medaction.training.soft_prompt import add_soft_prompt, trained_prompt
 from medaction.training.trainer_arguments import adapter_config, load_base
+from medaction.words.processes import memory_available
 from tests.tiny_model import tiny_model, tiny_tokenizer
 
 pytestmark = pytest.mark.train
@@ -290,30 +292,89 @@ def test_too_little_disk_or_memory_is_said_before_the_start(
     asked = settings(out=tmp_path / "out", zero=0)
     estimate = needs(SMALL, asked, 1, False, SHARED)
     assert estimate is not None
-    check_resources(estimate, asked, 1, 2**40, "cpu", 2**40)
-    with pytest.raises(TrainError, match=r"GiB of memory on the gpu, 8\.9 are free.*--method lora"):
-        check_resources(estimate, asked, 1, estimate.state, "gpu", 2**40)
+    check_resources(estimate, asked, 1, 2**40, "cpu", 2**40, 14_300)
+    with pytest.raises(
+        TrainError, match=r"memory on the gpu, 8\.9 are free.* row of 14300 tokens$"
+    ):
+        check_resources(estimate, asked, 1, estimate.state, "gpu", 2**40, 14_300)
     for keep, remedy in ((10**6, "lower --keep, or put --out"), (2, "free: put --out")):
         many = asked.model_copy(update={"keep": keep})
         estimate = needs(SMALL, many, 1, False, SHARED)
         assert estimate is not None
         disk.free = estimate.disk - 1
         with pytest.raises(TrainError, match=rf"GiB of disk .*{remedy} elsewhere"):
-            check_resources(estimate, many, 1, 2**40, "cpu", 2**40)
+            check_resources(estimate, many, 1, 2**40, "cpu", 2**40, 14_300)
+    with pytest.raises(
+        TrainError, match=r"GiB of disk .*; and about .* of memory on the cpu, 1\.0"
+    ):
+        check_resources(estimate, many, 1, GIB, "cpu", 2**40, 14_300)
     disk.free = 2**50
     offload = settings(out=tmp_path / "out", zero=2, offload="optimizer")
     estimate = needs(SMALL, offload, 1, True, SHARED)
     assert estimate is not None
-    with pytest.raises(TrainError, match=r"--offload optimizer keeps about 17\.8 GiB"):
-        check_resources(estimate, offload, 2, 2**40, "gpu", 2 * estimate.offloaded - 1)
+    with pytest.raises(TrainError, match=r"17\.8 GiB in the .*for --offload optimizer"):
+        check_resources(estimate, offload, 2, 2**40, "gpu", 2 * estimate.offloaded - 1, 1)
     sharded = settings(out=tmp_path / "out", sharding="fsdp")
     estimate = needs(SMALL, sharded, 2, True, SHARED)
     assert estimate is not None
-    check_resources(estimate, sharded, 2, 2**40, "gpu", 16 * SMALL.parameters)
-    with pytest.raises(TrainError, match=r"fsdp copies each checkpoint .* about 8\.9 GiB"):
-        check_resources(estimate, sharded, 2, 2**40, "gpu", 16 * SMALL.parameters - 1)
+    check_resources(estimate, sharded, 2, 2**40, "gpu", 16 * SMALL.parameters, 1)
+    with pytest.raises(TrainError, match=r"about 8\.9 GiB .*copy each checkpoint .*fsdp"):
+        check_resources(estimate, sharded, 2, 2**40, "gpu", 16 * SMALL.parameters - 1, 1)
     with pytest.raises(TrainError, match=r"about 8\.9 GiB .*, 81\.6 with"):
-        check_resources(estimate, sharded, 2, 2**40, "cpu", 16 * SMALL.parameters)
+        check_resources(estimate, sharded, 2, 2**40, "cpu", 16 * SMALL.parameters, 1)
+
+
+@pytest.mark.parametrize(
+    ("machine", "change", "fits", "not_named"),
+    [
+        (("cpu", 1, 40 * GIB), {}, "--method lora --precision bf16", "--offload"),
+        (("gpu", 1, 24 * GIB), {}, "--method qlora", "--sharding"),
+        (("gpu", 8, 24 * GIB), {"zero": 2}, "--zero 3", "--precision"),
+        (("gpu", 1, 24 * GIB), {"method": "lora"}, "rows of 6548 tokens", "--method lora"),
+        (("gpu", 1, 30 * GIB), {"method": "lora", "gradient_checkpointing": False},
+         "--gradient-checkpointing (27.6 GiB)", "--method lora"),
+        (("cpu", 1, 2 * GIB), {}, "No setting makes it fit", "--method"),
+    ],
+)  # fmt: skip
+def test_a_refusal_names_what_would_fit(
+    machine: tuple[str, int, int], change: dict[str, Any], fits: str, not_named: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """What it names is let through, and what does not help on this machine is not named."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2**50))
+    monkeypatch.setattr(launch, "devices", lambda: machine)
+    monkeypatch.setattr(launch, "memory_available", lambda: 2**40)
+    asked = settings(out=tmp_path / "out", **change)
+    with pytest.raises(TrainError) as refused:
+        launch.fitting_the_machine(asked, LARGE, HALF)
+    _, fitting = str(refused.value).rsplit(". ", 1)
+    assert fits in fitting
+    assert not_named not in fitting
+    for option in re.findall(r"--[^()]+(?= \([\d.]+ GiB)", fitting):
+        words: list[Any] = option.replace("--", "").replace("-", "_").split()
+        named = dict(zip(words[::2], [*words[1::2], True], strict=False))
+        if "zero" in named:
+            named["zero"] = int(named["zero"])
+        changed = TrainSettings.model_validate(asked.model_dump() | named)
+        launch.fitting_the_machine(changed, LARGE, HALF)
+
+
+def test_the_memory_of_a_container_is_what_its_limit_leaves(tmp_path: Path) -> None:
+    """Both versions of control groups; without their files it is the machine's."""
+    own = tmp_path / "own"
+    own.write_text("4:memory:/job/step\n1:cpu:/\n0::/job\n")
+    assert memory_available(tmp_path, own) > GIB
+    first = "limit_in_bytes", "usage_in_bytes", "total_inactive_file"
+    second = "max", "current", "inactive_file"
+    for folder, names in (("memory/job", first), ("job", second)):
+        group = tmp_path / folder
+        group.mkdir(parents=True)
+        for name, value in zip(names[:2], (GIB, 300), strict=True):
+            (group / f"memory.{name}").write_text(f"{value}\n")
+        (group / "memory.stat").write_text(f"anon 200\n{names[2]} 100\n")
+        assert memory_available(tmp_path, own) == GIB - 200
+        (group / f"memory.{names[0]}").write_text("max\n" if folder == "job" else f"{2**62}\n")
+        assert memory_available(tmp_path, own) > GIB
 
 
 LISTING = "0, GPU-aa11, 512\n1, GPU-bb22, 80000\n2, GPU-bb33, 70000\n"

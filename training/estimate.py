@@ -5,8 +5,13 @@ Counted is what transformers' Qwen3 keeps; other models differ a little, a fused
 """
 
 import shutil
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from medaction.training.base import Base
 from medaction.training.settings import TrainError, TrainSettings
@@ -49,6 +54,10 @@ class Needs:
     activations: int
     offloaded: int = 0
     copied: int = 0
+
+    def on_device(self, processes: int, device: str) -> int:
+        """A GPU is one process's own; on a CPU all share the memory."""
+        return (self.state + self.activations) * (processes if device == "cpu" else 1)
 
 
 def needs(
@@ -200,42 +209,93 @@ def _loss(base: Base, load: Load, wide: int, lora: bool, chunked: bool) -> int:
 
 def check_resources(
     estimate: Needs, settings: TrainSettings, processes: int, device_memory: int, device: str,
-    machine_memory: int,
+    machine_memory: int, row: int,
 ) -> None:  # fmt: skip
-    """Raises TrainError with the remedy when the disk or the memory cannot hold the run."""
+    """Raises TrainError with all that cannot hold the run: disk, the device's memory, the
+    machine's. `row`: tokens of its largest row."""
+    lacking = []
     free = shutil.disk_usage(existing_folder(settings.out)).free
     if estimate.disk > free:
-        raise TrainError(
-            f"{settings.out}: the run needs about {estimate.disk / GIB:.1f} GiB of disk"
+        lacking.append(
+            f"about {estimate.disk / GIB:.1f} GiB of disk"
             f" ({checkpoints_at_once(settings)} checkpoints of"
             f" {estimate.checkpoint / GIB:.1f} and the model), {free / GIB:.1f} are free:"
             f"{' lower --keep, or' if settings.keep > 2 else ''} put --out elsewhere"
         )
-    a_process = estimate.state + estimate.activations
-    # A GPU is one process's own; on a CPU all share the memory.
-    on_this_machine = a_process * (processes if device == "cpu" else 1)
-    if on_this_machine > device_memory:
-        raise TrainError(
-            f"the run needs about {on_this_machine / GIB:.1f} GiB of memory on the {device},"
-            f" {device_memory / GIB:.1f} are free. A process takes"
-            f" {estimate.state / GIB:.1f} for weights, gradients and optimizer,"
-            f" {estimate.activations / GIB:.1f} for a row of up to {settings.row}"
-            " tokens: lower --row-tokens and --max-length, raise --zero or --processes, or take"
-            " --offload optimizer or --method lora"
+    on_device = estimate.on_device(processes, device)
+    if on_device > device_memory:
+        each = f", in each of {processes} processes" if processes > 1 else ""
+        lacking.append(
+            f"about {on_device / GIB:.1f} GiB of memory on the {device},"
+            f" {device_memory / GIB:.1f} are free: {estimate.state / GIB:.1f} for weights,"
+            f" gradients and optimizer, {estimate.activations / GIB:.1f} for a row of"
+            f" {row} tokens{each}"
         )
     beside = estimate.offloaded * processes + estimate.copied
-    needed = beside + (on_this_machine if device == "cpu" else 0)
+    needed = beside + (on_device if device == "cpu" else 0)
     if beside and needed > machine_memory:
         cause = (
-            f"--offload {settings.offload} keeps"
+            f"for --offload {settings.offload}"
             if estimate.offloaded
-            else "--sharding fsdp copies each checkpoint before it is written:"
+            else "to copy each checkpoint before it is written (--sharding fsdp)"
         )
-        raise TrainError(
-            f"{cause} about {beside / GIB:.1f} GiB in the machine's memory, {needed / GIB:.1f} with"
-            f" what else is there, {machine_memory / GIB:.1f} are free: take more machines"
-            " (--nodes), or --method lora"
+        lacking.append(
+            f"about {beside / GIB:.1f} GiB in the machine's memory {cause}, {needed / GIB:.1f} with"
+            f" what else is there, {machine_memory / GIB:.1f} are free"
         )
+    if lacking:
+        raise TrainError(f"the run needs {'; and '.join(lacking)}")
+
+
+CHANGES: tuple[dict[str, Any], ...] = (
+    {"gradient_checkpointing": True},
+    {"sharding": "fsdp"},
+    {"zero": 3},
+    {"offload": "optimizer"},
+    {"offload": "all"},
+    {"optimizer": "adamw-8bit"},
+    {"method": "lora"},
+    {"method": "lora", "precision": "bf16"},
+    {"method": "qlora"},
+    {"method": "prompt"},
+)
+"""Of the settings, from those that change least of what is learnt to those that change most, as far
+as they take less memory or disk."""
+
+MOST_NAMED = 3
+"""Changes that a refusal names."""
+
+
+def what_fits(settings: TrainSettings, row: int, tried: Callable[[TrainSettings, int], int]) -> str:
+    """What would fit instead, as a sentence. `row`: tokens of the largest row. `tried`: settings
+    and a row -> bytes on the device; raises TrainError where they do not fit either."""
+    fitting: list[str] = []
+    known: list[set[tuple[str, Any]]] = []
+    for change in CHANGES:
+        if any(set(change.items()) > smaller for smaller in known):
+            continue
+        with suppress(TrainError, ValidationError):  # a change may not go with the other settings
+            changed = TrainSettings.model_validate(settings.model_dump() | change)
+            words = " ".join(
+                f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}")
+                for name, value in change.items()
+            )
+            fitting.append(f"{words} ({tried(changed, row) / GIB:.1f} GiB)")
+            known.append(set(change.items()))
+    tokens = row
+    while tokens >= 2 * ROW_STEP:
+        tokens -= ROW_STEP
+        with suppress(TrainError):
+            tried(settings, tokens)
+            fitting.insert(0, f"rows of {tokens} tokens (--row-tokens, --max-length)")
+            break
+    if not fitting:
+        return "No setting makes it fit: take a smaller --base, or a larger machine"
+    return f"What would fit: {'; '.join(fitting[:MOST_NAMED])}"
+
+
+ROW_STEP = 256
+"""Tokens by which shorter rows are tried."""
 
 
 def existing_folder(path: Path) -> Path:

@@ -20,7 +20,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import psutil
 from huggingface_hub.errors import HfHubHTTPError
 
 from medaction.training import estimate
@@ -49,7 +48,7 @@ from medaction.training.preference_data import (
 from medaction.training.schedule import schedule
 from medaction.training.settings import ProcessDied, TrainError, TrainSettings
 from medaction.training.templates import Renderer
-from medaction.words.processes import end_process
+from medaction.words.processes import end_process, memory_available
 from medaction.words.versions import file_hash
 
 # Bytes of the log's end that an error shows.
@@ -94,7 +93,7 @@ def devices() -> tuple[str, int, int]:
         pass  # no GPU
     if free:
         return "gpu", len(free), min(free)
-    return "cpu", 1, psutil.virtual_memory().available
+    return "cpu", 1, memory_available()
 
 
 def free_memory(listing: str, visible: str | None) -> list[int]:
@@ -198,14 +197,30 @@ def fitting_the_machine(
     kind, count, memory = devices()
     on_machine = settings.processes or count
     processes = on_machine * settings.nodes
-    bf16 = settings.uses_bf16(kind == "gpu")
     a_process = memory if kind == "gpu" else memory // on_machine
-    settings = resolved(settings, base, processes, bf16, load, a_process)
-    needs = estimate.needs(base, settings, processes, bf16, load)
-    if needs is not None:
-        available = psutil.virtual_memory().available
-        estimate.check_resources(needs, settings, on_machine, memory, kind, available)
-    return settings, {
+    available = memory_available()
+
+    def tried(
+        asked: TrainSettings, row: int = load.tokens
+    ) -> tuple[TrainSettings, estimate.Needs | None]:
+        bf16 = asked.uses_bf16(kind == "gpu")
+        part = estimate.Load(row, load.targets * row // load.tokens)
+        chosen = resolved(asked, base, processes, bf16, part, a_process)
+        needs = estimate.needs(base, chosen, processes, bf16, part)
+        if needs is not None:
+            estimate.check_resources(needs, chosen, on_machine, memory, kind, available, row)
+        return chosen, needs
+
+    def on_device(asked: TrainSettings, row: int) -> int:
+        _, needs = tried(asked, row)
+        return needs.on_device(on_machine, kind) if needs else 0
+
+    try:
+        chosen, needs = tried(settings)
+    except TrainError as error:
+        fitting = estimate.what_fits(settings, load.tokens, on_device)
+        raise TrainError(f"{error}. {fitting}") from None
+    return chosen, {
         "processes": processes,
         "device": kind,
         "parameters": base.parameters,

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from medaction.words.errors import MedactionError
 
 READY_WITHIN_S = 300
@@ -37,6 +39,40 @@ def spare_loopback() -> None:
         os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(
             filter(None, [spared, "127.0.0.1", "localhost"])
         )
+
+
+GROUP_FILES = {
+    "": ("memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+"""Controller of a line of /proc/self/cgroup (none: version 2) -> its files with the limit and what
+is used, and the line of memory.stat with what of that is only a cache of files."""
+
+
+def memory_available(
+    groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
+) -> int:
+    """Bytes of memory that are free: the machine's, or what the limits of a container or a job on a
+    cluster leave of it."""
+    free: list[int] = [psutil.virtual_memory().available]
+    lines = own.read_text().splitlines() if own.is_file() else []
+    for line in lines:
+        _, controller, group = line.split(":", 2)
+        if controller not in GROUP_FILES:
+            continue
+        limit, used, cache = GROUP_FILES[controller]
+        # Within a container the group's path may be the machine's: its own limit is the topmost.
+        top = groups / controller
+        place = top / group.lstrip("/")
+        for folder in (place, *place.parents[: len(place.parts) - len(top.parts)]):
+            if not (folder / limit).is_file() or not (folder / used).is_file():
+                continue
+            bound = (folder / limit).read_text().strip()
+            stat = (folder / "memory.stat").read_text().split()
+            kept = int((folder / used).read_text()) - int(stat[stat.index(cache) + 1])
+            if bound != "max":
+                free.append(max(0, int(bound) - kept))
+    return min(free)
 
 
 def free_port() -> int:
