@@ -172,21 +172,29 @@ PRESET = click.option(
     help="Start from a preset: demo, paper, or the path of a YAML file; options override it.",
 )
 
+
+def _silence(_: click.Context, __: click.Parameter, value: bool) -> bool:
+    """Show no progress from here on."""
+    if value:
+        from medaction.flows.progress import console
+
+        # All progress and tables are printed by this one console.
+        console.quiet = True
+    return value
+
+
 QUIET = click.option(
-    "--quiet", is_flag=True, help="No progress and no tables: what is wrong, and the last lines."
+    "--quiet",
+    is_flag=True,
+    callback=_silence,
+    help="No progress and no tables: what is wrong, and the last lines.",
 )
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object, no tables.")
+AS_JSON = click.option(
+    "--json", "as_json", is_flag=True, callback=_silence, help="One JSON object, no tables."
+)
 DRY_RUN = click.option(
     "--dry-run", is_flag=True, help="Read the cases and say what would be done; ask no model."
 )
-
-
-def silence() -> None:
-    """Show no progress from here on."""
-    from medaction.flows.progress import console
-
-    # All progress and tables are printed by this one console.
-    console.quiet = True
 
 
 def language_model(option: str, name: str) -> "Teacher":
@@ -377,6 +385,11 @@ def readable(error: Exception, settings: type[BaseModel]) -> str:
 def _suggestion(unknown: str, settings: type[BaseModel]) -> str:
     """The setting, of these or of what stands in them, that a misspelt name may mean."""
     schema = settings.model_json_schema()
+    # At another level than its own, as 'cases' in the settings of a whole experiment.
+    for name, field in schema["properties"].items():
+        inner = schema.get("$defs", {}).get(field.get("$ref", "").rpartition("/")[2], {})
+        if unknown in inner.get("properties", ()):
+            return f": it is one of {name!r}"
     models = [schema, *schema.get("$defs", {}).values()]
     # The schema has the nested models too: a teacher's fields, say.
     known = [name for model in models for name in model.get("properties", ())]

@@ -63,10 +63,10 @@ _AGED = re.compile(
     re.IGNORECASE,
 )
 _SHORT_AGE = re.compile(r"\W*\d{1,3} ?(?:y/?o ?)?[MF]\b")  # '67F'
-_NEWBORN = r"\b(?:newborn|neonates?|infant|baby|twins)\b"
+NEWBORN = r"\b(?:newborn|neonates?|infant|baby|twins)\b"
 _CHILD_AS_SUBJECT = re.compile(
     r"(?:^|[,;:.] )(?:and |but |while )?(?:(?:the|her|their|an?|both) )?(?:[\w-]+ ){0,2}?"
-    rf"(?:(?P<newborn>{_NEWBORN}(?! of\b))|son\b|daughter\b)",
+    rf"(?:(?P<newborn>{NEWBORN}(?! of\b))|son\b|daughter\b)",
     re.IGNORECASE,
 )
 _BIRTH = phrase_pattern("born | birth | apgar | neonatal | delivered")
@@ -100,7 +100,7 @@ _CALF = re.compile(r"\s*(?:[\w-]+ ){0,2}cal(?:f|ves)\s*", re.IGNORECASE)
 _NEUTER = re.compile(r"(?<=\. )It (?:was|is|had|has|ate|weighed) [^.]*")
 _END_OF_PHRASE = re.compile(r"[.,;]| (?:with|who|was|is|has|had|presented|coughs?)\b")
 # 'Farmer', 'dentist', 'housewife': a person by the ending of the word.
-_PERSON = re.compile(
+PERSON = re.compile(
     phrase_pattern(f"man | men | woman | women | child | baby | person | lady | {_PEOPLE}").pattern
     + r"|\b\w{3,}(?:er|or|ist|ian|wife|man)\b",
     re.IGNORECASE,
@@ -211,7 +211,7 @@ def is_grown(observation: str) -> bool:
     if short := _SHORT_AGE.match(beginning):
         return int(re.search(r"\d+", short[0])[0]) >= 12  # type: ignore[index]
     aged = _AGED.search(beginning)
-    is_newborn = aged and re.search(_NEWBORN, beginning[: aged.start()], re.IGNORECASE)
+    is_newborn = aged and re.search(NEWBORN, beginning[: aged.start()], re.IGNORECASE)
     if not aged or is_newborn or (aged["unit"] or aged["units"] or "year").casefold() != "year":
         return False
     years = aged["before"] or aged["behind"]
@@ -243,7 +243,7 @@ def animal_in(text: str) -> str:
     phrase = _END_OF_PHRASE.split(beginning[start : start + 80])[0]
     if aged and aged["behind"]:
         phrase = _END_OF_PHRASE.split(beginning[: aged.start()])[-1]
-    animal, person = ANIMAL.search(phrase), _PERSON.search(phrase)
+    animal, person = ANIMAL.search(phrase), PERSON.search(phrase)
     # Of a title only the noun that ends it: 'Cat eye syndrome', 'Cow's milk allergy'.
     if not aged and animal and not re.fullmatch(r"(?:neut|spay|cast|geld)\w+", animal[0], re.I):
         animal = re.search(rf"\b{phrase_regex(_ANIMALS)}\s*$", phrase, re.IGNORECASE)
@@ -256,7 +256,7 @@ def animal_in(text: str) -> str:
         return animal[0]
     # 'It' is said of a child too, and of a lesion: only where nobody is a person, a he or a she.
     is_noun = aged and not re.search("[A-Z]", phrase)  # 'a 67-year-old widow'
-    is_human = is_noun or _SHORT_AGE.match(text) or _PERSON.search(text) or _HE_OR_SHE.search(text)
+    is_human = is_noun or _SHORT_AGE.match(text) or PERSON.search(text) or _HE_OR_SHE.search(text)
     if not is_human and (neuter := _NEUTER.search(text)):
         return neuter[0].strip(" .")
     # Without an age it may be a title: 'Lymphoma in a dog'.

@@ -23,11 +23,12 @@ FINDINGS_TABLE = Path(__file__).parent / "data" / "phenotype_tests.csv"
 
 # 'Elevated circulating creatine kinase concentration' is a finding of the test 'creatine kinase'.
 _CHANGES = "elevated | increased | decreased | reduced | low | high | abnormal"
-_AMOUNT = "concentration | level | activity | count | concentration or activity"
+_AMOUNT = "concentration | level | activity | concentration or activity"
 _OF_ANALYTE = re.compile(
     rf"(?:\w+ly )?{phrase_regex(_CHANGES, '')}\s+"
-    r"(?:(?:circulating|serum|plasma|blood)\s+)*(?P<analyte>[\w\s(),'-]+?)\s+"
-    rf"{phrase_regex(_AMOUNT)}",
+    # 'T cell' alone would be no test.
+    r"(?:(?:circulating|serum|plasma|blood)\s+)*(?P<analyte>[\w\s(),'-]+?(?:\scount$|(?=\s)))\s?"
+    rf"(?:(?<=count)|{phrase_regex(_AMOUNT)})",
     re.IGNORECASE,
 )
 
@@ -75,6 +76,17 @@ def shown_by(hpo_id: str, label: str) -> str:
         return match["analyte"]
     word = normalise(label)
     return next((name for name, words in FINDINGS.items() if word in words), test)
+
+
+def names_of_phenotype(hpo_id: str, label: str) -> tuple[str, ...]:
+    """A phenotype's names in the ontology, its exact synonyms among them.
+
+    >>> "Photosensitivity" in names_of_phenotype("", "Cutaneous photosensitivity")
+    True
+    """
+    phenotypes, ids = _phenotypes()
+    phenotype = phenotypes.get(ids.get(normalise(label), hpo_id))
+    return (phenotype.name, *phenotype.synonyms) if phenotype else ()
 
 
 def _nearest(phenotype: str, phenotypes: dict[str, Phenotype]) -> str:

@@ -142,6 +142,9 @@ class RankedDiagnosis(Form):
     confidence: Annotated[int, Field(ge=0, le=100)]
 
 
+_LINE = tuple(RankedDiagnosis.model_fields)
+
+
 def _in_percent(differential: Any, info: ValidationInfo) -> Any:
     """The lines with confidences as whole percent. What cannot be read is left to the grammar."""
     if (
@@ -149,7 +152,10 @@ def _in_percent(differential: Any, info: ValidationInfo) -> Any:
         isinstance(differential, list)
         and all(
             # Above 1, since 1 may be a fraction of all.
-            isinstance(row, dict) and type(row.get("confidence")) is int and row["confidence"] > 1
+            isinstance(row, dict)
+            and "diagnosis" in row
+            and type(row.get("confidence")) is int
+            and row["confidence"] > 1
             for row in differential
         )
         and not _is_numbered([row.get("diagnosis") for row in differential])
@@ -165,6 +171,14 @@ def _in_percent(differential: Any, info: ValidationInfo) -> Any:
         rows.append({names.get(key, key): value for key, value in row.items()})
         if any(bare_key(key) != bare_key(name) for key, name in names.items()):
             note(info, "keys of another name")
+    # A line that is not filled in, as models fill a form.
+    filled = [row for row in rows if not all(_is_empty(row.get(key)) for key in _LINE)]
+    if 0 < len(filled) < len(rows):
+        note(info, "empty lines left out")
+        rows = filled
+    if columns := _columns(rows):
+        rows = [{columns.get(key, key): value for key, value in row.items()} for row in rows]
+        note(info, "keys of another name")
     # Only where every line has its rank: '5. Hydroxyindole' alone is part of a name.
     if _is_numbered([row.get("diagnosis") for row in rows]):
         rows = [row | {"diagnosis": _LIST_BULLET.sub("", row["diagnosis"])} for row in rows]
@@ -190,6 +204,32 @@ def _in_percent(differential: Any, info: ValidationInfo) -> Any:
         note(info, "confidences in another form")
     _note_sum(sum(whole), info)
     return [row | {"confidence": value} for row, value in zip(rows, whole, strict=True)]
+
+
+def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Key as written -> the key of a line that no row has. Where every row has the same keys, the
+    only column of texts names the diagnoses, and the only one of numbers that sum to about 100, or
+    1, is their confidence: a rank or a score out of ten does not."""
+    if not rows or any(row.keys() != rows[0].keys() for row in rows):
+        return {}
+    columns = {}
+    for name, fits in (("diagnosis", _are_words), ("confidence", _sum_to_a_whole)):
+        others = [key for key in rows[0] if key not in _LINE]
+        fitting = [key for key in others if fits([row[key] for row in rows])]
+        if name not in rows[0] and len(fitting) == 1:
+            columns[fitting[0]] = name
+    return columns
+
+
+def _are_words(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, str) and _percentage(value) is None for value in values)
+
+
+def _sum_to_a_whole(values: Sequence[Any]) -> bool:
+    numbers = [_percentage(value) for value in values]
+    known = [number for number in numbers if number is not None]
+    total = sum(known) * (100 if max(known, default=0) <= 1 else 1)
+    return len(known) == len(numbers) and 10 * MOST_DIAGNOSES < total <= SUM_NOTED
 
 
 def _note_sum(percent: int, info: ValidationInfo) -> None:
@@ -441,7 +481,9 @@ def _action_object(action: Any) -> Any:
     if isinstance(action, str) and action.lstrip().startswith("{"):
         with suppress(ValueError):
             return json.loads(action)
-    return action
+    # 'order_tests: CBC, CRP'
+    key, colon, rest = action.partition(":") if isinstance(action, str) else ("", "", "")
+    return {key: rest} if colon and bare_key(key) in _ACTION_KEYS else action
 
 
 def _named_action(stated: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,13 @@ calls."""
 class _Verdict(Form):
     answer: str
 
+    @model_validator(mode="before")
+    @classmethod
+    def _alone(cls, value: Any) -> Any:
+        """An object's only entry is the answer, whatever its key: it must be one of two words."""
+        is_alone = isinstance(value, dict) and len(value) == 1
+        return {"answer": next(iter(value.values()))} if is_alone else value
+
 
 class _Item(Form):
     """One test of an extraction; the benchmark's own models misspell a key."""
@@ -47,6 +54,10 @@ class _Pairs(Form):
     matches: list[_Pair]
 
 
+_MARKS = " \n\t\"'*_`“”."
+"""Quotes, Markdown and a full stop around a word, which change nothing of it."""
+
+
 def read_verdict(reply: str, answers: tuple[str, str]) -> bool:
     """False or True for the first or second of `answers`. The reply must be one of them and nothing
     else, as JSON or as a bare word: a judge may quote what it judges.
@@ -56,7 +67,7 @@ def read_verdict(reply: str, answers: tuple[str, str]) -> bool:
     (False, True)
     """
     # A bare word first; JSON only where it is none.
-    answer = split_thinking(reply)[1].strip('"').rstrip(".").strip().casefold()
+    answer = split_thinking(reply)[1].strip(_MARKS).casefold()
     if answer not in answers:
         # `alone`: an object within other words may be quoted from what is judged.
         answer = read(reply, _Verdict, alone=True).value.answer.casefold()

@@ -33,6 +33,13 @@ def _language_model(model: Teacher) -> Teacher:
     return model
 
 
+def _judge(name: str) -> str:
+    # Judges are text in the form, and become models only where they are called.
+    if name != "offline":
+        _language_model(Teacher.parse(name))
+    return name
+
+
 TeacherField = Annotated[Teacher, BeforeValidator(_teacher)]
 LanguageModel = Annotated[TeacherField, AfterValidator(_language_model)]
 
@@ -237,6 +244,11 @@ class DistillSettings(EnvironmentSettings):
         " them, drop the commitment only, or drop them.  [default: keep on the paper's own graphs,"
         " as section 3.3 says; else drop-commit]",
     )
+    quarantine: bool = Field(
+        default=True,
+        description="Keep out of the dataset what a teacher played whose replies look broken or"
+        " poisoned: too many asked again, the same for other cases, or in another script.",
+    )
     validation_percent: int = Field(
         default=10,
         ge=0,
@@ -265,7 +277,7 @@ class EvaluationSettings(EnvironmentSettings):
         description="The model under test: kg-screening, kg-targeted, local, local:FILE.gguf,"
         " local:TRAINED_FOLDER, or any LiteLLM model."
     )
-    judges: list[str] = Field(
+    judges: list[Annotated[str, AfterValidator(_judge)]] = Field(
         default_factory=lambda: ["offline"],
         min_length=1,
         description="Who scores: offline, or any LiteLLM model. The first one's scores make the"
@@ -331,10 +343,6 @@ class EvaluationSettings(EnvironmentSettings):
             )
         if len(set(self.judges)) < len(self.judges):
             raise ValueError("a judge is named twice: use repeats to let it judge several times")
-        for judge in self.judges:
-            if judge != "offline":
-                # Judges are text in the form, and become models only where they are called.
-                _language_model(Teacher.parse(judge))
         return self
 
 
@@ -378,8 +386,16 @@ def load_preset(name_or_path: str, folder: Path = PRESETS) -> dict[str, Any]:
         )
     import yaml  # takes longer to import than help takes
 
+    class EachOnce(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            keys = [key.value for key, _ in node.value]
+            # PyYAML takes the last of two in silence.
+            if twice := next((key for key in keys if keys.count(key) > 1), None):
+                raise ValueError(f"{path}: {twice!r} stands twice; write each setting once")
+            return super().construct_mapping(node, deep)
+
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        loaded = EachOnce(path.read_text(encoding="utf-8")).get_single_data()
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(loaded, dict):

@@ -270,8 +270,9 @@ def _structure(request: dict[str, Any], demands: Demands, text: str) -> tuple[De
         return None
     level = request["response_format"]["type"]
     unknown = _names_any(_UNKNOWN_FIELD, text)
-    # 'Unknown field response_format' refuses every level; 'unknown type json_schema' only this one.
-    of_its_type = re.search(r"format\W{0,6}type\b", text) or "json_" in text
+    # 'Unknown field response_format' refuses every level; 'unknown type json_schema' and 'invalid
+    # schema for response_format' only this one.
+    of_its_type = re.search(r"format\W{0,6}type\b|(?<!response.)\bschema\b|json_", text)
     # FastAPI's {"loc": ["body", "response_format"], ...} names the field itself, and echoes it
     of_itself = re.search(r"format\W?\]", text) or not of_its_type
     to_none = level == "json_object" or (unknown and of_itself)

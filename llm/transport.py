@@ -97,11 +97,12 @@ async def _send_directly(
             proxy=_proxy(url),
         ) as answer:
             status, headers, body = answer.status, answer.headers, await answer.read()
-            if (charset := answer.charset or "utf-8").casefold() not in ("utf-8", "utf8"):
-                # A charset that Python does not know, or that is not the body's: it is read as
-                # UTF-8.
+            try:
+                body.decode()  # JSON is UTF-8 (RFC 8259), whatever charset a server's header has
+            except UnicodeDecodeError:
+                # What Python does not know, or is not the body's either, is left to the reader.
                 with suppress(LookupError, UnicodeDecodeError):
-                    body = body.decode(charset).encode()
+                    body = body.decode(answer.charset or "utf-8").encode()
     except aiohttp.ConnectionTimeoutError:
         message = f"Connection error: no connection within {CONNECT_S:g} s"
         raise Trouble(503, message, reached=False) from None
@@ -145,7 +146,9 @@ def _answered(body: bytes, request: dict[str, Any]) -> Response:
             words = _message(json.dumps({"error": fault}).encode())
             # LM Studio answers 200 to a path that it does not have.
             raise Trouble(404 if "unexpected endpoint" in words.casefold() else status, words)
-        response = _response_of(choice, answer, request)
+        # A gateway may part one reply into choices: words, then the tool call (GitHub Copilot).
+        responses = [_response_of(row, answer, request) for row in rows or [answer]]
+        response = next((part for part in responses if "{" in part.text), responses[0])
         # An empty text has a reason then: the caller says which (`calls.whole_text`).
         ended = response.finish_reason in ("length", "content_filter", "refusal")
         if not (rows or response.text or response.thinking or ended):

@@ -636,6 +636,16 @@ WAYS: dict[str, Way] = {
             **{"Content-Type": "application/json; charset=iso-8859-1"},
         )
     ),
+    "utf_8_as_latin_1": Way(
+        body(
+            lambda text: text.replace("enlarged", "vergrößerte").encode(),
+            **{"Content-Type": "application/json; charset=iso-8859-1"},
+        )
+    ),
+    "words_and_call_as_two_choices": in_body(
+        '{"choices": [{"message": {"content": "I order a test."}},'
+        ' {"message": {"tool_calls": [{"function": {"arguments": "TEXT"}}]}}]}'
+    ),
     "schema_not_implemented": refuses_schema(501, "response_format json_schema is not implemented"),
     "keyword_argument": refuses("seed", 500, "create() got an unexpected keyword argument 'seed'"),
     # where the reply stands

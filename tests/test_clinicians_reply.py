@@ -81,6 +81,12 @@ def fields(turn: Turn) -> tuple[Any, ...]:
     return turn.reasoning, turn.differential, turn.pivot, turn.tests, turn.final_diagnosis
 
 
+def columns(**values: list[Any]) -> list[dict[str, Any]]:
+    return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+
+
+NAMES = [line["diagnosis"] for line in ORDER["differential"]]
+KEYS = "keys of another name"
 FLAT = {key: value for key, value in ORDER.items() if key != "action"} | ORDER["action"]
 OTHER_FORMS = [
     (f"Here it is: {json.dumps(ORDER)}", "words around the object"),
@@ -105,6 +111,11 @@ OTHER_FORMS = [
         changed(action={"order_tests": "Synovial fluid analysis; Serum urate"}),
         "tests as one string",
     ),
+    (changed(action="order_tests: Synovial fluid analysis; Serum urate"), "action in another form"),
+    (changed(differential=ORDER["differential"] + [{"diagnosis": ""}]), "empty lines left out"),
+    (changed(differential=columns(rank=[1, 2], disease=NAMES, probability=["70%", "20%"])), KEYS),
+    (changed(differential=columns(rank=[1, 2], disease=NAMES, confidence=[70, 20])), KEYS),
+    (changed(differential=columns(diagnosis=NAMES, odds=[0.7, 0.2], why=["a", "b"])), KEYS),
 ]
 
 
@@ -230,6 +241,8 @@ MALFORMED = [
     (changed(differential=ranked(1, 0)), "percent or fractions"),
     (changed(differential=[{"diagnosis": "Gout", "confidence": True}]), "valid integer"),
     (changed(differential=["Gout"]), "differential.0"),
+    (changed(differential=columns(rank=[1, 2], disease=NAMES)), "0.confidence: this key is miss"),
+    (changed(differential=columns(disease=NAMES, of_ten=[8, 5])), "0.confidence: this key is miss"),
     (
         changed(
             differential=[

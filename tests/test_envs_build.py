@@ -385,7 +385,7 @@ def test_a_result_in_other_words_is_cut() -> None:
         ("He has a cyst, with biopsy suggesting a benign one.", {"Biopsy": 0}),
         ("A chest radiograph was notable for a mass.", {"Chest radiograph": 0}),
         ("Bloods taken before showed a CK of 12,000 U/L.", {"CK": 0}),
-        ("His sputum grew acid-fast bacilli.", {"Culture": 0}),
+        ("His sputum grew acid-fast bacilli.", {"Sputum culture": 0}),
         ("An EEG two weeks ago had spikes.", {"EEG": 0}),
         ("On ultrasound the gallbladder had stones.", {"Ultrasound": 0}),
         ("Investigations elsewhere had revealed lesions.", {"Investigations": 0}),
@@ -413,7 +413,7 @@ def test_a_result_in_other_words_is_cut() -> None:
         ("A sister has the same variant of unknown significance.", {"Genetic testing": 0}),
         ("Sodium, taken by her doctor, had been 121 mmol/L.", {"Sodium": 0}),
         ("A plain film showed a sunburst of the femur.", {"Plain film": 0}),
-        ("The aspirate was turbid with 68,000 cells/uL.", {"Laboratory tests": 0}),
+        ("The aspirate was turbid with 68,000 cells/uL.", {"Aspirate": 0}),
         ("During one of them, a glucose of 31 mg/dL was seen.", {"Glucose": 0}),
     ],
 )
@@ -425,6 +425,14 @@ def test_a_result_that_the_observation_tells_moves_into_the_menu(
     for test in environment.menu[len(TESTS) :]:
         assert test.result.strip(" .") in observation
         assert test.result not in environment.initial_observation
+
+
+def test_what_an_operation_has_shown_moves_up_to_the_end_of_its_sentence() -> None:
+    seen = "Uneven wall with two cysts found at laparotomy; clear ascites."
+    observation = f"{LONG}\nPhysical Examination: {seen} Calm."
+    environment = environment_of(report(replace(CASE, initial_observation=observation)))
+    assert environment.initial_observation == f"{LONG}\nPhysical Examination: Calm."
+    assert environment.menu[-1].result == seen.replace("; ", "\n")
 
 
 @pytest.mark.parametrize(

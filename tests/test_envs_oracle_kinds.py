@@ -187,6 +187,10 @@ HOW_AND_WHERE = [
     ["Urine glucose", "laboratory", "Negative"],
     ["Abdominal paracentesis", "procedure", "Yellow fluid."],
     ["PCR", "laboratory", "BAL PCR for Pneumocystis positive"],
+    ["Echocardiogram", "imaging", "Preserved ejection fraction, a dilated right ventricle."],
+    ["Transcriptomics", "laboratory", "Reduced ceruloplasmin expression"],
+    ["Blood work", "laboratory", "Elevated CA 19-9, normal platelet count and calcitonin"],
+    ["Clotting", "laboratory", "Reduced factors II (3 %), IX (4 %) and X"],
 ]
 
 
@@ -229,10 +233,17 @@ HOW_AND_WHERE = [
         ("Anti-NMDAR antibodies (CSF)", []),
         ("thyroid FNA", ["CT chest"]),
         ("Cortisol after ACTH stimulation", []),
-        ("Cortisol after surgery", ["Cortisol"]),
+        ("Cortisol after surgery", []),
         ("Urinalysis", ["Urine glucose"]),
         ("Diagnostic tap of the ascites", ["Abdominal paracentesis"]),
         ("Pneumocystis PCR from blood", []),
+        ("Postoperative cortisol", []),
+        ("Mammography after chemotherapy", []),
+        ("LVEF", ["Echocardiogram"]),
+        ("Ceruloplasmin", []),
+        ("Calcitonin", ["Blood work"]),
+        ("Serum calcium", []),
+        ("Factor IX activity", ["Clotting"]),
     ],
 )
 def test_how_where_and_when_a_test_is_done_decide(order: str, tests: list[str]) -> None:

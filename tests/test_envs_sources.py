@@ -294,6 +294,10 @@ MENUS = {
     "Follow-up Imaging:\n    - MRI: No mass.": {"MRI (follow-up Imaging)": ()},
     "Imaging: Two cavities, no effusion.": {"Imaging": ()},
     "MRI: A mass.\n  - Associated findings: A wide ventricle.\n  - No metastases.": {"MRI": ()},
+    "MRI revealed a mass.\n- Other abnormal findings: A large spleen.": {
+        "MRI": (),
+        "Other abnormal findings": (),
+    },
     "Treatment with prednisolone showed no improvement.": {},
     "Diagnosis was confirmed clinically.": {},
     "Autopsy: A torn vessel.": {},

@@ -385,17 +385,28 @@ def test_an_image_challenge_becomes_observation_and_menu(tmp_path: Path) -> None
     assert structure(none).tests == ()
 
 
+@pytest.mark.parametrize(
+    "patient",
+    [
+        "A 41-year-old woman",
+        "A 41-year-old Korean cheesemaker",
+        "A 41-year-old",
+        "A previously healthy infant",
+    ],
+)
 def test_the_age_of_a_part_without_one_is_the_question_s_which_the_ledger_knows(
-    tmp_path: Path,
+    tmp_path: Path, patient: str
 ) -> None:
     part = "As an actor, you should know this: - You have had fevers. Your voice must be low."
-    row = CHALLENGE | {"patient_info": part}
+    question = f"{patient} presented with fevers. What is the most likely diagnosis?"
+    row = CHALLENGE | {"patient_info": part, "question": question}
     [challenge] = agentclinic.read(rows(tmp_path / "nejm.jsonl", row))
     assert isinstance(challenge, CaseReport)
     built = build_environment(challenge)
     assert built.environment is not None
     observation = built.environment.initial_observation
-    assert observation.startswith("The patient is a 41-year-old woman. They have had fevers.")
+    patient = patient[0].lower() + patient[1:]
+    assert observation.startswith(f"The patient is {patient}. They have had fevers.")
     reasons = {line.reason for line in built.ledger}
     assert "the question of the exam, beside the patient's part" in reasons
 
@@ -683,6 +694,34 @@ def test_a_packet_becomes_observation_menu_and_diagnosis(tmp_path: Path) -> None
     assert all(line in case.text for test in told.tests for line in test.result.split("\n"))
     built = build_environment(case)
     assert built.refusal is None, built.refusal
+
+
+@pytest.mark.parametrize(
+    ("diagnosis", "phenotype"),
+    [
+        ("Retinitis pigmentosa 98", "Rod-cone dystrophy"),
+        ("Wilms tumor 7", "Nephroblastoma"),
+        ("Cataract 44, posterior", "Posterior cataract"),
+    ],
+)
+def test_a_phenotype_that_is_the_diagnosis_in_other_words_is_not_told(
+    tmp_path: Path, diagnosis: str, phenotype: str
+) -> None:
+    features = [*PACKET["phenotypicFeatures"], {"type": term(phenotype)}]  # type: ignore[misc]
+    interpretation = {
+        "id": "a", "progressStatus": "SOLVED",
+        "diagnosis": {"disease": term(diagnosis), "genomicInterpretations": [VARIANT]},
+    }  # fmt: skip
+    packet = PACKET | {
+        "phenotypicFeatures": features, "interpretations": [interpretation], "diseases": [],
+    }  # fmt: skip
+    environment = build_environment(
+        only(phenopackets.read(write(tmp_path / "packet.json", packet)))
+    ).environment
+    assert environment is not None
+    assert phenotype not in environment.initial_observation
+    assert "Frequent falls" in environment.initial_observation
+    assert phenotype in environment.synonyms
 
 
 def test_wrapped_packets_families_and_cohorts(tmp_path: Path) -> None:

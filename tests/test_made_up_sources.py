@@ -169,6 +169,8 @@ def test_only_what_a_history_or_an_examination_gives_is_told_of_a_phenopacket() 
         ("Renal cyst", "Renal ultrasonography"),
         ("Enlarged cisterna magna", "Brain MRI"),
         ("Prolonged QT interval", "Electrocardiography"),
+        ("Inverted CD4:CD8 ratio", "Flow cytometry"),
+        ("Abnormal T cell count", "T cell count"),
         ("Hepatomegaly", ""),
         ("Hypertension", ""),
         ("Hypocalcemic seizures", ""),

@@ -106,6 +106,10 @@ MISTAKES = [
     Mistake(f"{EVALUATE} --protocol mine", 2, "'mine' is not one of"),
     Mistake(f"{EVALUATE} --mode one-turn --t-max 5", 2, "one-turn mode has two messages"),
     Mistake(f"{EVALUATE} --judge offline --judge offline", 2, "a judge is named twice"),
+    Mistake(f"{EVALUATE} --judge nosuch", 2, "--judge.model: unknown teacher 'nosuch'"),
+    Mistake(f"{EVALUATE} --judge kg-targeted", 2, "--judge: kg-targeted is no language model"),
+    Mistake("distill --preset twice.yaml", 2, "twice.yaml: 'seed' stands twice"),
+    Mistake("experiment --preset outer.yaml", 2, "no setting 'cases': it is one of 'distill'"),
     Mistake("compare empty", 2, "there is no such result"),
     Mistake("compare afile", 2, "not a JSON file"),
     Mistake("compare nosuch", 2, "'nosuch' does not exist"),
@@ -147,6 +151,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "unknown.yaml").write_text("cases: c\nout: o\nteachers: [kg-targeted]\ncolour: red\n")
     (place / "misspelt.yaml").write_text("cases: c\nout: o\nteachers: [kg-targeted]\nrollout: 2\n")
     (place / "flat.yaml").write_text("out: o\ndistill: demo\nevaluate:\n")
+    (place / "twice.yaml").write_text("cases: c\nseed: 1\nseed: 2\n")
+    (place / "outer.yaml").write_text("cases: c\nout: o\n")
     (place / "void.yaml").touch()
     (place / "zero.json").touch()
     (place / "dangling.json").symlink_to("/nowhere.json")

@@ -96,6 +96,7 @@ def test_a_way_plays_or_ends_in_one_line(name: str) -> None:
         assert turn.usage.prompt_tokens > 10
         assert turn.usage.completion_tokens > 0
         assert parse_reply(turn.raw, turn.number, last_turn=False).raw == turn.raw
+        assert "Ã" not in turn.raw  # UTF-8 that was read as Latin-1
 
 
 def test_at_least_four_in_five_of_the_ways_that_ask_for_no_human_decision_play() -> None:
@@ -422,6 +423,8 @@ def test_documented_refusals_name_what_is_to_be_changed() -> None:
     )
     assert {lesson(text).most_reply_tokens for text in MOST_REPLY} == {4096}
     assert all(lesson(text).structured != "json_schema" for text in NO_SCHEMA)
+    of_the_schema = "Invalid schema for response_format 'turn': 'maxItems' is not permitted."
+    assert lesson(of_the_schema).structured == "json_object"
     assert all(lesson(text).no_system_role for text in NO_SYSTEM_ROLE)
     assert lesson("enable_thinking must be set to false for non-streaming calls").stream
     for name in ("seed", "temperature"):

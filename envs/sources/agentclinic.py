@@ -17,6 +17,7 @@ from medaction.envs.categories import category_of
 from medaction.envs.documented import says_something
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import profile, specimen_of
+from medaction.envs.patients import NEWBORN, PERSON
 from medaction.envs.records import (
     BadCase,
     CaseReport,
@@ -199,9 +200,15 @@ def _wanted_of(question: str) -> str:
 
 # --- NEJM image challenges --------------------------------------------------------------
 
-_STATED_AGE = re.compile(r"\d+[- ](?:year|month|week|day)s?[- ]old\b|\bage[ds]?\b", re.IGNORECASE)
+_UNIT_OF_AGE = "(?:year|month|week|day)"
+_STATED_AGE = re.compile(rf"\d+[- ]{_UNIT_OF_AGE}s?[- ]old\b|\bage[ds]?\b|{NEWBORN}", re.IGNORECASE)
+# 'An 80-year-old presented with fever': 'fever' ends like a farmer.
+_ATTRIBUTE = r"(?: (?!with\b|who\b|in\b|is\b|was\b|ha[ds]\b|presented\b|came\b)[\w-]+)"
+# 'A 45-year-old Korean farmer': the endings of a person's noun are those of nations, too.
 _AGED_PERSON = re.compile(
-    r"an? \d+-(?:year|month|week|day)-old(?: [\w-]+){0,2}? (?:man|woman|boy|girl)\b", re.IGNORECASE
+    rf"an? (?:\d+-{_UNIT_OF_AGE}-old\b(?:{_ATTRIBUTE}{{0,2}}?(?: (?:{PERSON.pattern})){{1,2}})?"
+    rf"|(?:[\w-]+ ){{0,2}}?{NEWBORN})",
+    re.IGNORECASE,
 )
 
 

@@ -93,7 +93,7 @@ _NEXT_LABEL = re.compile(r"[;.]\s+(?=(?:\d+-)?[A-Za-z][\w ()/-]{2,50}:\s)(?![^()
 # Labels that gather tests and are none themselves.
 _ATTRIBUTES = (
     "initial | other | further | additional | routine | ancillary | prenatal | radiologic"
-    " | radiological | relevant | subsequent"
+    " | radiological | relevant | subsequent | abnormal"
 )
 _GROUPS = (
     "imaging | imaging test | imaging studies | imaging findings | imaging results | radiology"
@@ -227,7 +227,7 @@ def entries_of_bullet(node: Bullet, container: str = "") -> Iterator[_BulletLine
         of_label = analytes or (_prose(rest, container) if rest else ())
         yield from _dated(label, (*of_label, *lines))
     # 'No metastases: ...' goes on with the entry above, but not where a test is named below.
-    elif label and not knows_label and _MORE.match(label) and not named_tests(more):
+    elif label and not knows_label and _goes_on(label) and not named_tests(more):
         yield Remark(f"{label}: {more}")
     # A group: its bullets are tests, and its own text a further one.
     elif node.children and (not rest or gathers_tests(label)) and _are_tests(node):
@@ -275,6 +275,12 @@ def gathers_tests(label: str) -> bool:
     parts = re.split(r"\s*(?:/|&|,|\band\b)\s*", label)
     joined = any(map(_CATEGORY.fullmatch, parts)) and any(map(_LATER_COURSE.search, parts))
     return bool(_CATEGORY.fullmatch(label)) or joined
+
+
+def _goes_on(label: str) -> bool:
+    """Whether a label goes on with the entry above: 'Associated findings'; 'Other findings' are no
+    more of an MRI."""
+    return bool(_MORE.match(label)) and not gathers_tests(label)
 
 
 def _heads_prose(label: str, text: str) -> bool:

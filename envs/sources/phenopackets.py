@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from medaction.envs.categories import category_of
-from medaction.envs.phenotype_tests import shown_by
+from medaction.envs.naming import is_code
+from medaction.envs.phenotype_tests import names_of_phenotype, shown_by
 from medaction.envs.records import (
     BadCase,
     CaseReport,
@@ -34,6 +35,7 @@ from medaction.envs.sources.files import (
     text_at,
     unread_fields,
 )
+from medaction.words.names import normalise
 
 _PACKET_FIELDS = {
     *("id", "subject", "phenotypicFeatures", "measurements", "interpretations", "diseases"),
@@ -107,8 +109,10 @@ def _case_of_packet(packet: Any, case_id: str, path: Path) -> CaseReport:
         if isinstance(row.get("diagnosis"), dict)
     ]
     diagnosis, synonyms, ruled_out = _diagnosis_of_packet(packet, interpretations, path, place)
+    kinds = [_type(row, path, place) for row in features]
+    synonyms += tuple(_names_in_other_words(kinds, diagnosis))
     # By identity: the same phenotype may stand twice, with another onset.
-    of_tests = {id(row): shown_by(*_type(row, path, place)) for row in features}
+    of_tests = {id(row): shown_by(*kind) for row, kind in zip(features, kinds, strict=True)}
     rows = _objects(packet, "measurements", path, place)
     measured = [test for row in rows for test in _measured(row, path, place)]
     shown = [test for row in features for test in _shown(row, of_tests[id(row)], path, place)]
@@ -213,6 +217,16 @@ def _phenotype_sentences(features: list[dict[str, Any]], path: Path, place: str)
         ]
         if names:
             yield f"{heading}: {'; '.join(names)}."
+
+
+def _names_in_other_words(kinds: list[tuple[str, str]], diagnosis: str) -> Iterator[str]:
+    """The phenotypes that are the diagnosis under another name: 'rod-cone dystrophy' of a
+    'retinitis pigmentosa 98', 'dilated cardiomyopathy' of a 'cardiomyopathy, dilated, 1A'."""
+    answer = {word for word in normalise(diagnosis).split() if not is_code(word)}
+    for hpo_id, label in kinds:
+        names = {normalise(name) for name in (label, *names_of_phenotype(hpo_id, label))}
+        if any(set(name.split()) == answer for name in names):
+            yield label
 
 
 def _type(feature: dict[str, Any], path: Path, place: str) -> tuple[str, str]:
