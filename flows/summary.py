@@ -25,6 +25,7 @@ from medaction.trajectories.queries import Query, read_queries
 from medaction.trajectories.records import WORKER_LOST
 from medaction.trajectories.store import Store, StoreError
 from medaction.words.errors import MedactionError
+from medaction.words.markdown import markdown_table
 
 REPORT_QUERIES = read_queries(Path(__file__).with_name("summary.sql"))
 CHECKS = ("Cases", "Checks", "Ledger", "Second opinions", "Refused cases", "Failures")
@@ -321,10 +322,9 @@ def indented(text: str) -> str:
 
 def table_of_frame(frame: pl.DataFrame) -> str:
     """Text of models and cases is shown as text: no table breaks, no HTML."""
-    lines = ["| " + " | ".join(frame.columns) + " |", "|" + "---|" * len(frame.columns)]
-    for row in frame.iter_rows():
-        # Steps of the funnel stand below each other by their indent, which Markdown would drop.
-        texts = ("" if value is None else indented(str(value)) for value in row)
-        cells = (text.replace("|", "\\|").replace("<", "&lt;")[:CELL] for text in texts)
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    # Steps of the funnel stand below each other by their indent, which Markdown would drop.
+    cells = [
+        ["" if value is None else indented(str(value))[:CELL].replace("<", "&lt;") for value in row]
+        for row in frame.iter_rows()
+    ]
+    return "\n".join(markdown_table(frame.columns, cells))
