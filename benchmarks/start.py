@@ -18,14 +18,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.watch import Watch
 from tests.conftest import SAMPLES
 from tests.runs import TEACHERS
-
-PERIOD_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,23 +43,13 @@ def cost_of(arguments: Sequence[object]) -> Cost:
         for name, value in os.environ.items()
         if not name.startswith(("PREFECT_", "RAY_", "PYTHONDONTWRITEBYTECODE"))
     }
-    begun = time.monotonic()
-    process = psutil.Popen(
-        [sys.executable, "-m", "medaction", *map(str, arguments)],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    cpu_of: dict[int, float] = {}
-    while process.poll() is None:
-        try:
-            for member in (process, *process.children(recursive=True)):
-                times = member.cpu_times()
-                cpu_of[member.pid] = times.user + times.system
-        except psutil.Error:
-            pass  # it ended while it was looked at; what it had used is counted
-        time.sleep(PERIOD_S)
-    return Cost(time.monotonic() - begun, sum(cpu_of.values()), len(cpu_of))
+    begun, command = time.monotonic(), [sys.executable, "-m", "medaction", *map(str, arguments)]
+    nowhere = subprocess.DEVNULL
+    watch = Watch(command, 0.1, env=environment, stdout=nowhere, stderr=nowhere)
+    watch.process.wait()
+    wall_s = time.monotonic() - begun
+    watch.stop()
+    return Cost(wall_s, sum(watch.cpu.values()), len(watch.cpu))
 
 
 def main() -> None:

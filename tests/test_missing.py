@@ -313,7 +313,7 @@ STORED_SETTINGS = frozenset(
     """
     allow branch_by branches call_cache cases disease_graph encoder engine extractor gold
     idle_turns in_flight launch launch_points limit links loinc2hpo maxo min_tests only
-    oracle out pair_branches rac_threshold rollouts seed skip_unlinkable strategy t_max
+    oracle out pair_branches quarantine rac_threshold rollouts seed skip_unlinkable strategy t_max
     teachers test_graph validation_percent verifier workers wrong_endings
     """.split()  # noqa: SIM905
 )

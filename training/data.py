@@ -378,6 +378,11 @@ class Prepared:
     thinking: int = 0
     """Records whose target has thinking."""
 
+    @property
+    def end_marks(self) -> frozenset[int]:
+        """The tokens that the targets end with."""
+        return frozenset(sample.tokens[-1] for sample in self.train)
+
     def bent(self) -> list[DroppedShare]:
         """The kinds of records of which more than MOST_DROPPED are left out."""
         return [share for share in self.shares if share.share > MOST_DROPPED]
@@ -395,6 +400,7 @@ class Prepared:
             "left_out_as_too_long": len(self.overlong),
             "dropped": [asdict(share) for share in self.shares if share.dropped],
             "thinking": self.thinking,
+            "end_marks": sorted(self.end_marks),
             "tokens": total,
             "target_share": sum(sample.targets for sample in train) / total,
             "prompt": _quantiles(sample.prompt for sample in train),
