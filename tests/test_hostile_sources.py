@@ -110,7 +110,7 @@ FILES: dict[str, tuple[Callable[[], str | bytes], str | list[str | None] | None]
         lambda: '{"tests":' + "[" * 10_000 + "]" * 10_000 + ',"initial_observation":""}',
         "bad_json",
     ),
-    "deeper.jsonl": (lambda: "[" * 1_000_000, "unknown_format"),
+    "deeper.jsonl": (lambda: "[" * 1_000_000, "too_large"),
     "json-lists.json": (lambda: "[" + many(text="[],", megabytes=15) + "[]]", "too_large"),
     "json-wide.json": (
         lambda: json.dumps(["\U0001f600"], ensure_ascii=False) + many(text=" ", megabytes=18),
