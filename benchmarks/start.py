@@ -15,53 +15,31 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.watch import Watch
 from tests.conftest import SAMPLES
 from tests.runs import TEACHERS
 
-PERIOD_S = 0.1
 
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """Of one command: wall-clock seconds, CPU seconds of all its processes, and how many there
-    were."""
-
-    wall_s: float
-    cpu_s: float
-    processes: int
-
-
-def cost_of(arguments: Sequence[object]) -> Cost:
-    """Run `medaction` with these arguments, without a Prefect or a Ray of the user's."""
+def cost_of(arguments: Sequence[object]) -> tuple[float, float, int]:
+    """Run `medaction` with these arguments, without a Prefect or a Ray of the user's: wall-clock
+    seconds, CPU seconds of all its processes, and how many there were."""
     environment = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("PREFECT_", "RAY_", "PYTHONDONTWRITEBYTECODE"))
     }
-    begun = time.monotonic()
-    process = psutil.Popen(
-        [sys.executable, "-m", "medaction", *map(str, arguments)],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    cpu_of: dict[int, float] = {}
-    while process.poll() is None:
-        try:
-            for member in (process, *process.children(recursive=True)):
-                times = member.cpu_times()
-                cpu_of[member.pid] = times.user + times.system
-        except psutil.Error:
-            pass  # it ended while it was looked at; what it had used is counted
-        time.sleep(PERIOD_S)
-    return Cost(time.monotonic() - begun, sum(cpu_of.values()), len(cpu_of))
+    begun, command = time.monotonic(), [sys.executable, "-m", "medaction", *map(str, arguments)]
+    nowhere = subprocess.DEVNULL
+    watch = Watch(command, 0.1, env=environment, stdout=nowhere, stderr=nowhere)
+    watch.process.wait()
+    wall_s = time.monotonic() - begun
+    watch.stop()
+    return wall_s, sum(watch.cpu.values()), len(watch.cpu)
 
 
 def main() -> None:
@@ -85,13 +63,9 @@ def main() -> None:
         wrong = ["distill", "--cases", folder / "none", "--out", folder / "wrong", *TEACHERS]
         commands["a path that does not exist"] = [wrong] * repeat
         for words, runs in commands.items():
-            costs = [cost_of(arguments) for arguments in runs]
-            table.add_row(
-                words,
-                f"{statistics.median(cost.wall_s for cost in costs):.1f}",
-                f"{statistics.median(cost.cpu_s for cost in costs):.1f}",
-                str(max(cost.processes for cost in costs)),
-            )
+            walls, cpus, processes = zip(*map(cost_of, runs), strict=True)
+            medians = (f"{statistics.median(seconds):.1f}" for seconds in (walls, cpus))
+            table.add_row(words, *medians, str(max(processes)))
     Console().print(table)
 
 

@@ -19,7 +19,6 @@ from medaction.cli.options import (
     options_of,
     run,
     settings_of,
-    silence,
 )
 from medaction.flows.settings import EnvironmentSettings
 from medaction.trajectories.files import STORE
@@ -44,8 +43,6 @@ def build(preset: str | None, dry_run: bool, quiet: bool, as_json: bool, **optio
         shown = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
         click.echo(json.dumps(counts) if as_json else f"nothing was begun: {shown}")
         return
-    if quiet or as_json:
-        silence()
     show_checks(run("environments", settings), settings.out, quiet, as_json)
     if as_json:
         return

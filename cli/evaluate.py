@@ -15,7 +15,6 @@ from medaction.cli.options import (
     options_of,
     run,
     settings_of,
-    silence,
 )
 from medaction.flows.settings import EvaluationSettings, Retry
 from medaction.trajectories.files import STORE
@@ -47,8 +46,6 @@ def evaluate(
     from medaction.evaluation.results import result_table
 
     check_settings(settings)
-    if quiet or as_json:
-        silence()
     # An empty `Retry` wants every failure.
     result = run("evaluate", settings, Retry() if retry_failed else None)
     if not result["cases"]["environments"]:

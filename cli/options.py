@@ -172,21 +172,29 @@ PRESET = click.option(
     help="Start from a preset: demo, paper, or the path of a YAML file; options override it.",
 )
 
+
+def _silence(_: click.Context, __: click.Parameter, value: bool) -> bool:
+    """Show no progress from here on."""
+    if value:
+        from medaction.flows.progress import console
+
+        # All progress and tables are printed by this one console.
+        console.quiet = True
+    return value
+
+
 QUIET = click.option(
-    "--quiet", is_flag=True, help="No progress and no tables: what is wrong, and the last lines."
+    "--quiet",
+    is_flag=True,
+    callback=_silence,
+    help="No progress and no tables: what is wrong, and the last lines.",
 )
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object, no tables.")
+AS_JSON = click.option(
+    "--json", "as_json", is_flag=True, callback=_silence, help="One JSON object, no tables."
+)
 DRY_RUN = click.option(
     "--dry-run", is_flag=True, help="Read the cases and say what would be done; ask no model."
 )
-
-
-def silence() -> None:
-    """Show no progress from here on."""
-    from medaction.flows.progress import console
-
-    # All progress and tables are printed by this one console.
-    console.quiet = True
 
 
 def language_model(option: str, name: str) -> "Teacher":
@@ -384,6 +392,6 @@ def _suggestion(unknown: str, settings: type[BaseModel]) -> str:
             return f": it is one of {name!r}"
     models = [schema, *schema.get("$defs", {}).values()]
     # The schema has the nested models too: a teacher's fields, say.
-    known = [name for model in models for name in model.get("properties", ())]
+    known = sorted({name for model in models for name in model.get("properties", ())} - {unknown})
     nearest = get_close_matches(unknown, known, n=1, cutoff=0.75)  # 'judges' is no 'budget_usd'
     return f": is {nearest[0]!r} meant?" if nearest else ""

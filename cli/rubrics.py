@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from medaction.cli.options import AS_JSON, FOLDER, QUIET, language_model, silence
+from medaction.cli.options import AS_JSON, FOLDER, QUIET, language_model
 from medaction.words.errors import MedactionError
 
 
@@ -35,8 +35,6 @@ def rubrics(
     from medaction.flows.services import local_models
     from medaction.llm.calls import CallSettings, configure
 
-    if quiet or as_json:
-        silence()
     tested, deciding = language_model("--model", model), language_model("--judge", judge)
     # A verdict on the same reply should be the same.
     deciding = deciding.model_copy(update={"temperature": 0.0})

@@ -20,7 +20,6 @@ from medaction.cli.options import (
     options_of,
     run,
     settings_of,
-    silence,
 )
 from medaction.flows.configured import configured_prefect
 from medaction.flows.settings import DistillSettings, Retry
@@ -51,8 +50,6 @@ def distill(
     from medaction.flows.summary import print_estimate
 
     check_settings(settings)
-    if quiet or as_json:
-        silence()
     if dry_run:
         plan = planned_counts(settings)
         shown = (f"{count} {name.replace('_', ' ')}" for name, count in plan.items())
@@ -158,8 +155,6 @@ def retry(out: Path, dry_run: bool, quiet: bool, as_json: bool, **lists: tuple[s
         nothing = "nothing to retry: no such failure is open"
         click.echo(json.dumps({"cases": cases}) if as_json else line if cases else nothing)
         return
-    if quiet or as_json:
-        silence()
     if isinstance(settings, DistillSettings):
         show_summary(run("distill", settings, choice), quiet, as_json)
     else:

@@ -17,10 +17,12 @@ from medaction.envs.naming import (
     canonical_of,
     is_code,
     moments_in,
+    more_states,
     profile,
     regions_in_text,
     says_blood,
     specimen_of,
+    states_in,
     tokens_of,
 )
 from medaction.envs.orders import cut, names_no_test, read_order
@@ -28,7 +30,6 @@ from medaction.envs.records import DocumentedTest
 from medaction.envs.reported import clauses
 from medaction.words.names import normalise
 from medaction.words.negation import is_undone
-from medaction.words.phrases import IN_BRACKETS
 from medaction.words.tests import parts_of_panel
 
 COVERAGE = 0.6
@@ -96,6 +97,9 @@ def read_entry(test: DocumentedTest) -> Entry:
     text = normalise(test.result[:_READ])[:_READ]
     tokens = tuple(tokens_of(text))
     reading = _profile_of_entry(cut(test.name))
+    # 'Glucose: random 9 mmol/L'; a 'trans-' of a result is of many things.
+    told = frozenset(state for state in states_in(text) if state[0] != "way")
+    reading = replace(reading, states=more_states(reading.states, told))
     # 'Potassium: 5.8, 3.2 at 6 hours' answers for both times.
     if not reading.moments and (later := moments_in(text)):
         reading = replace(reading, moments=later | {0})
@@ -124,19 +128,6 @@ def _profile_of_entry(name: str) -> Profile:
     # Of two specimens neither is the name's own: an order of either may be answered.
     specimen = reading.specimen if len(specimens) < 2 else None
     return replace(reading, canonical=canonical, specimen=specimen)
-
-
-def with_later_tests(entries: Sequence[Entry]) -> list[Entry]:
-    """The entries, where one whose name says more in brackets than another's, 'CK (day 5)' beside
-    'CK', is marked as that test repeated: a plain order gets the first result, at presentation."""
-    plain = {entry.profile.text for entry in entries}
-    return [
-        replace(entry, profile=replace(entry.profile, repeated=True))
-        if (name := normalise(IN_BRACKETS.sub("", entry.test.name))) in plain
-        and name != entry.profile.text
-        else entry
-        for entry in entries
-    ]
 
 
 def names_of_menu(entries: Sequence[Entry]) -> list[Name]:
@@ -197,7 +188,7 @@ def _entry_names(number: int, entries: Sequence[Entry], around: frozenset[str]) 
             kinds=modality if open_kind and modality else reading.kinds,
             moments=reading.moments or base.moments,
             # 'Pathology' of 'Pathology (after surgery)' is of after the surgery too.
-            states=reading.states or base.states,
+            states=more_states(reading.states, base.states),
         )
         yield Name(number, of_entry, full, regions - reading.regions - base.regions)
 
@@ -226,14 +217,6 @@ def _names_a_test(text: str) -> bool:
     if all(specimen_of(word) or word in places for word in reading.text.split()):
         return False
     return bool(reading.canonical or reading.kinds or "tuberculosis" in reading.terms)
-
-
-def is_short_for(name: str, other: str) -> bool:
-    """'abpm' of 'ambulatory blood pressure monitoring'."""
-    short, long = sorted((name, other), key=len)
-    initials = "".join(word[0] for word in long.split())
-    # Three letters: two are the initials of too many names.
-    return len(short) > 2 and " " not in short and short == initials
 
 
 def nested(name: Profile, other: Profile) -> bool:
@@ -336,6 +319,9 @@ def names_sought(sought: frozenset[str], result: frozenset[str]) -> bool:
     words ('T. cruzi'). A code may be written apart: 'HMB-45'."""
     # 'HMB-45' is 'hmb45' in the order.
     absent = {word for word in sought - result if not set(_PIECES.findall(word)) <= result}
+    # 'HSV1' in a result tells of HSV.
+    types = {re.sub(r"\d+$", "", word) for word in result if len(word) > 3} if absent else set()
+    absent -= types
     return not any(map(is_code, absent)) and 2 * len(absent) <= len(sought)
 
 

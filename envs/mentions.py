@@ -26,10 +26,13 @@ def _mention() -> re.Pattern[str]:
     places_behind = rf"{region}(?:(?:,?\s+and\s+|,\s+|\s+){region})*"
     names_in_prose = phrase_regex("|".join(names).casefold(), "")
     names_in_prose = names_in_prose.replace("e", "[ao]?e")  # 'haemoglobin', 'oestradiol'
+    # Behind 'test for' an ambiguous name is one.
+    sought = phrase_regex("|".join({*names, *TABLE["ambiguous_in_prose"].split("|")}).casefold())
     kind = f"{phrase_regex(TABLE['prose_abbreviations'])}|(?i:{phrase_regex(TABLE['prose_tests'])})"
     return re.compile(
         rf"\b(?=\w)(?i:{phrase_regex(TABLE['before_a_test'])}\s+)*"
-        rf"(?:(?i:{regions}\s+)*(?:{kind})|(?i:{names_in_prose}))\b"
+        rf"(?:(?i:{regions}\s+)*(?:{kind})|(?i:{names_in_prose})"
+        rf"|(?i:(?:tests?|testing|screen(?:ing)?) for {sought}))\b"
         rf"(?i:\s+of\s+(?:the\s+)?(?:(?:left|right)\s+)?{places_behind}\b)?"
     )
 

@@ -87,7 +87,7 @@ CONDITIONS = _words_of_section("conditions")
 """What a test is done under: a value of it is none of the plain test."""
 
 _STATES = {
-    (question, answer): phrase_pattern(answer)
+    (question, answer.partition(" | ")[0]): phrase_pattern(answer)
     for question, _, answer in (row.partition(" > ") for row in _rows_of_section("states"))
 }
 _WAYS = {
@@ -95,6 +95,8 @@ _WAYS = {
     for shorts, _, way in (row.partition(" > ") for row in _rows_of_section("ways"))
     for short in shorts.split()
 }
+_LATER = {("treatment", "postoperative"), ("fed", "postprandial")}
+"""States in which no plain result is taken."""
 States = frozenset[tuple[str, str]]
 """Questions of the table of states, each with its answer."""
 _WAY = re.compile(r"\b(?:trans|endo)(\w+(?:al|ic))\b")
@@ -207,35 +209,7 @@ def canonical_of(name: str) -> str | None:
     head = " ".join(words[: len(words) - len([*places])])  # 'arthrocentesis of the left knee'
     if head in tests:
         return tests[head]
-    # Last, since a joined or turned name may by chance be another test's.
-    apart = _written_apart()
-    return (
-        apart.get("".join(text.split()))
-        or apart.get("".join(words))
-        or _of_antibody(words)
-        or _of_count_or_fluid(words)
-    )
-
-
-@cache
-def _written_apart() -> dict[str, str]:
-    """The first name of a test by each of its longer names without spaces: 'anti-ds-DNA' is
-    'anti-dsDNA'. A name that would be two tests' is left out."""
-    tests: dict[str, set[str]] = {}
-    for name, first in canonical_names().items():
-        tests.setdefault(name.replace(" ", ""), set()).add(first)
-    # Five letters or fewer join to another abbreviation by chance.
-    return {
-        name: min(firsts) for name, firsts in tests.items() if len(firsts) == 1 and len(name) > 5
-    }
-
-
-def _of_antibody(words: list[str]) -> str | None:
-    """'dsDNA antibody' is 'anti-dsDNA', and the other way round."""
-    tests = canonical_names()
-    if words[-1:] in (["antibody"], ["antibodies"]):
-        return tests.get(" ".join(["anti", *words[:-1]]))
-    return tests.get(" ".join([*words[1:], "antibody"])) if words[:1] == ["anti"] else None
+    return _of_count_or_fluid(words)
 
 
 def _of_count_or_fluid(words: list[str]) -> str | None:
@@ -309,11 +283,11 @@ def profile(name: str) -> Profile:
         repeated=(bool(moments) and 0 not in moments) or not _REPEATED.isdisjoint(text.split()),
         contrast=contrast_in(text),
         moments=moments,
-        states=_states_in(text),
+        states=states_in(text),
     )
 
 
-def _states_in(text: str) -> States:
+def states_in(text: str) -> States:
     states = (state for state, pattern in _STATES.items() if pattern.search(text))
     ways = (*_WAY.findall(text), *(_WAYS[word] for word in text.split() if word in _WAYS))
     return frozenset([*states, *(("way", way) for way in ways)])
@@ -362,6 +336,8 @@ def _specimen(tokens: list[str]) -> str | None:
     fluid = next((specimen for specimen in specimens if specimen != "blood"), None)
     if fluid is None:
         return "blood" if specimens and "culture" in tokens and "blood" in tokens else None
+    if tokens == [tokens[0], "blood"]:
+        return fluid  # 'urine blood' looks for blood in the urine
     if fluid != "pleural" and not _PLACED.isdisjoint(tokens):
         return None  # a cervical spine CT is of no specimen
     return None if "blood" in specimens else fluid  # 'serum and CSF antibody' is of either
@@ -416,7 +392,7 @@ def codes_of(name: Profile) -> frozenset[str]:
 def says_how(text: str) -> bool:
     """Whether a text tells in which state, which way or with which contrast a test is made."""
     plain = normalise(text)
-    return contrast_in(plain) is not None or bool(_states_in(plain))
+    return contrast_in(plain) is not None or bool(states_in(plain))
 
 
 def can_be_same(order: Profile, entry: Profile, result: frozenset[str] = frozenset()) -> bool:
@@ -437,7 +413,7 @@ def can_be_same(order: Profile, entry: Profile, result: frozenset[str] = frozens
     return (
         (codes <= entry_codes or entry_codes <= codes)
         and same_moment(order, entry)
-        and same_states(order, entry, result)
+        and same_states(order, entry)
         and _same_kind(order, entry)
         and can_be_same_place(order, entry)
         and _none_apart(order, entry, result)
@@ -494,25 +470,24 @@ def _same_kind(order: Profile, entry: Profile) -> bool:
     return ordered <= documented and (not further or bool(shows_region))
 
 
-def same_states(order: Profile, entry: Profile, result: frozenset[str] = frozenset()) -> bool:
-    """What the name of the entry leaves open its result may tell: 'Glucose: random 9 mmol/L'."""
-    if not order.states:
-        return True
-    answered = {question for question, _ in entry.states}
-    in_result = {
-        state
-        for state in _states_in(" ".join(result))
-        if state[0] in ("fed", "vessel") and state[0] not in answered
-    }
-    documented = entry.states | in_result
-    if _states_differ(order.states, documented):
+def same_states(order: Profile, entry: Profile) -> bool:
+    """Whether both answer each question of the table of states alike. A glucose of any hour may be
+    the fasting one; what is done after a treatment or a meal, and a vessel's ultrasound, must be
+    told."""
+    if _states_differ(order.states, entry.states):
         return False
-    # An ultrasound of vessels is none of the organ.
-    questions = {question for question, _ in order.states} - {
-        question for question, _ in documented
-    }
+    untold = more_states(entry.states, order.states) - entry.states
+    if untold & _LATER and not (entry.repeated or "biopsy" in entry.kinds):
+        return False  # tissue that was removed is seen after the operation
     is_doppler = not {"doppler", "duplex"}.isdisjoint(entry.text.split())
-    return "vessel" not in questions or "ultrasound" not in order.kinds & entry.kinds or is_doppler
+    of_vessel = any(question == "vessel" for question, _ in untold)
+    return not of_vessel or "ultrasound" not in order.kinds & entry.kinds or is_doppler
+
+
+def more_states(states: States, others: States) -> States:
+    """The states with what others answer of the questions that they leave open."""
+    answered = {question for question, _ in states}
+    return states | {state for state in others if state[0] not in answered}
 
 
 def _same_regions(order: Profile, entry: Profile) -> bool:

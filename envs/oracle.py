@@ -17,7 +17,6 @@ from typing import Literal
 import numpy as np
 from rapidfuzz.distance import OSA
 
-from medaction.envs.categories import category_of
 from medaction.envs.matching import (
     MARKER,
     MARKING,
@@ -25,7 +24,6 @@ from medaction.envs.matching import (
     SAMPLED,
     Entry,
     Name,
-    is_short_for,
     is_vague,
     may_be_related,
     names_of_menu,
@@ -34,7 +32,6 @@ from medaction.envs.matching import (
     read_entry,
     tells_of_staining,
     tells_of_test,
-    with_later_tests,
     word_score,
 )
 from medaction.envs.mentions import named_tests
@@ -92,13 +89,6 @@ _SUMMED_UP = re.compile(r"\b(?:normal|unremarkable)", re.IGNORECASE)
 _BY_ITS_FORM = re.compile(r"[a-z]{4}(?:metry|scopy|graphy|gram)$")
 """'Tympanometry' is a test, whether a table has it or not."""
 
-_LOOSE_NAMES = frozenset(
-    f"{place}{panel}"
-    for place in ("", "serum ", "blood ")
-    for panel in ("chemistry", "chemistries", "biochemistry")
-)
-"""Names of a panel that reports use for whatever was measured."""
-
 _CIRCUMSTANCE = re.compile(r" (?:on|from|at|after|before|during|while|under|via|by) ")
 """What begins a circumstance of a test: 'ABG on room air', 'cultures from separate sites'."""
 
@@ -147,7 +137,7 @@ class Oracle:
         self._choose = choose
         self.asks_model = choose is not None
         # The menu is read once: an oracle answers many orders, in many episodes of its case.
-        self._entries = with_later_tests([read_entry(test) for test in menu])
+        self._entries = [read_entry(test) for test in menu]
         self._names = names_of_menu(self._entries)
 
     def answer(self, orders: Sequence[str]) -> tuple[Answer, ...]:
@@ -261,7 +251,7 @@ class Oracle:
 
     def _exact(self, ordered: Profile) -> Match | None:
         """The entry of that name, and the others that name the same test by the tables."""
-        names = [name for name in self._names if name.of_entry]
+        names = [n for n in self._names if n.of_entry and same_states(ordered, n.profile)]
         wording = _without_prepositions(ordered.text)
         exact = {n.entry for n in names if _without_prepositions(n.profile.text) == wording}
         if not exact or not ordered.text:
@@ -291,25 +281,14 @@ class Oracle:
     def _is_synonym(self, ordered: Profile, name: Name, group: frozenset[str]) -> bool:
         profile_of_name = name.profile
         if profile_of_name.text == ordered.text:
-            return True
+            return same_states(ordered, profile_of_name)
         entry = self._entries[name.entry]
         if not can_be_same(ordered, profile_of_name, entry.words):
             return False
         if ordered.canonical is not None and ordered.canonical == profile_of_name.canonical:
             # A name that says no fluid means blood, unless the table's own name says one.
             in_blood = profile(ordered.canonical).specimen is None
-            if in_blood and _of_another_fluid(ordered.text, profile_of_name.text):
-                return False
-            parts = parts_of_panel(ordered.canonical)
-            # 'Chemistry' may hold anything: it counts only where its result reports the ordered
-            # test.
-            return profile_of_name.text not in _LOOSE_NAMES or _is_reported(entry, ordered, parts)
-        # 'MCV' is no 'motor conduction velocity': a short form that the table knows keeps to tests
-        # of its category.
-        known = ordered.canonical and category_of(ordered.canonical) != entry.test.category
-        initials = is_short_for(ordered.text, profile_of_name.text)
-        if initials and not (profile_of_name.canonical or known):
-            return True
+            return not (in_blood and _of_another_fluid(ordered.text, profile_of_name.text))
         return (
             not (ordered.canonical or profile_of_name.canonical)
             and profile_of_name.text in group
@@ -353,8 +332,13 @@ class Oracle:
             if name.profile.canonical in parts
             and name.profile.specimen == ordered.specimen
             and same_moment(ordered, name.profile)
+            and same_states(ordered, name.profile)
         }
-        numbered = list(enumerate(self._entries))
+        numbered = [
+            (number, entry)
+            for number, entry in enumerate(self._entries)
+            if same_moment(ordered, entry.profile) and same_states(ordered, entry.profile)
+        ]
         reporting = {n: entry for n, entry in numbered if _answers(entry, ordered, parts)}
         # Without parts every reporting entry counts: the value may stand in two of them.
         if len(reporting) > 1 and parts:  # most of the panel, or the panel by name
@@ -368,7 +352,10 @@ class Oracle:
                 if 2 * counts[n] > max(counts.values()) or _answers(entry, ordered, frozenset())
             }
         entries = {n for n in entries if self._entries[n].statements} | reporting.keys()
-        entries = self._one_of_each_text(ordered, entries)
+        # One sentence of several entries is told once, by the one of the ordered kind.
+        alike = {n for n in entries if self._entries[n].profile.kinds & ordered.kinds}
+        told = {self._entries[n].clauses for n in alike}
+        entries = {n for n in entries if n in alike or self._entries[n].clauses not in told}
         # Only where nothing reports a value: 'LFTs: normal' answers an order of ALT.
         if not entries:
             panels: dict[int, set[str | None]] = defaultdict(set)
@@ -376,19 +363,6 @@ class Oracle:
                 panels[name.entry].add(name.profile.canonical)
             entries = {n for n, entry in numbered if _is_summed_up(entry, ordered, panels[n])}
         return Match(self._preferred(ordered, sorted(entries)), "panel", 1.0) if entries else None
-
-    def _one_of_each_text(self, ordered: Profile, numbers: Iterable[int]) -> set[int]:
-        """Of entries that share one sentence, those of the ordered kind of test, if there are any:
-        one sentence is told once."""
-        by_text: dict[str, list[int]] = defaultdict(list)
-        for number in sorted(numbers):
-            sentence = self._entries[number].test.result.partition("\n")[0]
-            by_text[sentence].append(number)
-        chosen: set[int] = set()
-        for same in by_text.values():
-            alike = [n for n in same if self._entries[n].profile.kinds & ordered.kinds]
-            chosen.update(alike or same)
-        return chosen
 
     def _contrast_of(self, number: int) -> bool | None:
         return self._entries[number].profile.contrast
@@ -533,7 +507,7 @@ def _of_another_fluid(order: str, name: str) -> bool:
 def _names_no_test(circumstance: Profile) -> bool:
     content = (
         circumstance.canonical
-        or circumstance.terms & CONDITIONS - {"surgery", "surgical", "operative"}
+        or circumstance.terms & CONDITIONS
         or circumstance.kinds
         or circumstance.regions
         or circumstance.specimen
@@ -575,11 +549,14 @@ def _answers(entry: Entry, ordered: Profile, parts: frozenset[str]) -> bool:
     """Whether the result of an entry with another name reports the ordered test, or one of its
     `parts`."""
     entry_profile, category = entry.profile, entry.test.category
-    if not (same_moment(ordered, entry_profile) and same_states(ordered, entry_profile)):
-        return False
     # In tissue a word is a stain or a marker, never a value in blood.
     if category == "pathology" or entry_profile.kinds & SAMPLED - IMAGING:
         return _is_seen_in_tissue(entry, ordered)
+    if category == "imaging" and not ordered.kinds and ordered.canonical not in PANELS:
+        # An ejection fraction is measured in an image of the heart; a fluid is not.
+        is_measure = ordered.canonical and not ordered.specimen
+        is_of_place = ordered.regions & entry_profile.regions
+        return bool(is_measure and is_of_place) and _is_reported(entry, ordered, frozenset())
     if category not in ("laboratory", "physiologic", "procedure") or entry_profile.kinds & SAMPLED:
         return False
     if (
@@ -615,8 +592,9 @@ def _is_seen_in_tissue(entry: Entry, ordered: Profile) -> bool:
     words = entry.words | entry.profile.kinds
     sought = ordered.terms - MARKING - TAKEN
     kinds = ordered.kinds - {"biopsy"}
-    # An order of a fluid ('CSF culture') is not of the tissue.
-    if ordered.specimen or not (kinds or sought) or not kinds <= ON_TISSUE:
+    # An order of a fluid ('CSF culture') is not of the tissue, but a cytology may be of that fluid.
+    is_of_fluid = ordered.specimen not in (None, entry.profile.specimen)
+    if is_of_fluid or not (kinds or sought) or not kinds <= ON_TISSUE:
         return False
     if not sought:
         return "immunohistochemistry" in ordered.terms and tells_of_staining(words)

@@ -81,16 +81,6 @@ _MUTATION_ORDER = re.compile(
 )
 """'EGFR mutation' orders the test for it."""
 _NO_TEST_ALONE = frozenset({"doppler", "color doppler", "contrast", "color flow imaging"})
-_ENDOSCOPED = {
-    "upper endoscopy": "esophagus stomach duodenal",
-    "colonoscopy": "colon",
-    "sigmoidoscopy": "colon",
-    "bronchoscopy": "lung",
-    "cystoscopy": "bladder",
-    "hysteroscopy": "uterus",
-    "laryngoscopy": "neck",
-}
-"""Where a biopsy is of that is taken in an endoscopy."""
 _IN_A_REGION = frozenset({"ct", "mri", "ultrasound", "xray", "angiography", "biopsy"})
 _FLUIDS = frozenset({"csf", "pleural", "ascitic", "synovial", "urine"})
 IN_FLUIDS = frozenset(
@@ -106,7 +96,6 @@ _INITIALS = re.compile(r"\b(?:[A-Za-z]\.){2,}[A-Za-z]?(?!\w)")
 """'E.S.R.' is 'ESR'."""
 _FACTOR = re.compile(r"\bF([IVX]{1,4})\b")
 """'FVIII' is factor VIII."""
-_BREAKS_OFF = re.compile(r"\b(?:of|in|on|from)(?: the| both)? \w+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +171,10 @@ def tests_in(text: str) -> tuple[str, ...]:
         piece = piece.strip(" .:-")
         if not piece or _REFUSAL_AT_START.match(piece) or not _names_something(profile(piece)):
             continue
-        if parts and _is_side_alone(profile(piece)) and _lacks_place(parts):
+        place = profile(piece)
+        is_place = place.sides and place.regions and not (place.kinds or place.terms)
+        if is_place and parts and _lacks_place(parts):
             parts[-1] += f" {piece}"  # 'arthrocentesis, left knee' is one test
-        elif parts and _breaks_off(profile(parts[-1])) and _completes_a_place(profile(piece)):
-            parts[-1] += f" and {piece}"  # 'EMG of the upper and lower limbs', too
         else:
             parts += names_in_a_row(piece)
     # After the names were told apart: the limit counts tests.
@@ -308,24 +297,6 @@ def _names_something(reading: Profile) -> bool:
     )
 
 
-def _is_side_alone(reading: Profile) -> bool:
-    return bool(reading.sides and reading.regions and not (reading.kinds or reading.terms))
-
-
-def _completes_a_place(reading: Profile) -> bool:
-    """'lower limbs' of 'upper and lower limbs'; 'head' of 'head and neck CT' begins a test."""
-    is_place = reading.regions and not (reading.kinds or reading.terms or reading.specimen)
-    return bool(is_place) and not profile(reading.text.split()[0]).regions
-
-
-def _breaks_off(reading: Profile) -> bool:
-    """Whether a test ends before the place that it speaks of ('EMG of the upper'). Of an image or a
-    biopsy each place is a test."""
-    last = profile(reading.text.split()[-1])
-    is_whole = reading.kinds or reading.specimen or last.canonical or last.regions
-    return not is_whole and _BREAKS_OFF.search(reading.text) is not None
-
-
 def _lacks_place(parts: list[str]) -> bool:
     """Whether the last of the tests is a procedure without a place, and none before it is imaging,
     of which a place may be one more."""
@@ -359,14 +330,7 @@ def _completed(number: int, parts: list[str]) -> str:
         lendable = IMAGING | {"biopsy", "culture"}
         lent = [" ".join(sorted(n.kinds & lendable)) for n in neighbours]
     elif reading.kinds and reading.kinds <= _IN_A_REGION and not reading.regions:
-        if "biopsy" in reading.kinds:
-            lent = [
-                _ENDOSCOPED.get(kind, "")
-                for n in neighbours
-                for kind in (n.canonical, *n.kinds)
-                if kind
-            ]
-        lent += [region for n in neighbours for region in sorted(n.regions)]
+        lent = [region for n in neighbours for region in sorted(n.regions)]
     elif reading.kinds == {"culture"} and not reading.specimen and not reading.regions:
         lent = [n.specimen or "" for n in neighbours]
     lent = [word for word in lent if word]

@@ -120,7 +120,8 @@ _DEMOGRAPHICS = re.compile(
     re.IGNORECASE,
 )
 _PREDICATE = re.compile(
-    r"(?=,? (?:who|whose|came|comes|presented|presents|presenting|was|is|has|had|with|and|for)\b)"
+    r"(?=,? (?:who|whose|where|came|comes|presented|presents|presenting|was|is|has|had|with|and"
+    r"|for)\b)"
 )
 # A clause whose verb is still to come.
 _OPEN_CLAUSE = re.compile(r"\b(?:where|which|that)\b[^,;]*$")
@@ -223,9 +224,12 @@ class _Cutter:
             ):
                 self._take(label + sentence)
                 remainder = ""
-            elif (gone and _hangs(sentence)) or (
-                not left_as_it_was and self._of_operation(sentence)
-            ):
+            elif (
+                gone
+                and _hangs(sentence)
+                # A drug given after a result that moves is history.
+                and not (self.last_is_result and _PATIENT_AS_SUBJECT.match(sentence))
+            ) or (not left_as_it_was and self._of_operation(sentence)):
                 self._take(sentence, continues=True)
                 remainder = ""
             else:
@@ -304,12 +308,12 @@ class _Cutter:
         tail = sentence[demographics.end() :]
         # 'In whom a CT had shown ...' has a subject of its own before its verb.
         in_whom = tail.startswith(" in whom ")
-        parts = _AND_ANOTHER.split(tail) if in_whom else _PREDICATE.split(tail)
+        parts = _AND_ANOTHER.split(tail) if in_whom else _whole_clauses(_PREDICATE.split(tail))
         removed: list[str] = []
         stays = [head]
         for before, part in itertools.pairwise(["", *parts]):
             hangs = bool(removed) and removed[-1] == before
-            hangs = hangs and bool(in_whom or _ADJUNCT.match(part) or _OPEN_CLAUSE.search(before))
+            hangs = hangs and bool(in_whom or _ADJUNCT.match(part))
             goes = hangs or self.leaks(part) or self._result(part)
             (removed if goes else stays).append(part)
         if not removed:
@@ -462,6 +466,15 @@ class _Cutter:
         else:
             self.cut.append(text)
             self.last_is_result = False
+
+
+def _whole_clauses(parts: Sequence[str]) -> list[str]:
+    """The parts of a sentence, where those of one clause, 'where his sodium | was 121', are one."""
+    clauses: list[str] = []
+    for part in parts:
+        is_open = clauses and not part.startswith(",") and _OPEN_CLAUSE.search(clauses[-1])
+        clauses[-1:] = [clauses[-1] + part] if is_open else [*clauses[-1:], part]
+    return clauses
 
 
 def _organs_inside(text: str) -> frozenset[str]:

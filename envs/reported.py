@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import islice
 
-from medaction.envs.naming import TABLE, name_each_noun, specimen_of
-from medaction.words.names import GREEK
+from medaction.envs.naming import TABLE, canonical_of, is_code, name_each_noun, specimen_of
+from medaction.words.names import GREEK, normalise
 from medaction.words.negation import is_undone
 from medaction.words.phrases import phrase_pattern
 from medaction.words.plurals import singular
+from medaction.words.tests import canonical_names
 
 _STATUS_WORDS = phrase_pattern(TABLE["measured"] + TABLE["status"])
 _MEASURED = phrase_pattern(TABLE["measured"])
@@ -21,15 +22,18 @@ _UNITS = frozenset(name.strip() for name in TABLE["units"].split("|"))
 # Not the stop of 'e.g.'; 'but' and 'while' turn to another test.
 _VALUE_END = re.compile(r"(?<!e\.g)(?<!i\.e)\.(?=\s|$)|[;\n]|,? but\b|\bwhile\b|\bwhereas\b")
 _SIGNS = str.maketrans(dict.fromkeys("‐‑‒–—−", "-") | GREEK)
-_COUNTED = re.compile(r"(?<![\w.,/-])\d(?:[\d.,]*\d)?\s*(?:x\s*10\S*\s*)?(?:[a-z]{4,}\s)?$")
-"""A figure right before what is counted: '480 white cells/uL'."""
 _TOKEN = re.compile(r"[<>≤≥~]?\s*\d|[a-z][\w-]*|[^\s\w]")
 _IN_FLUID = re.compile(r"\s*(?:in|of) (?:the )?(\w+)")
-_OF_A_RATIO = re.compile(r"\s*(?:/\s*[\w-]+|to [\w-]+)?[\s-]*ratio\b")
-"""'Protein/creatinine ratio' tells neither's value."""
-_CODE = r"(?:[ivx]+|[a-z]{0,2}\d+(?:-\d+)?)\b"
-_LISTED_CODES = re.compile(rf"\b([a-z]{{5,}}?)s? ({_CODE}(?:,? (?:and )?{_CODE})+)")
-"""'Factors V, VIII and XI', 'antigen 125 and 19-9': a noun that several codes share."""
+_OF_ANOTHER = re.compile(
+    r"\s*(?:/\s*[\w-]+|to [\w-]+)?[\s-]*ratio\b"
+    r"|\s*(?:m?rna |gene )?(?:expression|gene|mutation)s?\b"
+)
+"""'Protein/creatinine ratio' tells neither's value, 'reduced ceruloplasmin expression' none in
+blood."""
+_JOINT = r"[\s\-_/]{0,3}"
+_LISTED_CODES = rf"s?{_JOINT}(?:(?:[ivx]+|[a-z]{{0,2}}\d+(?:-\d+)?)(?: ?\([^()]*\))?,? (?:and )?)*"
+"""'Factors V, VIII (40 %) and XI': a noun that several codes share."""
+_NEXT_WORDS = re.compile(r"[\s-]*(\w+)(?:[\s-]+(\w+))?")
 _RESULT_CHARACTERS = 6000
 """Characters of a result that are read."""
 _AROUND = 300
@@ -38,6 +42,10 @@ _MENTIONS = 10
 """Mentions of a name in one statement that are looked at."""
 _NEAR = 8
 """Words and signs that may stand between a name and its value."""
+_LISTED = 24
+"""Words and signs of a list that one word before it may tell of."""
+_ITEM = 2
+"""Words of one item of such a list."""
 
 
 def clauses(result: str) -> tuple[str, ...]:
@@ -48,13 +56,9 @@ def clauses(result: str) -> tuple[str, ...]:
         .casefold()
         .translate(_SIGNS)
     )
-    text = _LISTED_CODES.sub(_name_each_code, name_each_noun(text))
+    text = name_each_noun(text)
     pieces = (clause.strip() for clause in _VALUE_END.split(text))
     return tuple(filter(None, pieces))
-
-
-def _name_each_code(match: re.Match[str]) -> str:
-    return ", ".join(f"{match[1]} {code}" for code in re.findall(rf"\b{_CODE}", match[2]))
 
 
 def reports(
@@ -105,14 +109,15 @@ def _forms(name: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=4096)
 def _pattern_of_name(name: str) -> re.Pattern[str]:
-    forms = (r"[\s\-_/]{0,3}".join(map(_spelt, form.split())) for form in _forms(name))
+    forms = map(_spelt, _forms(name))
     # Not within a word or behind a hyphen: 'non-HDL' is no 'HDL'.
     return re.compile(rf"(?<![a-z0-9])(?<![a-z0-9]-)(?:{'|'.join(forms)})(?:s|es)?(?![a-z0-9])")
 
 
-def _spelt(word: str) -> str:
-    """'SSA' may be written 'SS-A'."""
-    return "-?".join(word) if word.isalpha() and 2 < len(word) < 5 else re.escape(word)
+def _spelt(form: str) -> str:
+    first, *rest = form.split()
+    more = (rf"{_LISTED_CODES if is_code(w) else _JOINT}{re.escape(w)}" for w in rest)
+    return "".join([re.escape(first), *more])
 
 
 def _gives(
@@ -134,12 +139,10 @@ def _gives(
         fluid = specimen_of(place[1])
     if fluid not in ((specimen,) if stated else (None, specimen, "blood")):
         return False
-    if _OF_A_RATIO.match(after):
+    if _OF_ANOTHER.match(after) or _is_longer_name(mention[0], after):
         return False
     if name in _UNITS:  # 'mg' of '3 mg/dL' is no magnesium
         return not before.rstrip()[-1:].isdigit() and _stands_beside_a_value(before, after)
-    if _COUNTED.search(before) and re.match(r"\s*(?:/|per\b|,|$)", after):
-        return True
     if not in_table:
         return _stands_beside_a_value(before, after)
     return bool(
@@ -147,6 +150,15 @@ def _gives(
         or _STATUS_WORDS.search(before)
         or _STATUS_WORDS.search(after)
     )
+
+
+def _is_longer_name(name: str, after: str) -> bool:
+    """Whether a name begins that of another test: 'CA' of 'CA 19-9' is no calcium."""
+    match = _NEXT_WORDS.match(after)
+    words = [word for word in match.groups() if word] if match else []
+    names = canonical_names()
+    longer = (normalise(" ".join([name, *words[:n]])) for n in range(1, len(words) + 1))
+    return not {names[form] for form in longer if form in names} <= {canonical_of(name)}
 
 
 def _stands_beside_a_value(before: str, after: str) -> bool:
@@ -157,11 +169,16 @@ def _stands_beside_a_value(before: str, after: str) -> bool:
             return True
         if token not in _BESIDE_A_VALUE and token not in ":=(,":
             break
-    # Backwards from the name: 'elevated AST, ALT and GGT' says it of each.
-    tokens = _TOKEN.findall(before)[-_NEAR:]
-    for token, following in zip(reversed(tokens), [",", *reversed(tokens)], strict=False):
+    # Backwards from the name: 'elevated AST, ALT and GGT' says it of each, and so does 'normal
+    # platelet count and electrolytes'.
+    words = 0
+    for token in reversed(_TOKEN.findall(before)[-_LISTED:]):
         if _MEASURED.fullmatch(token):
             return True
-        if token not in _BESIDE_A_VALUE and token not in ":(," and following not in (",", "and"):
+        if token in ",(" or token == "and":
+            words = 0
+        elif token not in _BESIDE_A_VALUE and token != ":":
+            words += 1
+        if words > _ITEM:
             return False
     return False

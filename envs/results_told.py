@@ -50,6 +50,7 @@ STATUS = (
 _CONCENTRATION = re.compile(
     r"\d\s*(?:[munpkµμ]?(?:g|mol|kat|IU|U|Eq)|cells|(?:[×x]\s*)?10[\^]?\d+)?\s*/\s*"
     r"(?:[dmuµμ]?L|mm3|mm³)\b(?!/)|\d\s*mm/h"
+    r"|\d\s*[GT]/L\b|\btimes (?:the )?upper\b"
     r"|\d\s*[а-я]{1,6}/м?к?д?л\b"
 )
 # 'Elevated IgE levels', 'increased hs-cTnI': an analyte that is written as a code.
@@ -70,16 +71,16 @@ _ELISION = re.compile(r"\b\w['’](?=\w{3})")  # of French and Italian: l'endosc
 _SYMBOL_AND_VALUE = re.compile(
     r"\b(?P<symbol>(?=\w*[A-Z])[A-Za-z][A-Za-z\d]{0,4}[+-]?)(?:\s|\s?[:=<>]\s?)[<>]?\d+(?!\S*\s?m?c?g\b)"
 )
+_PLANNED = r"(?:plann|schedul|book|arrang|order|request|refus|declin|cancel|advis|recommend|ask)ed"
+_INTENDED = re.compile(
+    rf"\b(?:target|goal|aim)s?\b|\b(?:is|was|are|were|been) (?:\w+ly )?{_PLANNED}\b(?![^;]*\d)",
+    re.I,
+)
 _LABEL_END = re.compile(r":|\s[-–—]\s")
 # A test by the noun at the end of its name, whatever stands before it.
 _TEST_NOUN = r"(?:profiles?|panels?|potentials?|assays?|analys[ie]s|stud(?:y|ies)|counts?|titers?)"
 _NOUN_OF_TEST = re.compile(rf"\s+(?:{_TEST_NOUN}|tests?|testing|antibod(?:y|ies)|antigens?)$")
-_NORMAL = re.compile(
-    rf"\b{STATUS} (?P<test>(?:[\w-]+ ){{1,5}}?{_TEST_NOUN})\b"
-    rf"|\b(?P<subject>(?!(?:an?|the|his|her|their|this)\b)[\w-]+ {_TEST_NOUN})"
-    rf" (?:of (?:the )?\w+ )?(?:\w+ )?{FINDING.pattern}",
-    re.IGNORECASE,
-)
+_NORMAL = re.compile(rf"\b{STATUS} (?P<test>(?:[\w-]+ ){{1,5}}?{_TEST_NOUN})\b", re.IGNORECASE)
 # 'A dengue NS1 test came back negative'.
 _TEST_WITH_STATUS = re.compile(
     rf"\b(?:an? |the )?((?:[\w-]+ ){{1,2}}(?:test|assay))\b[^.;,]{{0,40}}? {STATUS}\b",
@@ -92,17 +93,33 @@ _NO_OBJECT = (
     r"|since|after|before|again|because|with|and|but|when|while|as|his|hers?|their|him|them)\b"
     r"|[\w-]+ (?:hour|day|week|month|year)s?\b)"
 )
+# Verbs without '-ed' of what a thing bears or brings; not what a procedure does ('left', 'made').
+_IRREGULAR = (
+    r"(?:shown|had|has|held|bore|drew|grew|gave|got|caught|saw|found|lit up|stood|rose|fell"
+    r"|failed to|came back(?: with)?|comes back(?: with)?)"
+)
 _TOLD_BY_SUBJECT = re.compile(
-    r"\s(?:(?:had|has) )?(?:been \w+ as"
-    r"|(?:was|were|been) (?!\w+ed\b|done|taken|made|given|available|not|never)"
-    rf"|shown|[a-z]{{2,}}ed) ?(?<= ){_NO_OBJECT}(?=\w)",
+    r"\s(?:(?:had|has) )?(?:been \w+ as|(?:was|were|been) (?!\w+(?:ed|ing)\b|done|taken|made|given"
+    r"|available|not|never)"
+    rf"|{_IRREGULAR}|(?!{_PLANNED})[a-z]{{2,}}ed(?: with)?) ?(?<= ){_NO_OBJECT}(?=\w)",
+    re.IGNORECASE,
+)
+# 'On the isotope scan the femur lit up', 'a deletion was picked up on a panel'.
+_TOLD_BY_PLACE = re.compile(
+    r"(?:^|\b(?:was|were|been) \w+ (?:up )?)(?:on|by|via|according to) (?:an?|the|his|her|their)"
+    r" ((?:[\w-]+ ){0,3}?[\w-]+)"
+    r"(?=,? (?:the|an?|there|his|her|that|which|of|from|in|at|last)\b|[.;,]|$)",
     re.IGNORECASE,
 )
 _FLUID_AT_END = re.compile(r"([\w-]+)(?: fluid)?$", re.IGNORECASE)
 _CLAUSE_BEFORE = re.compile(r"\b(?:that|and|but|then|while|who|whose|which)\b|[;.:]\s")
 _SUBJECT_END = re.compile(
-    r",|\s(?:of|on|in|at|from|by|with|after|before|taken|done|made|performed|obtained)\b"
+    r",|\s(?:of|on|in|at|for|from|by|with|after|before|taken|done|made|performed|obtained|sent|drawn"
+    r"|collected|worn|reading)\b"
 )
+_TAKEN = re.compile(r" (?:taken|obtained|sent|drawn|collected)\b")
+# 'Her film, which a colleague had ordered, had ...': said of the subject in passing.
+_ASIDE = re.compile(r", (?:which|taken|done|made|performed|obtained)\b[^,]*,")
 # A gene's name in capitals, that something was found in it, and the finding.
 _GENE_SYMBOL = re.compile(r"\b[A-Z][A-Z0-9]{2,7}\b")
 _FOUND_IN_GENE = phrase_pattern(
@@ -114,16 +131,13 @@ _LABS = r"(?:blood|laboratory|lab) ?(?:tests?|works?|findings|results?|studies)"
 # Tests by a general word: 'cysts observed on imaging', 'blood tests showed anemia'; and what an
 # operation found.
 _GENERAL_TEST = re.compile(
-    rf"(?P<imaging>\b\w+ (?:\w+ )?(?:on|by|via|in) (?:\w+ )?imaging\b"
-    rf"|\b(?:imaging|scans?) (?:\w+ ){{0,4}}?(?:{FINDING.pattern}))"
+    r"(?P<imaging>\b\w+ (?:\w+ )?(?:on|by|via|in) (?:\w+ )?imaging\b)"
     r"|(?P<cell_count>\d ?%[^.;,]{0,40}\b(?:bone marrow|peripheral blood|smear|fluid)\b)"
     r"|(?P<laboratory_tests>\b\w+-(?:positive|negative) (?:sputum|blood|urine|stool|swab|csf)\b"
-    r"|\b(?:swab|smear|culture|scraping)s?\b[^.;,]{0,40} (?:was|were|is|are|came back|returned)"
-    r" (?:\w+ly )?(?:positive|negative)\b"
     rf"|\b{_LABS} (?:\w+ )?(?:{FINDING.pattern})"
     rf"|\b\w+ (?:on|by|via|in) (?:\w+ )?{_LABS}\b)"
     r"|(?P<karyotype>\A(?!.*\b(?:carrier|known)\b).*?\b4[5-8],\s?X[XY]{0,3}\b)"
-    r"|(?P<culture>\b(?:sputum|blood|urine|stool|pus|fluid|swab|wound|csf)s?"
+    r"|(?P<culture>\b(?P<specimen>sputum|blood|urine|stool|pus|fluid|swab|wound|csf)s?"
     # 'The wound on his leg grew larger' is no culture.
     r"(?:(?: \w+)? grew\b|(?: \w+){2,4} grew (?:(?-i:[A-Z])|an?\b|no\b))"
     rf"|\bcultures? (?:\w+ )?(?:{FINDING.pattern}|grew|noted|yielded)\b"
@@ -165,6 +179,7 @@ _BLOOD_FINDINGS = {
         r"(?:penia|cytosis|philia|(?:natr|kal|calc|albumin|prote|ferritin|ammon)emia)$", word
     )
 }
+_RECORDS = frozenset(TABLE["records"].split())
 _COMMON = frozenset(TABLE["tells_nothing"].split())
 """Words that say nothing of what a test found."""
 
@@ -213,7 +228,8 @@ def _statement(clause: str) -> Statement | None:
         return Statement(clause, names or (test,))
     if (general := _GENERAL_TEST.search(clause)) and not names:
         name = next(kind for kind, words in general.groupdict().items() if words)
-        return Statement(clause, (name.replace("_", " ").capitalize(),))
+        name = " ".join(filter(None, (general["specimen"], name.replace("_", " "))))
+        return Statement(clause, (name.capitalize(),))
     # 'Anemia with no identified cause' is a history.
     finding = re.search(rf"(?<!\bno )(?<!\bany )(?:{FINDING.pattern})", clause, re.IGNORECASE)
     is_of_blood = not names and finding and not EXAMINED.search(clause)
@@ -224,14 +240,13 @@ def _statement(clause: str) -> Statement | None:
         return Statement(clause, names or ("Genetic testing",))
     if level := _LEVEL_OF_CODE.search(clause):
         return Statement(clause, names or (level["analyte"],))
-    if normal := _NORMAL.search(clause):
-        test = normal["test"] or normal["subject"]
-        if is_ordered(test):
-            return Statement(clause, names or (test,))
+    if (normal := _NORMAL.search(clause)) and is_ordered(normal["test"]):
+        return Statement(clause, names or (normal["test"],))
     # A concentration is a laboratory's, even where no name is known.
     if value:
         analytes = _ANALYTE.findall(clause[: value.end()])
-        return Statement(clause, names or (analytes[-1] if analytes else "Laboratory tests",))
+        tests = names or _found_in_blood(clause)
+        return Statement(clause, tests or (analytes[-1] if analytes else "Laboratory tests",))
     return None
 
 
@@ -247,6 +262,7 @@ def _in_its_fluid(name: str, clause: str) -> str:
 def _subject_that_tells(clause: str) -> str:
     """The test that is the subject of a verb with an object, by the noun at its end: 'needle
     aspirate' of 'A needle aspirate had shown granulomas'; '' for none."""
+    clause = _ASIDE.sub("", clause)
     for verb in _TOLD_BY_SUBJECT.finditer(clause):
         subject = _CLAUSE_BEFORE.split(clause[max(0, verb.start() - 120) : verb.start()])[-1]
         # 'On Monday, the film displayed': the subject stands behind the comma.
@@ -255,9 +271,20 @@ def _subject_that_tells(clause: str) -> str:
             name = re.sub(r"^(?:an?|the|his|her|their) ", "", head, flags=re.IGNORECASE)
             # 'The colonoscopy relieved him', 'the endoscopy required sedation': a procedure acts.
             acts = verb[0].endswith("ed ") and category_of(name) == "procedure"
-            if _ends_in_test(name) and not acts and is_ordered(name) and says_something(clause):
+            # 'Midstream urine sent by the clinic failed to grow anything'
+            is_taken = _TAKEN.match(part[len(head) :]) and specimen_of(
+                name.casefold().rpartition(" ")[2]
+            )
+            if (
+                (_ends_in_test(name) or is_taken)
+                and not acts
+                and is_ordered(name)
+                and says_something(clause)
+            ):
                 return name
-    return ""
+    place = _TOLD_BY_PLACE.search(clause)
+    is_test = place and _ends_in_test(place[1]) and is_ordered(place[1])
+    return place[1] if place and is_test else ""
 
 
 def _ends_in_test(name: str) -> bool:
@@ -268,7 +295,10 @@ def _ends_in_test(name: str) -> bool:
     if not 1 <= len(words) <= 5 or words[-1].endswith("ly"):
         return False
     kinds = profile(" ".join(words[-2:])).kinds - profile(" ".join(words[-2:-1])).kinds
-    return bool(kinds & KINDS) or known_category(words[-1]) in ("imaging", "pathology")
+    is_known = kinds & KINDS or words[-1] in _RECORDS
+    is_noun = len(words) > 1 and re.fullmatch(_TEST_NOUN, words[-1])
+    is_seen = known_category(words[-1]) in ("imaging", "pathology")
+    return bool(is_known or is_noun or is_seen)
 
 
 def _found_in_blood(clause: str) -> tuple[str, ...]:
@@ -317,7 +347,8 @@ def _has_value(name: str, clause: str) -> bool:
     """'elevated ALT', 'ALT was high', 'AFP at 812', 'CT scans were normal'."""
     if re.search(r"\b(?:history of|known)\b", clause, re.I) and not re.search(r"\d", clause):
         return False  # 'a history of high cholesterol' is a disease
-    if not says_something(clause):
+    # 'A spirometry is booked', 'his target HbA1c is 7 %'
+    if not says_something(clause) or _INTENDED.search(clause):
         return False
     return _result_of(name).search(clause) is not None
 

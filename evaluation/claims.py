@@ -24,8 +24,16 @@ _DOUBTFUL = (
     " | masquerading as | resembling | cannot be | is absent | was absent | one of | screening for"
     " | risk of | risk for"
 )
-_DOUBT_OF_THE_DISEASE = phrase_pattern(_DOUBTFUL)
-DOUBT = phrase_pattern(f"{_DOUBTFUL} | without")
+# 'The findings argue against gout'; antibodies against a receptor are a part of a name.
+_AGAINST = r"(?<!antibodies )(?<!antibody )\bagainst\b"
+
+
+def _doubt(table: str) -> re.Pattern[str]:
+    return re.compile(rf"{phrase_pattern(table).pattern}|{_AGAINST}", re.IGNORECASE)
+
+
+_DOUBT_OF_THE_DISEASE = _doubt(_DOUBTFUL)
+DOUBT = _doubt(f"{_DOUBTFUL} | without")
 # Of the words of doubt those that deny: behind the only name they leave nothing of it. 'Not
 # excluded' denies a denial.
 _DENIAL_OF_THE_DISEASE = re.compile(
@@ -40,8 +48,12 @@ _ASIDE = (
     r"(?:(?:finally|ultimately|accordingly|consequently|clearly|certainly|overall|together"
     r"|therefore|thus|hence|so|sure|okay|ok|yes)[,.!:]"
     # 'AS' is a disease, 'after-cataract', too.
-    r"|(?:given|based on|considering|taken|after|according to|because|since|(?-i:[Aa]s)"
-    r"|in (?:conclusion|summary|short|sum|view|light))(?=[\s,])[^,;\n]*,"
+    # A preposition begins no name ('in situ' aside), and in capitals it may be one: 'AS', 'ON'.
+    r"|(?:given|based|considering|taken|after|according|because|since"
+    r"|(?-i:[Aa]s|[Oo]n|[Aa]t|[Tt]o|[Bb]y|[Ff]rom|[Ff]or|[Ww]ith|[Uu]nder|[Aa]ll in|[Ii]n)(?! situ)"
+    # 'Weighing everything up': a participle with its object.
+    r"|[a-z]+ing (?:(?:it|this|that) )?(?:all|everything|the|these|those|this|it))"
+    r"(?=[\s,])[^,;\n]*,"
     # 'Not only gout but lymphoma' claims both, and is a list.
     r"|not\b(?! (?:only|just|merely|simply|solely)\b)[^,;\n]*,? but(?: rather)?\b)\W*"
 )
@@ -63,6 +75,7 @@ _OPENING = re.compile(
     r"(?:(?:case|patient)?\s*\d{1,2}\s*[.):]\W*)?",
     re.IGNORECASE,
 )
+_IS = re.compile(r"\b(?:is|are|was|were|be|been)\s*$", re.IGNORECASE)
 # A malformation: 'Absence of the radius'. Behind another name the same words exclude.
 _ABSENCE = re.compile(r"\W*absence of\b", re.IGNORECASE)
 _ALTERNATIVE = re.compile(r";|\n|\||\s/\s|\bor\b|\b(?:versus|vs)\b", re.IGNORECASE)
@@ -128,6 +141,14 @@ def claims(statement: str) -> list[str]:
     (['Sarcoidosis', 'gout'], ['Gout'])
     >>> claims("The patient's findings are most consistent with gout"), claims("AS, severe")[0]
     (['gout'], 'AS, severe')
+    >>> claims("On balance, gout"), claims("All in all, this is gout"), claims("ON, ALL")[0]
+    (['gout'], ['gout'], 'ON, ALL')
+    >>> claims("Weighing the evidence, gout"), claims("Whooping cough, gout")[1]
+    (['gout'], 'Whooping cough')
+    >>> claims("Gout is excluded by the crystals"), claims("The findings argue against gout")
+    ([], ['argue'])
+    >>> claims("Encephalitis with antibodies against LGI1")[-1]
+    'antibodies against LGI1'
     >>> claims("Not only gout but sarcoidosis"), claims("Guillain\u2010Barre\u0301 syndrome")[1:]
     ([], [])
     """
@@ -199,6 +220,9 @@ def _before_doubt(plain: str, words_of_doubt: re.Pattern[str]) -> str:
     sure = plain[: doubt.start()]
     denial = _DENIAL_OF_THE_DISEASE.match(plain, doubt.start())
     end = denial.end() if denial else doubt.end()
+    # 'Gout is excluded by the crystals', 'gout is not the cause': what stands before is denied.
+    if denial and _IS.search(sure):
+        return sure.rpartition(",")[0]
     # Something stands behind the doubt: that is what is doubted.
     if re.search(r"\w", words_of_doubt.sub("", re.split(r"[,;.]", plain[end:])[0])):
         return sure

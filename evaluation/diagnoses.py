@@ -35,7 +35,7 @@ from medaction.kg.linking import Linker
 from medaction.kg.readings import head
 from medaction.words.names import normalise
 
-COEFFICIENTS = (1.46, 2.98, 5.81, -4.11)
+COEFFICIENTS = (1.45, 2.99, 5.80, -4.11)
 """Of `figures`, then the constant, fitted to a GPT's verdicts on 450 real answers. Further figures
 (whether the last word of a name is said, the best single pair of names, the share and the cosine of
 the first claim, what the nodes are to one another, the number of claims) moved the area under the
@@ -160,6 +160,10 @@ def figures(
         return "more general"
     # 'A, B' with a foreign A is a list; in 'A due to B' it may be what B causes.
     joint = LINK.search(parts[0])
+    if joint and "with" in joint[0].casefold().split():
+        # 'A with B, C' where the graph knows A for another disease.
+        is_apart = _relation(parts[1], truth[0], linker) == "apart"
+        joint = LIST.search(parts[0], joint.end()) if is_apart else None
     is_list = joint and LIST.match(parts[0], joint.start())
     if is_list and shares.share(first_claim, true) < FOREIGN:
         return "a list"

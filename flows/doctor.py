@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from medaction.flows.configured import configured_prefect, configured_ray, why_silent
 from medaction.flows.inspections import CheckState, Inspection
 from medaction.flows.settings import EnvironmentSettings
+from medaction.flows.summary import damage_of_reports
 from medaction.flows.versions import installed_version
 from medaction.llm.call_cache import default_folder
 from medaction.training.estimate import existing_folder
@@ -40,13 +41,15 @@ def examine(*stages: EnvironmentSettings) -> Iterator[Inspection]:
 def run_files(out: Path, repair: bool) -> Iterator[Inspection]:
     """The files of a run: what is damaged, missing or edited. Changes nothing without `repair`.
     Raises StoreError when the run is under way."""
-    damage = list(damage_of_run(out, repair))
+    damage = [*damage_of_run(out, repair), *damage_of_reports(out, repair)]
     for item in damage:
         state: CheckState = "note" if item.mended else "wrong"
         how = "done: " if item.mended else ""
         yield Inspection(str(item.file), state, item.fact, how + item.remedy)
     if not damage:
-        yield Inspection(str(out), "ok", "store, copy, dataset and result are what was written")
+        yield Inspection(
+            str(out), "ok", "store, copy, dataset, result and summary are what was written"
+        )
 
 
 def packages() -> Iterator[Inspection]:

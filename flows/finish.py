@@ -22,7 +22,8 @@ def score(store: Store, settings: DistillSettings) -> Aids:
     """Stage 3: DTC, RAC and verdicts, as the settings say. Returns what helped linking."""
     aids, graphs = aids_of(settings), (settings.disease_graph, settings.test_graph)
     pruned_by = settings.strategy, settings.rac_threshold
-    score_store(store, *pruned_by, *graphs, aids, settings.wrong_endings, settings.idle_turns)
+    more = settings.wrong_endings, settings.idle_turns
+    score_store(store, *pruned_by, *graphs, aids, *more, quarantine=settings.quarantine)
     return aids
 
 

@@ -244,6 +244,11 @@ class DistillSettings(EnvironmentSettings):
         " them, drop the commitment only, or drop them.  [default: keep on the paper's own graphs,"
         " as section 3.3 says; else drop-commit]",
     )
+    quarantine: bool = Field(
+        default=True,
+        description="Keep out of the dataset what a teacher played whose replies look broken or"
+        " poisoned: too many asked again, the same for other cases, or in another script.",
+    )
     validation_percent: int = Field(
         default=10,
         ge=0,

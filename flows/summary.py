@@ -3,22 +3,29 @@
 The queries are in summary.sql.
 """
 
+import hashlib
 import json
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import polars as pl
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from medaction.flows.settings import DistillSettings
+from medaction.trajectories.damage import Damage, aside
 from medaction.trajectories.files import STORE
+from medaction.trajectories.quarantine import QUARANTINED, quarantined
 from medaction.trajectories.queries import Query, read_queries
 from medaction.trajectories.records import WORKER_LOST
-from medaction.trajectories.store import Store
+from medaction.trajectories.store import Store, StoreError
 from medaction.words.errors import MedactionError
+from medaction.words.markdown import markdown_table
 
 REPORT_QUERIES = read_queries(Path(__file__).with_name("summary.sql"))
 CHECKS = ("Cases", "Checks", "Ledger", "Second opinions", "Refused cases", "Failures")
@@ -51,7 +58,7 @@ def write_summary(store: Store, settings: DistillSettings) -> dict[str, Any]:
         if not frame.is_empty():
             parts += _section(REPORT_QUERIES[title], frame)
     parts += ["## Settings", "", f"```json\n{settings.model_dump_json(indent=2)}\n```", ""]
-    (settings.out / "summary.md").write_text("\n".join(parts), encoding="utf-8")
+    _write_sealed(settings.out / "summary.md", parts)
     return {"out": str(settings.out), "notes": notes} | {
         title.lower(): rows_of(tables[title])
         for title in ("Funnel", "Teachers", "Cost", "Failures")
@@ -88,6 +95,12 @@ def notes_of(store: Store) -> list[str]:
                 " threshold of this graph."
             )
         notes.append(note)
+    if store.rows("select 1 from verdicts where reason = ? limit 1", [QUARANTINED]):
+        notes += [
+            f"**Nothing that {teacher} played is in the dataset**: {why}. If that is as it should"
+            " be: `--no-quarantine`."
+            for teacher, why in quarantined(store).items()
+        ]
     endings = store.frame(REPORT_QUERIES["Endings"].sql)
     right, wrong, unknown, dropped = (
         int(endings[name].sum())
@@ -119,7 +132,7 @@ def write_checks(store: Store, out: Path) -> dict[str, Any]:
     parts = [f"# Environments of {out}", ""]
     for title in CHECKS:
         parts += _section(REPORT_QUERIES[title], store.frame(REPORT_QUERIES[title].sql))
-    (out / "checks.md").write_text("\n".join(parts), encoding="utf-8")
+    _write_sealed(out / "checks.md", parts)
     return {"out": str(out), **check_tables(store)}
 
 
@@ -169,6 +182,56 @@ def trouble_of(summary: dict[str, Any]) -> str:
             f" failed: medaction retry --out {out}"
         )
     return ""
+
+
+# --- as a file ------------------------------------------------------------------------------------
+
+_SEAL = "<!-- SHA-256 of all above: "
+
+
+def _write_sealed(file: Path, parts: Sequence[str]) -> None:
+    text = "\n".join(parts)
+    file.write_text(f"{text}{_SEAL}{_sha256(text)} -->\n", encoding="utf-8")
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _fault_of(file: Path) -> str:
+    """Empty: it is what was written."""
+    try:
+        text, seal, rest = file.read_text(encoding="utf-8").rpartition(_SEAL)
+    except FileNotFoundError:
+        return "is missing"
+    except (OSError, UnicodeDecodeError):
+        return "cannot be read"
+    if not seal:
+        return "has no checksum at its end: it was cut, or an earlier program wrote it"
+    return "" if rest == f"{_sha256(text)} -->\n" else "was changed since it was written"
+
+
+def damage_of_reports(out: Path, repair: bool) -> Iterator[Damage]:
+    """Look at summary.md or checks.md, whichever the last run in `out` left; with `repair` it is
+    written anew from the store, and what was there is moved aside. A store that cannot be read has
+    been named."""
+    with suppress(StoreError, duckdb.Error):
+        if not (out / STORE).exists():
+            return
+        with Store(out / STORE) as store:
+            flow, settings_json = store.last_run()
+            file = out / {"distill": "summary.md", "environments": "checks.md"}.get(flow, ".")
+            if file == out or not (fault := _fault_of(file)):
+                return
+            if repair:
+                if file.exists():
+                    aside(file)
+                if flow == "distill":
+                    settings = DistillSettings.model_validate_json(settings_json)
+                    write_summary(store, settings.model_copy(update={"out": out}))
+                else:
+                    write_checks(store, out)
+            yield Damage(file, fault, "write it anew from the store", repair)
 
 
 # --- in the terminal ------------------------------------------------------------------------------
@@ -259,10 +322,9 @@ def indented(text: str) -> str:
 
 def table_of_frame(frame: pl.DataFrame) -> str:
     """Text of models and cases is shown as text: no table breaks, no HTML."""
-    lines = ["| " + " | ".join(frame.columns) + " |", "|" + "---|" * len(frame.columns)]
-    for row in frame.iter_rows():
-        # Steps of the funnel stand below each other by their indent, which Markdown would drop.
-        texts = ("" if value is None else indented(str(value)) for value in row)
-        cells = (text.replace("|", "\\|").replace("<", "&lt;")[:CELL] for text in texts)
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    # Steps of the funnel stand below each other by their indent, which Markdown would drop.
+    cells = [
+        ["" if value is None else indented(str(value))[:CELL].replace("<", "&lt;") for value in row]
+        for row in frame.iter_rows()
+    ]
+    return "\n".join(markdown_table(frame.columns, cells))

@@ -238,6 +238,17 @@ select teacher, style, count(*) as trajectories,
     count(*) filter (where same_replies) as with_the_same_replies
 from duplicates join trajectories using (trajectory_id) group by all order by all;
 
+-- title: Replies that look broken or poisoned
+-- Shares of each teacher's replies that had to be asked again (limit 0.2), that are to the letter
+-- those to another case (0.3), and that are in a script that the case is not in (0.2), and how many
+-- trajectories are out of the dataset for it. Of fewer than 50 replies nothing is concluded.
+select teacher, turns as replies, round(repaired, 3) as asked_again,
+    round(identical, 3) as of_another_case, round("foreign", 3) as in_another_script,
+    (select count(*) from verdicts join trajectories using (trajectory_id)
+        where reason = 'teacher_quarantined' and trajectories.teacher = teacher_rates.teacher)
+        as quarantined_trajectories
+from teacher_rates order by teacher;
+
 -- title: Repeats
 -- Kept turns whose prompt and reply are those of another one of the same teacher, to the letter:
 -- they stand once in the dataset. Where a server ignores the seed, a higher temperature makes the

@@ -15,7 +15,12 @@ TINY = "tiny"
 PACKAGE = Path(__file__).parent.parent
 # Its words are those of prompts and of our own tables of tests and diseases, so that a name is a
 # few tokens.
-TOKENIZER_TEXTS = ("clinicians/*.py", "kg/data/tests.csv", "kg/data/common_diseases.csv")
+TOKENIZER_TEXTS = (
+    "examples/cases/*.json",
+    "envs/prompts/*.md",
+    "kg/data/tests.csv",
+    "kg/data/common_diseases.csv",
+)
 VOCABULARY = 4096
 
 CHATML = (

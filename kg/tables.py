@@ -42,27 +42,29 @@ def parts(field: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class CommonDisease:
-    """A common disease that HPO, which is about rare ones, does not describe.
+class Disease:
+    """A disease and what it shows.
 
-    weight: how common, relative to the others. findings: HPO label -> share of patients in 0..1.
+    weight: how common, relative to the others. findings: HPO label in the table, else the finding's
+    key -> share of patients in 0..1. line: in the table, 0 for one that stands in none.
     """
 
     name: str
     synonyms: tuple[str, ...]
     weight: float
     findings: dict[str, float]
-    line: int
+    line: int = 0
 
 
 @cache
-def common_diseases() -> list[CommonDisease]:
-    """All of COMMON_DISEASES. Raises BadTable."""
+def common_diseases() -> list[Disease]:
+    """All of COMMON_DISEASES: those that HPO, which is about rare ones, does not describe. Raises
+    BadTable."""
     table = rows(COMMON_DISEASES, ["name", "synonyms", "weight", "findings"])
     return [_common_disease(line, row) for line, row in table]
 
 
-def _common_disease(line: int, row: dict[str, str]) -> CommonDisease:
+def _common_disease(line: int, row: dict[str, str]) -> Disease:
     pairs = (part.rsplit(":", 1) for part in parts(row["findings"]))
     try:
         findings = {label.strip(): float(share) for label, share in pairs}
@@ -78,7 +80,7 @@ def _common_disease(line: int, row: dict[str, str]) -> CommonDisease:
         raise BadTable(
             COMMON_DISEASES, line, f"{row['name']!r}: a name is missing or a share is not in 0..1"
         )
-    return CommonDisease(row["name"].strip(), parts(row["synonyms"]), weight, findings, line)
+    return Disease(row["name"].strip(), parts(row["synonyms"]), weight, findings, line)
 
 
 @dataclass(frozen=True, slots=True)

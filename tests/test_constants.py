@@ -55,6 +55,10 @@ flows.settings DistillSettings.launch_points 1 | paper, appendix C | test_rollou
 flows.settings DistillSettings.branches 1 | paper, appendix C | test_rollout
 flows.settings DistillSettings.t_max 8 | paper, appendix C | test_rollout
 flows.settings DistillSettings.validation_percent 10 | our choice | test_store
+trajectories.quarantine LEAST_TURNS 50 | our choice | test_scoring
+trajectories.quarantine MOST_REPAIRED 0.2 | reliability check S12 | test_scoring
+trajectories.quarantine MOST_IDENTICAL 0.3 | reliability check S12 | test_scoring
+trajectories.quarantine MOST_FOREIGN 0.2 | our choice, S12 has no figure | test_scoring
 kg.pruning THRESHOLD 3.0 | paper, appendix C | test_kg_pruning
 kg.thresholds OPEN_THRESHOLD 2.0 | 100 AgentClinic cases | test_kg_calibration
 kg.thresholds PAPER_SHARE 0.95 | our choice | test_kg_calibration

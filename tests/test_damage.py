@@ -91,6 +91,7 @@ FILES = [
     *((name, replace_by_something_else) for name in ("snapshot.duckdb", "trajectories.duckdb")),
     ("snapshot.duckdb", replace_by_another_run_s),
     ("trajectories.duckdb", empty),
+    *(("summary.md", harm) for harm in (truncate, garble, edit, remove, empty)),
 ]
 
 

@@ -52,3 +52,22 @@ def test_no_secret_has_a_default() -> None:
             variables = {item["name"]: item for item in container["env"]}
             assert variables["RAY_AUTH_MODE"]["value"] == "token"
             assert "secretKeyRef" in variables["RAY_AUTH_TOKEN"]["valueFrom"]
+
+
+def test_packages_are_installed_by_their_content() -> None:
+    """What a registry serves under the same version tomorrow is refused. pip cannot take hashes
+    together with a folder, so constraints.txt has none."""
+    pins, hashed = (
+        re.findall(r"^[a-z0-9][^ \n]*==.*?(?= *\\?$)", (REPOSITORY / name).read_text(), re.M)
+        for name in ("constraints.txt", "hashes.txt")
+    )
+    assert pins == hashed
+    blocks = re.split(r"^(?=[a-z0-9])", (REPOSITORY / "hashes.txt").read_text(), flags=re.M)[1:]
+    assert len(blocks) == len(pins)
+    assert all("--hash=sha256:" in block for block in blocks)
+    assert "://" not in "".join(blocks)
+    for name in ("Makefile", "deployments/Dockerfile"):
+        text = (REPOSITORY / name).read_text()
+        installs = re.findall(r"^.*--constraint.*--editable.*$", text, re.M)
+        assert installs
+        assert all("hashes.txt" in line for line in installs)

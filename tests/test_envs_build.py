@@ -385,7 +385,7 @@ def test_a_result_in_other_words_is_cut() -> None:
         ("He has a cyst, with biopsy suggesting a benign one.", {"Biopsy": 0}),
         ("A chest radiograph was notable for a mass.", {"Chest radiograph": 0}),
         ("Bloods taken before showed a CK of 12,000 U/L.", {"CK": 0}),
-        ("His sputum grew acid-fast bacilli.", {"Culture": 0}),
+        ("His sputum grew acid-fast bacilli.", {"Sputum culture": 0}),
         ("An EEG two weeks ago had spikes.", {"EEG": 0}),
         ("On ultrasound the gallbladder had stones.", {"Ultrasound": 0}),
         ("Investigations elsewhere had revealed lesions.", {"Investigations": 0}),
@@ -413,7 +413,7 @@ def test_a_result_in_other_words_is_cut() -> None:
         ("A sister has the same variant of unknown significance.", {"Genetic testing": 0}),
         ("Sodium, taken by her doctor, had been 121 mmol/L.", {"Sodium": 0}),
         ("A plain film showed a sunburst of the femur.", {"Plain film": 0}),
-        ("The aspirate was turbid with 68,000 cells/uL.", {"Laboratory tests": 0}),
+        ("The aspirate was turbid with 68,000 cells/uL.", {"Aspirate": 0}),
         ("During one of them, a glucose of 31 mg/dL was seen.", {"Glucose": 0}),
     ],
 )

@@ -187,6 +187,13 @@ HOW_AND_WHERE = [
     ["Urine glucose", "laboratory", "Negative"],
     ["Abdominal paracentesis", "procedure", "Yellow fluid."],
     ["PCR", "laboratory", "BAL PCR for Pneumocystis positive"],
+    ["Echocardiogram", "imaging", "Preserved ejection fraction, a dilated right ventricle."],
+    ["Transcriptomics", "laboratory", "Reduced ceruloplasmin expression"],
+    ["Blood work", "laboratory", "Elevated CA 19-9, normal platelet count and calcitonin"],
+    ["Urine blood", "laboratory", "Negative"],
+    ["Urine casts", "laboratory", "Numerous"],
+    ["Sputum cytology", "pathology", "Giant cells; PCR positive for HSV1."],
+    ["Clotting", "laboratory", "Reduced factors II (3 %), IX (4 %) and X"],
 ]
 
 
@@ -229,10 +236,19 @@ HOW_AND_WHERE = [
         ("Anti-NMDAR antibodies (CSF)", []),
         ("thyroid FNA", ["CT chest"]),
         ("Cortisol after ACTH stimulation", []),
-        ("Cortisol after surgery", ["Cortisol"]),
-        ("Urinalysis", ["Urine glucose"]),
+        ("Cortisol after surgery", []),
+        ("Urinalysis", ["Urine glucose", "Urine blood", "Urine casts"]),
         ("Diagnostic tap of the ascites", ["Abdominal paracentesis"]),
         ("Pneumocystis PCR from blood", []),
+        ("Postoperative cortisol", []),
+        ("Mammography after chemotherapy", []),
+        ("LVEF", ["Echocardiogram"]),
+        ("Ceruloplasmin", []),
+        ("Calcitonin", ["Blood work"]),
+        ("Serum calcium", []),
+        ("Sputum HSV PCR", ["Sputum cytology"]),
+        ("CSF HSV PCR", []),
+        ("Factor IX activity", ["Clotting"]),
     ],
 )
 def test_how_where_and_when_a_test_is_done_decide(order: str, tests: list[str]) -> None:

@@ -90,7 +90,12 @@ def rollout(sample: int, *turns: Turn, parent: str | None = None, at: int = 0) -
     return trajectory(spec, *turns)
 
 
-def found(folder: Path, tree: Sequence[Trajectory], dtc: dict[str, list[int]]) -> list[State]:
+def found(
+    folder: Path,
+    tree: Sequence[Trajectory],
+    dtc: dict[str, list[int]],
+    held: Sequence[Trajectory] = (),
+) -> list[State]:
     def prompt(world: ClinicalEnvironment, played: Trajectory, turns: Sequence[Turn]) -> Any:
         return messages(world.initial_observation, turns, played.t_max, played.spec.style)
 
@@ -111,6 +116,9 @@ def found(folder: Path, tree: Sequence[Trajectory], dtc: dict[str, list[int]]) -
             for number, hops in enumerate(path, 1)
         ]
         put_derived(store, turn_scores=scores)
+        verdict = {"strategy": "none", "threshold": None, "status": "discarded", "last_turn": None}
+        verdict |= {"reason": "teacher_quarantined", "removed_turns": [], "kept_turns": []}
+        put_derived(store, verdicts=[verdict | {"trajectory_id": it.trajectory_id} for it in held])
         return list(states(store, prompt, NODES, lambda world: 1))
 
 
@@ -130,6 +138,14 @@ def siblings() -> tuple[Trajectory, Trajectory]:
         at=1,
     )
     return root, branch
+
+
+def test_what_a_quarantined_teacher_played_is_compared_to_nothing(tmp_path: Path) -> None:
+    root, branch = siblings()
+    dtc = {root.trajectory_id: [3, 2, 2], branch.trajectory_id: [3, 0, 0]}
+    every = found(tmp_path, [root, branch], dtc, [branch])
+    assert [state.candidates[0].turn for state in every] == list(root.turns)
+    assert all(len(state.candidates) == 1 for state in every)
 
 
 def test_branches_of_one_turn_are_a_pair_with_one_prompt(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Stage 3 over a store, on a small graph that a user brought."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,10 @@ import pytest
 from medaction.kg.loaders import NoGraph, import_graph
 from medaction.kg.tables import BadTable
 from medaction.trajectories import scoring
+from medaction.trajectories.quarantine import quarantined
 from medaction.trajectories.scoring import Aids, score_store
 from medaction.trajectories.store import Store
-from tests.records import add_environment, report, small_tree
+from tests.records import add_environment, report, small_tree, trajectory
 
 # Lymphoma - CBC - Sarcoidosis - Granuloma - Tuberculosis
 NODES = """node_id,name,node_type,synonyms
@@ -106,6 +108,58 @@ def test_fates_of_turns_add_up_to_the_turns_played(store):
             == [(4,)]
         )
         assert opened.rows("select count(*) from verdicts") == [(2,)]
+
+
+MARKS = {
+    "repaired": lambda number: {"repaired": True},
+    "identical": lambda number: {"raw": f"the same of {number % 30}"},  # of two cases
+    "foreign": lambda number: {"reasoning": "Лихорадка без причины, лимфоузлы увеличены"},
+    "honest": lambda number: {"raw": f"the same of {number // 30}"},  # its siblings'
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "turns", "marked", "is_quarantined"),
+    [
+        *[("repaired", 60, 12, False), ("repaired", 60, 13, True), ("repaired", 48, 48, False)],
+        *[("identical", 60, 18, False), ("identical", 60, 20, True)],
+        *[("foreign", 60, 12, False), ("foreign", 60, 13, True), ("foreign", 50, 50, True)],
+        ("honest", 60, 60, False),
+    ],
+)
+def test_a_teacher_whose_replies_look_poisoned_is_out_of_the_dataset(
+    store, kind: str, turns: int, marked: int, is_quarantined: bool
+) -> None:
+    """Its turns stay, and those of others; a branch from one of its turns goes with them."""
+    opened, *_, graph = store
+    half = turns // 2
+    # In turns about the two cases, so that the marked ones are of both.
+    places = [side * 30 + number for number in range(half) for side in range(2)][:marked]
+    for side in range(2):
+        world, root, branch = small_tree(f"other-{side}")
+        add_environment(opened, report(world.case_id), world)
+        played = []
+        for number in range(side * 30, side * 30 + half):
+            spec = replace(root.spec, teacher="doubtful", sample=number)
+            own = replace(root.turns[0], raw=f"reply {number}")
+            played.append(
+                trajectory(spec, replace(own, **MARKS[kind](number)) if number in places else own)
+            )
+        after = replace(branch.spec, parent_id=played[0].trajectory_id, branch_turn=1)
+        played += [root, trajectory(after, branch.turns[-1])]
+        opened.add_rollouts("rollout", world.case_id, played, [], "run-1")
+    score_store(opened, "none", None, graph, graph, quarantine=True)
+    sql = (
+        "select teacher, branch_turn, bool_and(reason = 'teacher_quarantined'), bool_or(reason ="
+        " 'teacher_quarantined') from trajectories join verdicts using (trajectory_id)"
+        " where case_id like 'other%' group by all order by all"
+    )
+    gone = is_quarantined
+    honest = ("teacher-a", 0, False, False)
+    assert opened.rows(sql) == [("doubtful", 0, gone, gone), honest, ("teacher-a", 1, gone, gone)]
+    assert list(quarantined(opened)) == ["doubtful"] * is_quarantined
+    score_store(opened, "none", None, graph, graph)
+    assert not opened.rows("select 1 from verdicts where reason = 'teacher_quarantined'")
 
 
 def test_an_unknown_graph_is_refused_before_anything_is_written(store):

@@ -73,7 +73,7 @@ def damage_of_run(out: Path, repair: bool = False) -> Iterator[Damage]:
     yield from _result(out)
 
 
-def _aside(file: Path) -> Path:
+def aside(file: Path) -> Path:
     """Move a damaged file or folder to a free name beside it."""
     number = 1
     while (target := file.with_name(f"{file.name}.damaged-{number}")).exists():
@@ -107,7 +107,7 @@ def _store_and_copy(out: Path, repair: bool) -> Iterator[Damage]:
             # The log, too: DuckDB would play it into the copy, to which it does not belong.
             for damaged in (store, store.with_name(f"{STORE}.wal")):
                 if damaged.exists():
-                    _aside(damaged)
+                    aside(damaged)
             # By a rename, so that a kill leaves no half copy under the store's name.
             draft = store.with_name(f".{STORE}.building")
             shutil.copyfile(copy, draft)
@@ -118,7 +118,7 @@ def _store_and_copy(out: Path, repair: bool) -> Iterator[Damage]:
         # Where the store is gone, or can't be opened, an empty one must not take the copy's place.
         mends = repair and not fault
         if mends:
-            _aside(copy)
+            aside(copy)
             with Store(store) as whole:
                 whole.publish()
         yield Damage(copy, fault_of_copy, "write it anew from the store", mends)
@@ -163,7 +163,7 @@ def _versions(out: Path, repair: bool) -> Iterator[Damage]:
     """A version that is damaged is moved aside: `medaction export` writes the newest anew."""
     if (out / "datasets").is_file():
         if repair:
-            _aside(out / "datasets")
+            aside(out / "datasets")
         remedy = f"move it away, then: medaction export --out {out}"
         yield Damage(out / "datasets", "is no folder of versions", remedy, repair)
     for folder in sorted((out / "datasets").glob("v*")):
@@ -175,7 +175,7 @@ def _versions(out: Path, repair: bool) -> Iterator[Damage]:
             else damage_of_version(folder)
         )
         if damage and repair:
-            _aside(folder)
+            aside(folder)
         for file, fact in damage:
             remedy = f"write the dataset anew: medaction export --out {out}"
             yield Damage(file, fact, remedy, repair)

@@ -39,6 +39,7 @@ from medaction.trajectories.export import (
     split_of,
 )
 from medaction.trajectories.labels import rejected
+from medaction.trajectories.quarantine import QUARANTINED
 from medaction.trajectories.records import Trajectory, path_of
 from medaction.trajectories.store import Store
 from medaction.trajectories.stored_trees import trees_of
@@ -107,9 +108,12 @@ def states(
 
     nodes: the diagnoses of the store on the disease graph; truth: an environment -> its true
     diagnosis there. Gold trajectories were written with the report at hand and answer no prompt.
-    What a clinician rejected, a turn or a whole environment, is no reply.
+    What a clinician rejected, a turn or a whole environment, is no reply, nor what a quarantined
+    teacher played.
     """
     rejected_cases, rejected_turns = rejected(store.path.parent)
+    sql = "select trajectory_id from verdicts where reason = ?"
+    held = {id_ for (id_,) in store.rows(sql, [QUARANTINED])}
     for batch in trees_of(store):
         ids = [member.trajectory_id for _, tree in batch for member in tree]
         sql = (  # a hash join: `list_contains` would compare each row with each id
@@ -120,7 +124,8 @@ def states(
         for environment, tree in batch:
             if environment.case_id not in rejected_cases:
                 goal = truth(environment)
-                yield from _states_of(environment, tree, prompt, dtc, nodes, goal, rejected_turns)
+                left_out = rejected_turns, held
+                yield from _states_of(environment, tree, prompt, dtc, nodes, goal, *left_out)
 
 
 def _states_of(
@@ -131,9 +136,14 @@ def _states_of(
     nodes: dict[str, int | None],
     goal: int | None,
     rejected_turns: Set[tuple[str, int]],
+    held: Set[str],
 ) -> Iterator[State]:
     by_id = {trajectory.trajectory_id: trajectory for trajectory in tree}
-    played = [branch for branch in tree if branch.spec.style != "gold"]
+    played = [
+        branch
+        for branch in tree
+        if branch.spec.style != "gold" and branch.trajectory_id not in held
+    ]
     paths = {branch.trajectory_id: path_of(branch, by_id) for branch in played}
     prompts: dict[str, list[dict[str, str]]] = {}
     replies: dict[str, dict[tuple[str, str], list[tuple[Trajectory, Turn]]]] = defaultdict(dict)

@@ -294,6 +294,24 @@ with played as (
 )
 select trajectory_id, first_id, same_replies from placed where trajectory_id <> first_id;
 
+-- What tells a broken or poisoned teacher, as shares of the turns that it played: replies that had
+-- to be asked again, that are to the letter those to another case, and that are in letters beyond
+-- ASCII (two bytes and more each) where the case is not.
+create or replace view teacher_rates as
+with played as (
+    select teacher, repaired, case_id, hash(raw) as reply,
+        strlen(reasoning) > 1.5 * length(reasoning)
+            and strlen(initial_observation) <= 1.5 * length(initial_observation) as is_foreign
+    from turns join current_trajectories using (trajectory_id)
+    join environments using (environment_id, case_id) where style <> 'gold'
+), compared as (
+    select *, min(case_id) over same <> max(case_id) over same as is_identical
+    from played window same as (partition by teacher, reply)
+)
+select teacher, count(*) as turns, avg(repaired::integer) as repaired,
+    avg(is_identical::integer) as identical, avg(is_foreign::integer) as "foreign"
+from compared group by teacher;
+
 -- Kept turns that say again what another kept turn of the same teacher and style says, to the letter
 -- and after the same replies and results: their prompt and their reply are the same. A server that
 -- ignores the seed gives every rollout of a case the same. Of each group the first by branch and

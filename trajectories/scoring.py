@@ -2,7 +2,7 @@
 (paper, section 3.3, stage 3)."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from itertools import islice
@@ -30,6 +30,13 @@ from medaction.kg.pruning import (
     prune_none,
 )
 from medaction.kg.thresholds import is_papers, threshold_of
+from medaction.trajectories.quarantine import (
+    LEAST_TURNS,
+    LIMITS,
+    QUARANTINED,
+    held_back,
+    quarantined,
+)
 from medaction.trajectories.records import RolloutSpec, Trajectory, path_of
 from medaction.trajectories.store import Store
 from medaction.trajectories.stored_trees import trees_without_texts
@@ -69,12 +76,14 @@ def score_store(
     aids: Aids | None = None,
     wrong_endings: WrongEndings | None = "keep",
     idle_turns: int = 0,
+    quarantine: bool = False,
 ) -> None:
     """Score and judge every current trajectory of the store anew; links of texts that were linked
     before are reused.
 
     `diseases` and `tests` name the graphs of DTC and RAC. threshold: tau_RAC; None: the test
-    graph's own. wrong_endings: None: as `rules_of` says. Writes `links`, `turn_scores`, `verdicts`
+    graph's own. wrong_endings: None: as `rules_of` says. quarantine: discard what a teacher played
+    of whom `trajectories.quarantine` tells. Writes `links`, `turn_scores`, `verdicts`
     and `rac_null`, all of which can be computed again at any time: the trajectories stay whole.
     Nothing is done when nothing has changed since the last time: neither the trajectories nor the
     rules nor the graphs. Raises NoGraph, BadTable for a graph that cannot be read.
@@ -84,7 +93,8 @@ def score_store(
     rules, origin = rules_of(ruler, strategy, threshold, wrong_endings, idle_turns)
     used = (ruler.diseases, ruler.diagnoses, ruler.tests)
     # Versions alone are cheap: no graph is searched, no encoder loaded, when nothing changed.
-    state = _state(store, rules, [linker.version for linker in used])
+    limits = (LEAST_TURNS, LIMITS) if quarantine else None
+    state = _state(store, (rules, limits), [linker.version for linker in used])
     if store.meta("scored") == state:
         return
     truths = {
@@ -92,6 +102,7 @@ def score_store(
         for environment_id, diagnosis, synonyms in _truths(store)
     }
     links = _links(store, ruler, set(truths.values()))
+    held = held_back(store, list(quarantined(store))) if quarantine else frozenset[str]()
     nodes = Nodes(
         **{name: {row["text"]: row["node"] for row in rows} for name, rows in links.items()}
     )
@@ -111,7 +122,7 @@ def score_store(
             for course in _courses(tree, nodes, nodes.diseases[truths[environment_id]])
         )
         while some := list(islice(courses, COURSES_AT_ONCE)):
-            changes += _score(store, some, rules, disease_graph, test_graph)
+            changes += _score(store, some, rules, disease_graph, test_graph, held)
         # From all cases together: the null draws tests and changes of other cases.
         null = null_of(changes, test_graph)
         store.add_derived(
@@ -132,8 +143,10 @@ def _score(
     rules: Rules,
     disease_graph: Graph,
     test_graph: Graph,
+    held: Set[str],
 ) -> list[Change]:
-    """Measure and judge these paths, and store what comes of it. Returns their changes."""
+    """Measure and judge these paths, and store what comes of it; those in `held` are discarded.
+    Returns the others' changes."""
     verdicts: list[dict[str, Any]] = []
     scores: list[dict[str, Any]] = []
     changes: list[Change] = []
@@ -143,11 +156,14 @@ def _score(
         # A gold trajectory was checked against its environment when it was written; it is measured,
         # and kept whole.
         applied = Rules("none") if trajectory.style == "gold" else rules
-        verdicts.append(
-            _verdict_row(trajectory.trajectory_id, verdict_of(course, measured, applied), applied)
+        verdict = (
+            Verdict("discarded", QUARANTINED, None, (), ())
+            if trajectory.trajectory_id in held
+            else verdict_of(course, measured, applied)
         )
+        verdicts.append(_verdict_row(trajectory.trajectory_id, verdict, applied))
         scores += _score_rows(trajectory.trajectory_id, course, measured)
-        if trajectory.style != "gold":
+        if trajectory.style != "gold" and trajectory.trajectory_id not in held:
             last = measured.dtc[-1] if measured.dtc else None
             # Gold is no play: its turns would make the null look like expert work.
             changes += changes_of(trajectory.case_id, course, last, trajectory.branch_turn)
@@ -212,7 +228,7 @@ def _truths(store: Store) -> list[tuple[str, str, list[str]]]:
     )
 
 
-def _state(store: Store, rules: Rules, linked_with: list[str]) -> str:
+def _state(store: Store, rules: object, linked_with: list[str]) -> str:
     """A hash of all that the scores depend on, and of which there are."""
     ids = store.rows("select trajectory_id from current_trajectories order by all")
     truths = sorted(_truths(store))

@@ -1,7 +1,9 @@
 """Laboratory values and vital signs in text: 'Hemoglobin 7.9 g/dL (reference 12-15.5)' is low.
 
 A range printed beside the value wins over words ('elevated', 'H', 'positive'), and words over the
-table's adult range.
+table's adult range. Such words, and those that say that something is past or doubtful, stand in
+data/cues.csv: the kind of a cue and its phrase, in which '*' at the end of a word stands for any
+ending. Cues of denial are in medaction.words.negation.
 """
 
 import math
@@ -9,19 +11,17 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Literal
 
-from medaction.clinicians.graph.cues import cue, longest_matches
-from medaction.kg.tables import DATA, BadTable, parts, rows
+from medaction.kg.tables import DATA, parts, rows
 
+TABLES = Path(__file__).parent / "data"
 ANALYTES = DATA / "analytes.csv"
 COLUMNS_OF_ANALYTES = [
     "analyte", "synonyms", "test", "low_finding", "high_finding", "low", "high", "unit", "si",
 ]  # fmt: skip
 Level = Literal["low", "normal", "high"]
-
-LONGEST_NAME = 6
-"""Words of the longest name in the table."""
 
 REACH = 110
 """Characters after a name in which its value stands: our choice, a line of a report. With a longer
@@ -32,17 +32,25 @@ SPECIMENS = ("urin", "csf", "synovial", "pleural", "ascit", "stool", "sputum", "
 no blood cells are counted."""
 
 
+@cache
+def cue(kind: str) -> re.Pattern[str]:
+    """A pattern that matches every phrase of this kind as whole words, the longest first, so that
+    'not detected' goes before 'not'."""
+    table = rows(TABLES / "cues.csv", ["kind", "phrase"])
+    phrases = sorted((row["phrase"] for _, row in table if row["kind"] == kind), key=len)
+    words = "|".join(re.escape(phrase).replace(r"\*", r"\w*") for phrase in reversed(phrases))
+    return re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE)
+
+
 @dataclass(frozen=True, slots=True)
 class Analyte:
-    """Something measured, or looked for.
+    """Something measured, or looked for, by its names.
 
     low, high: adult reference in `unit`, NaN where there is none. factors: other unit -> what to
     multiply a value by to get `unit`.
     """
 
-    name: str
-    synonyms: tuple[str, ...]
-    test: str
+    names: tuple[str, ...]
     low_finding: str
     high_finding: str
     low: float
@@ -62,19 +70,15 @@ class Analyte:
 
 @cache
 def analytes() -> list[Analyte]:
-    """All of kg/data/analytes.csv. Raises BadTable."""
+    """All of kg/data/analytes.csv."""
     table = []
-    for line, row in rows(ANALYTES, COLUMNS_OF_ANALYTES):
-        try:
-            limits = _number_or_nan(row["low"]), _number_or_nan(row["high"])
-            pairs = (part.rsplit(":", 1) for part in parts(row["si"]))
-            factors = {unit.strip().lower(): float(factor) for unit, factor in pairs}
-        except ValueError as error:
-            message = f"{row['analyte']!r}: a limit or a unit's factor is no number"
-            raise BadTable(ANALYTES, line, message) from error
-        names = row["analyte"], parts(row["synonyms"]), row["test"]
+    for _, row in rows(ANALYTES, COLUMNS_OF_ANALYTES):
+        pairs = (part.rsplit(":", 1) for part in parts(row["si"]))
+        factors = {unit.strip().lower(): float(factor) for unit, factor in pairs}
+        limits = _number_or_nan(row["low"]), _number_or_nan(row["high"])
+        names = row["analyte"], *parts(row["synonyms"])
         signs = row["low_finding"], row["high_finding"]
-        table.append(Analyte(*names, *signs, *limits, row["unit"], factors))
+        table.append(Analyte(names, *signs, *limits, row["unit"], factors))
     return table
 
 
@@ -84,13 +88,32 @@ def _folded(name: str) -> str:
 
 
 @cache
-def _analytes_by_name() -> dict[str, Analyte]:
+def _analytes_by_name(specimen: str) -> dict[str, Analyte]:
+    """Of another specimen than blood only those whose names say that specimen; these also by what
+    stands behind it: in a text about urine 'protein' is 'urine protein'."""
     # Signs are left to the phrases: 'Murphy sign' has no value.
     measured = [analyte for analyte in analytes() if not analyte.is_sign]
-    return {_folded(name): item for item in measured for name in (item.name, *item.synonyms)}
+    # The empty specimen, blood, is in every name.
+    chosen = [item for item in measured if specimen in " ".join(item.names).lower()]
+    head = "urine " if specimen == "urin" else f"{specimen} "
+    names = [(name, item) for item in chosen for name in item.names]
+    specific = [(name[len(head) :], item) for name, item in names if name.lower().startswith(head)]
+    return {_folded(name): item for name, item in (*names, *specific)}
 
 
-_NAME_WORD = re.compile(r"[^\s,;:()=]+")
+@cache
+def _mention(specimen: str) -> re.Pattern[str]:
+    """A pattern of all names, the longest first."""
+    names = sorted(_analytes_by_name(specimen), key=len, reverse=True)
+    long, short = (
+        # Of no name an alternative that never matches.
+        "|".join(re.escape(name) for name in names if (len(name) > 3) is is_long) or "(?!)"
+        for is_long in (True, False)
+    )
+    # Not a part of a word: 'WBC' is in no 'WBC/hpf'.
+    return re.compile(rf"(?<![^\s,;:()=])(?:(?i:{long})|{short})(?![^\s,;:()=.])")
+
+
 # Not the stop of an initial ('S. aureus'); 'with' begins what the value is not of.
 _END_OF_VALUE = re.compile(r"[;\n]|(?<!\b[A-Z])\.(?=\s|$)|\bwith\b")
 
@@ -102,31 +125,15 @@ def levels(text: str) -> Iterator[tuple[Analyte, Level]]:
     # Only before the first colon: 'urine' further on is another test's.
     heading = text.partition(":")[0].lower()
     specimen = next((name for name in SPECIMENS if name in heading), "")
-    mentions = list(_mentions_of_analytes(text, specimen))
-    next_starts = [*(start for start, _, _ in mentions[1:]), len(text)]
-    for (_, end, analyte), next_start in zip(mentions, next_starts, strict=False):
+    mentions = list(_mention(specimen).finditer(text))
+    next_starts = [*(mention.start() for mention in mentions[1:]), len(text)]
+    for mention, next_start in zip(mentions, next_starts, strict=False):
         # Up to the next name: its value is not this one's.
-        after = _END_OF_VALUE.split(text[end : min(next_start, end + REACH)], maxsplit=1)[0]
+        reach = text[mention.end() : min(next_start, mention.end() + REACH)]
+        after = _END_OF_VALUE.split(reach, maxsplit=1)[0]
+        analyte = _analytes_by_name(specimen)[_folded(mention[0])]
         if level := _level(analyte, after):
             yield analyte, level
-
-
-def _mentions_of_analytes(text: str, specimen: str) -> Iterator[tuple[int, int, Analyte]]:
-    """(start, end, analyte) of its mentions. Of another specimen than blood only analytes whose
-    names say that specimen."""
-    words, by_name = list(_NAME_WORD.finditer(text)), _analytes_by_name()
-
-    def look_up(run: list[re.Match[str]]) -> Analyte | None:
-        name = text[run[0].start() : run[-1].end()].rstrip(".")
-        # 'Urine protein' before 'protein': the table has ranges for both.
-        specific = f"urine {name}" if specimen == "urin" else f"{specimen} {name}".strip()
-        analyte = by_name.get(_folded(specific)) or by_name.get(_folded(name))
-        names = " ".join((analyte.name, *analyte.synonyms)).lower() if analyte else ""
-        # The empty specimen, blood, is in every name.
-        return analyte if specimen in names else None
-
-    for start, end, analyte in longest_matches(words, LONGEST_NAME, look_up):
-        yield words[start].start(), words[end - 1].end(), analyte
 
 
 _VALUE_NUMBER = r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?|-?\d+(?:\.\d+)?"
@@ -184,7 +191,7 @@ def _by_table(analyte: Analyte, value: re.Match[str]) -> Level | None:
     if not analyte.has_range:
         return None
     number, unit = _number_or_nan(value["number"]), value["unit"].lower()
-    if analyte.name == "Temperature" and number > LOWEST_FAHRENHEIT:
+    if analyte.names[0] == "Temperature" and number > LOWEST_FAHRENHEIT:
         number = (number - 32) / 1.8
     if analyte.unit == "%" and "%" not in unit and number > 100:
         return None  # a count where a share is expected

@@ -12,18 +12,13 @@ from functools import cache
 
 import numpy as np
 
-from medaction.clinicians.graph.cues import TABLES
+from medaction.clinicians.graph import prose
+from medaction.clinicians.graph.analytes import TABLES
 from medaction.clinicians.graph.findings import name_of_key
-from medaction.clinicians.graph.model import TEMPER, Ranking, load_model, rank
+from medaction.clinicians.graph.hypotheses import hypotheses
+from medaction.clinicians.graph.model import Ranking, rank
 from medaction.clinicians.graph.orders import Aim, tests_worth_ordering
-from medaction.clinicians.graph.prose import (
-    in_a_sentence,
-    listed,
-    names_of_leaders,
-    pivot,
-    reasoning,
-    sentence,
-)
+from medaction.clinicians.graph.prose import in_a_sentence
 from medaction.envs.loops import must_commit
 from medaction.envs.reply import render
 from medaction.envs.turns import Hypothesis, Observation, Style, Turn
@@ -32,10 +27,6 @@ from medaction.words.versions import constants_of, version_of
 SURE: dict[Aim, float] = {"kg-screening": 0.97, "kg-targeted": 0.9}
 """Posterior of the leader at which the work-up ends. At 0.95 and 0.9, with at most four tests and
 GOOD_ENOUGH 0.35, screening finds 0.50 of the documented tests, at these values 0.55."""
-
-PATIENCE = 0.03
-"""How much less sure it has to be with every turn. Without it a work-up is 0.3 to 0.4 turns longer
-and no surer to be right (AgentClinic, 104 cases, 2 seeds)."""
 
 TESTS_IN_A_TURN: dict[Aim, int] = {"kg-screening": 5, "kg-targeted": 3}
 """At most; in some turns one less."""
@@ -47,13 +38,11 @@ lower, the more documented tests are ordered, and the more that nobody documente
 MOST_HYPOTHESES = 6
 """Lines of a differential: our choice, within the 8 that the reply's grammar allows."""
 
-PARTS = ("analytes", "clinician", "cues", "findings", "hypotheses", "model", "orders", "prose")
-
 
 @cache
 def graph_version() -> str:
     """The version of all data that decides a turn: constants and tables."""
-    modules = [f"medaction.clinicians.graph.{part}" for part in PARTS]
+    modules = [f"medaction.clinicians.graph.{file.stem}" for file in TABLES.parent.glob("*.py")]
     modules += ["medaction.kg.tables", "medaction.kg.tests_table"]
     return f"kg-{version_of([constants_of(*modules), sorted(TABLES.iterdir())])}"
 
@@ -78,13 +67,11 @@ class KgClinician:
             raise ValueError(f"{self.name} writes in the schema only, not {observation.style!r}")
         turns = observation.turns
         rng = np.random.default_rng([seed, len(turns)])
-        # Of the whole rollout, whose seed counts up with its turns: its trust in the evidence.
-        trust = np.exp(0.1 * np.random.default_rng(abs(seed - len(turns))).standard_normal())
-        ranking = rank(observation.initial_observation, turns, TEMPER * float(trust))
+        ranking = rank(observation.initial_observation, turns)
         options = tests_worth_ordering(ranking, turns, self.aim, rng)
         end = ""
         # Never at the first turn, which must order something.
-        if turns and ranking.chance >= SURE[self.aim] - PATIENCE * (len(turns) - 1):
+        if turns and ranking.chance >= SURE[self.aim]:
             end = "sure"
         elif not options or must_commit(turns, observation.t_max):
             end = "exhausted"
@@ -96,11 +83,12 @@ class KgClinician:
             f"{in_a_sentence(test.entry.name)} (for {in_a_sentence(name_of_key(test.sign))})"
             for test in orders
         ]
-        outlook = sentence(end or self.aim, rng, tests=listed(aims), **names_of_leaders(ranking))
-        names = [load_model().diseases[at].name for at in ranking.order[:MOST_HYPOTHESES]]
-        words = " ".join([*reasoning(ranking, turns, rng), outlook])
+        fields = {"tests": prose.listed(aims), **prose.names_of_leaders(ranking)}
+        outlook = prose.sentence(end or self.aim, rng, **fields)
+        names = [hypotheses()[at].name for at in ranking.order[:MOST_HYPOTHESES]]
+        words = " ".join([*prose.reasoning(ranking, turns, rng), outlook])
         # Without orders the pivot is of what could have been ordered.
-        question = pivot(ranking, orders or options[:3], rng)
+        question = prose.pivot(ranking, orders or options[:3], rng)
         tests, final = tuple(order.entry.name for order in orders), names[0] if end else None
         lines = _differential(ranking, names)
         turn = Turn(len(turns) + 1, words, lines, question, tests, final, raw="")

@@ -8,10 +8,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Literal
 
-from medaction.clinicians.graph.analytes import analytes, levels
-from medaction.clinicians.graph.cues import TABLES, cue, longest_matches
+from medaction.clinicians.graph.analytes import TABLES, analytes, cue, levels
 from medaction.clinicians.graph.hypotheses import DISEASE, disease_names
 from medaction.kg.hpo import ROOT, load_hpo, phenotype_ids
 from medaction.kg.tables import rows
@@ -30,8 +28,6 @@ STOP_WORDS = frozenset(
     """of the a an in on to with at his her their my is are was were be been has had have some
     very""".split()  # noqa: SIM905
 )
-
-Origin = Literal["history", "result"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,31 +50,23 @@ def name_of_key(key: str) -> str:
 
 @cache
 def key_of(name: str) -> str:
-    """The key of an HPO label or synonym, else of a disease. Raises ValueError."""
+    """The key of an HPO label or synonym, else of a disease. Raises KeyError."""
     plain = normalise(name)
-    if term := phenotype_ids().get(plain):
-        return term
-    if disease := disease_names().get(plain):
-        return DISEASE + disease
-    raise ValueError(f"neither HPO nor the diseases know {name!r}")
+    return phenotype_ids().get(plain) or DISEASE + disease_names()[plain]
 
 
 @lru_cache(maxsize=4096)
-def findings_in(text: str, place: Origin = "history") -> tuple[Finding, ...]:
+def findings_in(text: str, is_result: bool = False) -> tuple[Finding, ...]:
     """What the text says, each key once: laboratory values win over phrases, and present wins over
     absent.
 
     A disease's name counts in a result ('consistent with Crohn disease'), not in a history
-    ('treated for Crohn disease'). A result is 'name: text'; its name is a phrase only if the text
-    is a mere status ('Rubella IgM: positive').
+    ('treated for Crohn disease'). A result is 'name: text'; its name is a phrase too ('Rubella IgM:
+    positive').
     """
     findings: dict[str, Finding] = {}
-    result = text.partition(":")[2].strip()
-    # 'Rubella IgM: positive': the name is the finding, the result only says that it is there.
-    is_status = cue("status").match(re.sub(r"^\w+ly ", "", result))  # 'strongly positive'
-    words = result if place == "result" and not is_status else text
     # Values behind phrases: of equal ones the later wins.
-    for finding in (*_phrases(words, place), *_findings_of_values(text, place)):
+    for finding in (*_phrases(text, is_result), *_findings_of_values(text, is_result)):
         before = findings.get(finding.key)
         if not before or (finding.present, finding.weight) >= (before.present, before.weight):
             findings[finding.key] = finding
@@ -89,13 +77,11 @@ def findings_in(text: str, place: Origin = "history") -> tuple[Finding, ...]:
 def phrase_book() -> dict[str, tuple[str, bool]]:
     """Sorted singular words of a phrase -> its key, and whether it is a disease's own name, which
     in a history is no evidence. Signs and lay words win over HPO's labels, those over diseases."""
-    entries: list[tuple[str, str, bool]] = []
-    for sign in analytes():
-        if sign.is_sign:  # 'Murphy sign', 'Antinuclear antibody'
-            key = key_of(sign.high_finding)
-            entries += [(normalise(name), key, False) for name in (sign.name, *sign.synonyms)]
-    for _, row in rows(TABLES / "lay_words.csv", ["phrase", "finding"]):
-        entries.append((normalise(row["phrase"]), key_of(row["finding"]), False))
+    # 'Murphy sign', 'Antinuclear antibody'
+    signs = {name: sign for sign in analytes() if sign.is_sign for name in sign.names}
+    lay_words = rows(TABLES / "lay_words.csv", ["phrase", "finding"])
+    entries = [(normalise(name), key_of(sign.high_finding), False) for name, sign in signs.items()]
+    entries += [(normalise(row["phrase"]), key_of(row["finding"]), False) for _, row in lay_words]
     entries += [(name, key, False) for name, key in phenotype_ids().items() if key != ROOT]
     # an abbreviation of a disease may mean something else
     diseases = ((name, disease) for name, disease in disease_names().items() if len(name) > 4)
@@ -117,27 +103,23 @@ def _singular_words(text: str) -> list[str]:
 
 _CLAUSE_BORDER = re.compile(r"(?<!\b[A-Z])(?<!\bvs)\.(?=\s|$)|[;\n!?]")
 _SEGMENT_BORDER = re.compile(r"([,:()/]|\s-\s|\b(?:and|or|nor|as well as|plus)\b)", re.I)
-_PAST_LINE = re.compile(
-    r"\s*(?:past|medical|surgical|social|obstetric\w*|other)\b[^:]*history\s*:", re.I
-)
 # 'A two-week history of cough' is the present illness.
 _PRESENT_HISTORY = re.compile(r"(?:hour|day|week|month|year)s? history of|history of present", re.I)
 
 
-def _weight(clause: str, line: str, place: Origin) -> float:
+def _weight(clause: str, is_result: bool) -> float:
     # In a result nothing is past: it was measured now.
-    is_past = _PAST_LINE.match(line) or cue("past").search(_PRESENT_HISTORY.sub("", clause))
-    return PAST if place == "history" and is_past else 1.0
+    is_past = not is_result and cue("past").search(_PRESENT_HISTORY.sub("", clause))
+    return PAST if is_past else 1.0
 
 
-def _phrases(text: str, place: Origin) -> Iterator[Finding]:
-    for line in text.replace("_", " ").splitlines():
-        for clause in _CLAUSE_BORDER.split(line):
-            # 'Unremarkable' and the like: words of it would be findings.
-            if not cue("no finding").search(clause):
-                for key, is_disease, present in _clause(clause):
-                    if place == "result" or not is_disease:
-                        yield Finding(key, present, _weight(clause, line, place))
+def _phrases(text: str, is_result: bool) -> Iterator[Finding]:
+    for clause in _CLAUSE_BORDER.split(text.replace("_", " ")):
+        # 'Unremarkable' and the like: words of it would be findings.
+        if not cue("no finding").search(clause):
+            for key, is_disease, present in _clause(clause):
+                if is_result or not is_disease:
+                    yield Finding(key, present, _weight(clause, is_result))
 
 
 def _clause(clause: str) -> Iterator[tuple[str, bool, bool]]:
@@ -145,11 +127,13 @@ def _clause(clause: str) -> Iterator[tuple[str, bool, bool]]:
     read from left to right."""
     pieces = _SEGMENT_BORDER.split(clause)
     segments, borders = pieces[::2], [border.strip().lower() for border in pieces[1::2]]
+    # 'Denies fever, chills', 'no A, B or C'; not 'no fever, cough for two weeks'.
+    carries = DENIAL_OF_A_LIST.search(clause) or not {"or", "nor"}.isdisjoint(borders)
     negated = False
     for at, segment in enumerate(segments):
         # Across a colon or past 'but' nothing is denied any more.
-        if cue("affirmation").match(segment.strip()) or not _carries(clause, borders[at - 1 :]):
-            negated = False
+        affirms = cue("affirmation").match(segment.strip()) or borders[at - 1 : at] == [":"]
+        negated = negated and bool(carries) and not affirms
         negation = DENIAL.search(segment)
         # 'Wheezing: none', 'ascites was not seen'
         tail = segments[at + 1].strip() if borders[at : at + 1] == [":"] else ""
@@ -158,29 +142,31 @@ def _clause(clause: str) -> Iterator[tuple[str, bool, bool]]:
         # Counted in words of the segment, as matches are.
         before = len(_singular_words(segment[: negation.start()])) if negation else len(words)
         after = len(_singular_words(segment[: negation.end()])) if negation else len(words)
-        for start, end, (key, is_disease) in longest_matches(
-            words, LONGEST_PHRASE, lambda run: phrase_book().get(" ".join(sorted(run)))
-        ):
+        for start, end, (key, is_disease) in _longest_phrases(words):
             holds_negation = start < after and end > before  # 'absent reflexes', 'no appetite'
             affirmed = end <= before and not (negated or excluded)
             yield key, is_disease, bool(negation and holds_negation) or affirmed
         negated = negated or negation is not None
 
 
-def _carries(clause: str, borders: list[str]) -> bool:
-    """Whether a negation reaches over the first border: 'denies fever, chills', 'no rash, fever or
-    cough', 'no A or B'; not 'no fever, cough for two weeks'."""
-    if not borders or borders[0] == ":":
-        return False
-    # The last joint tells the kind of list: 'A, B or C' is denied whole, 'A, B and C' not.
-    joints = [border for border in borders if border.isalpha()]
-    return bool(DENIAL_OF_A_LIST.search(clause)) or joints[-1:] in (["or"], ["nor"])
+def _longest_phrases(words: list[str]) -> Iterator[tuple[int, int, tuple[str, bool]]]:
+    """(start, end, entry) of the phrases of the book, from left to right, the longest first at
+    every word."""
+    start = 0
+    while start < len(words):
+        for end in range(min(start + LONGEST_PHRASE, len(words)), start, -1):
+            if entry := phrase_book().get(" ".join(sorted(words[start:end]))):
+                yield start, end, entry
+                start = end
+                break
+        else:
+            start += 1
 
 
-def _findings_of_values(text: str, place: Origin) -> Iterator[Finding]:
+def _findings_of_values(text: str, is_result: bool) -> Iterator[Finding]:
     for line in text.splitlines():
         for analyte, level in levels(line):
             for name, meaning in ((analyte.low_finding, "low"), (analyte.high_finding, "high")):
                 if name:
                     # Both directions: a normal value denies the high and the low finding.
-                    yield Finding(key_of(name), level == meaning, _weight(line, line, place))
+                    yield Finding(key_of(name), level == meaning, _weight(line, is_result))

@@ -4,11 +4,11 @@ OMIM's entries are left out: most are genetic subtypes of one clinical picture, 
 finding tells apart.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 
 from medaction.kg.hpo import load_hpo, phenotype_ids
-from medaction.kg.tables import common_diseases
+from medaction.kg.tables import Disease, common_diseases
 from medaction.words.names import normalise
 
 RARE_WEIGHT = 0.02
@@ -30,50 +30,32 @@ ALSO_SHOWN = 0.5
 findings come first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Disease:
-    """A possible diagnosis. `findings`: HPO id, or DISEASE + its own name -> share of patients in
-    0..1."""
-
-    name: str
-    synonyms: tuple[str, ...]
-    weight: float
-    findings: dict[str, float]
-
-
 @cache
 def hypotheses() -> tuple[Disease, ...]:
-    """The common diseases in the order of their table, then the rare ones that are none of them.
-    Raises BadTable."""
+    """The common diseases in the order of their table, then the rare ones that are none of them;
+    keys of their findings are HPO ids, and DISEASE + their own name. Raises BadTable."""
     hpo, ids = load_hpo(), phenotype_ids()
-    orphanet = {code: name for code, name in hpo.diseases.items() if code.startswith("ORPHA:")}
-    # Without annotated findings a disease cannot be told from any other.
-    rare = {code: name for code, name in orphanet.items() if code in hpo.annotations}
-    code_of = {normalise(name): code for code, name in rare.items()}
-    diseases, common_codes = [], set()
+    rare = {
+        normalise(name): Disease(name, (), RARE_WEIGHT, _annotated(code) | {DISEASE + name: NAMED})
+        for code, name in hpo.diseases.items()
+        # Without annotated findings a disease cannot be told from any other.
+        if code.startswith("ORPHA:") and code in hpo.annotations
+    }
+    diseases, common_names = [], set[str]()
     # The curated ones first: they carry the weights of what is common.
     for common in common_diseases():
         names = [normalise(name) for name in (common.name, *common.synonyms)]
-        codes = [code_of[name] for name in names if name in code_of]
-        common_codes.update(codes)
-        findings: dict[str, float] = {}
-        for code in codes:
-            findings |= {term: ALSO_SHOWN * share for term, share in _annotated(code).items()}
+        common_names.update(names)
+        findings = {DISEASE + common.name: NAMED}
+        for annotated in (rare[name].findings for name in names if name in rare):
+            findings |= {term: ALSO_SHOWN * share for term, share in annotated.items()}
         # where the disease is itself a finding in HPO, whoever has the one has the other
         findings |= {ids[name]: 0.95 for name in names if name in ids}
         # Last, so that the curated share wins.
         findings |= {ids[normalise(label)]: share for label, share in common.findings.items()}
-        diseases.append(Disease(common.name, common.synonyms, common.weight, findings))
-    for code, name in rare.items():
-        general = normalise(name.partition(" due to ")[0])
-        # 'X due to Y' of a known X: a bedside finding does not tell the cause.
-        is_subtype = general in code_of and general != normalise(name)
-        if code not in common_codes and not is_subtype:
-            diseases.append(Disease(name, (), RARE_WEIGHT, _annotated(code)))
-    return tuple(
-        replace(disease, findings=disease.findings | {DISEASE + disease.name: NAMED})
-        for disease in diseases
-    )
+        diseases.append(replace(common, findings=findings))
+    diseases += [disease for name, disease in rare.items() if name not in common_names]
+    return tuple(diseases)
 
 
 def _annotated(code: str) -> dict[str, float]:

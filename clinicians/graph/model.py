@@ -11,15 +11,15 @@ beside one, its neighbourhood is flat.
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 
 import numpy as np
-from scipy import sparse
 
 from medaction.clinicians.graph.findings import Finding, findings_in
-from medaction.clinicians.graph.hypotheses import Disease, hypotheses
+from medaction.clinicians.graph.hypotheses import hypotheses
 from medaction.envs.turns import Turn
 from medaction.kg.hpo import ancestors
 
@@ -47,91 +47,60 @@ TEMPER = 0.9
 both styles 0.5 gives 29 % right, 0.65 33 %, 0.8 36 %, 1.0 36 % with fewer tests ordered."""
 
 
-@dataclass(frozen=True, eq=False)
-class Model:
-    """Arrays over D diseases and T terms.
-
-    shares: D x T, P(term | disease) by annotation of the term or a descendant. direct: D x T, by
-    annotation of the term itself. leak, information: T. log_prior: D.
-    """
-
-    diseases: tuple[Disease, ...]
-    column: dict[str, int]
-    shares: sparse.csc_matrix
-    direct: sparse.csc_matrix
-    leak: np.ndarray
-    information: np.ndarray
-    log_prior: np.ndarray
+@cache
+def log_prior() -> np.ndarray:
+    """log P(d), shape (D,), in the order of `hypotheses`."""
+    weights = np.array([disease.weight for disease in hypotheses()])
+    return np.log(weights / weights.sum())
 
 
 @cache
-def load_model() -> Model:
-    """The model, made once per process in about a second."""
-    diseases = hypotheses()
-    terms = {term for disease in diseases for term in disease.findings}
-    above = {term: (term, *ancestors(term)) for term in terms}
-    column = {term: at for at, term in enumerate(sorted(terms.union(*above.values())))}
-    shares = _matrix(diseases, column, above)
-    weights = np.array([disease.weight for disease in diseases])
-    patients = np.asarray(shares.T @ (weights / weights.sum())).ravel()
-    bearers = shares.getnnz(axis=0)
-    return Model(
-        diseases=diseases,
-        column=column,
-        shares=shares,
-        # By itself alone: credit for an ancestor is given by `chances`, not twice.
-        direct=_matrix(diseases, column, {term: (term,) for term in terms}),
-        leak=LEAK + LEAK_OF_PATIENTS * patients + LEAK_OF_DISEASES * bearers / len(diseases),
-        # Plus one: a term that no disease lists has a finite information.
-        information=-np.log((bearers + 1) / (len(diseases) + 1)),
-        log_prior=np.log(weights / weights.sum()),
-    )
-
-
-def _matrix(
-    diseases: tuple[Disease, ...], column: dict[str, int], above: dict[str, tuple[str, ...]]
-) -> sparse.csc_matrix:
-    """D x T: the largest share of a disease's findings that have the term in `above`."""
-    cells: dict[tuple[int, int], float] = {}
-    for row, disease in enumerate(diseases):
+def _bearers(implied: bool) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Term -> positions of the diseases annotated with it and, if `implied`, with a descendant;
+    and their P(term | disease). Made once per process in about a second."""
+    cells = defaultdict[str, dict[int, float]](dict)
+    for at, disease in enumerate(hypotheses()):
         for term, share in disease.findings.items():
-            for cell in ((row, column[general]) for general in above[term]):
-                cells[cell] = max(share, cells.get(cell, 0.0))
-    positions = np.array(list(cells)).T
-    shape = (len(diseases), len(column))
-    return sparse.csc_matrix((np.array(list(cells.values()), np.float32), positions), shape=shape)
+            for general in (term, *ancestors(term)) if implied else (term,):
+                cells[general][at] = max(share, cells[general].get(at, 0.0))
+    return {
+        term: (np.array(list(of_term)), np.array(list(of_term.values()), np.float32))
+        for term, of_term in cells.items()
+    }
+
+
+def _shares(term: str, implied: bool) -> np.ndarray:
+    """P(term | d) by annotation for every hypothesis, shape (D,)."""
+    shares = np.zeros(len(hypotheses()), np.float32)
+    if term in _bearers(implied):
+        positions, of_term = _bearers(implied)[term]
+        shares[positions] = of_term
+    return shares
+
+
+def _information(term: str) -> float:
+    """In nats; finite for a term that no disease shows."""
+    bearers, _ = _bearers(True).get(term, ((), ()))
+    return -math.log((len(bearers) + 1) / (len(hypotheses()) + 1))
 
 
 @lru_cache(maxsize=4096)
 def chances(key: str) -> np.ndarray:
-    """P(finding present | d) for every hypothesis, shape (D,), values in (0, 1). A term outside the
-    arrays is known through its ancestors only."""
-    model = load_model()
-    above = [model.column[term] for term in ancestors(key) if term in model.column]
+    """P(finding present | d) for every hypothesis, shape (D,), values in (0, 1). A term that no
+    disease shows is known through its ancestors only."""
+    above = {term: _information(term) for term in ancestors(key)}
     # 'Abnormality of the nervous system' says next to nothing.
-    above = [column for column in above if model.information[column] >= LEAST_CREDITED]
-    if key in model.column:
-        at = model.column[key]
-        information, leak, share = model.information[at], model.leak[at], _dense(model.shares, at)
-    else:
-        # Taken for one nat more telling than its nearest ancestor.
-        information, leak = max(model.information[above], default=0.0) + 1, LEAK
-        share = np.zeros(len(model.diseases))
-    for ancestor in above:
+    above = {term: nats for term, nats in above.items() if nats >= LEAST_CREDITED}
+    share = _shares(key, implied=True)
+    patients, bearers = share @ np.exp(log_prior()), np.count_nonzero(share) / len(share)
+    leak = LEAK + LEAK_OF_PATIENTS * patients + LEAK_OF_DISEASES * bearers
+    for ancestor, information in above.items():
         # Never negative: a term may be commoner among the diseases than its ancestor is directly.
-        lost = max(0.0, information - model.information[ancestor])
-        credit = math.exp(-INFORMATION_LOST * lost)
-        share = np.maximum(share, credit * _dense(model.direct, ancestor))
+        credit = math.exp(-INFORMATION_LOST * max(0.0, _information(key) - information))
+        # By itself alone: what its descendants are credited for is no reason for this one.
+        share = np.maximum(share, credit * _shares(ancestor, implied=False))
     # By chance or by the disease, whichever happens: the complement of neither.
     return 1 - (1 - np.minimum(share, ALMOST_ALWAYS)) * (1 - leak)
-
-
-def _dense(matrix: sparse.csc_matrix, column: int) -> np.ndarray:
-    # By hand: SciPy's own indexing takes 0.2 ms, for thousands of columns.
-    cells = slice(*matrix.indptr[column : column + 2])
-    dense = np.zeros(matrix.shape[0], matrix.dtype)
-    dense[matrix.indices[cells]] = matrix.data[cells]
-    return dense
 
 
 def log_likelihood(finding: Finding) -> np.ndarray:
@@ -174,25 +143,23 @@ def evidence_of(initial_observation: str, turns: Sequence[Turn]) -> list[Evidenc
     sources = [Evidence(0, "", findings_in(initial_observation))]
     for turn in turns:
         for result in (result for answer in turn.answers for result in answer.results):
-            findings = findings_in(f"{result.test}: {result.text}", "result")
+            findings = findings_in(f"{result.test}: {result.text}", is_result=True)
             sources.append(Evidence(turn.number, result.test, findings))
-    counted: set[str] = set()
+    place_of: dict[str, int] = {}
     for at, source in enumerate(sources):
-        new = tuple(finding for finding in source.findings if finding.key not in counted)
-        counted.update(finding.key for finding in new)
-        sources[at] = replace(source, findings=new)
+        new = (finding for finding in source.findings if place_of.setdefault(finding.key, at) == at)
+        sources[at] = replace(source, findings=tuple(new))
     return sources
 
 
-def rank(initial_observation: str, turns: Sequence[Turn], temper: float) -> Ranking:
+def rank(initial_observation: str, turns: Sequence[Turn]) -> Ranking:
     """The hypotheses by their posterior, updated source by source."""
     evidence = evidence_of(initial_observation, turns)
-    total = load_model().log_prior
+    total = log_prior()
     posteriors = []
     for source in evidence:
-        for finding in source.findings:
-            # Tempered here, not in the likelihood, so that the prose can name whole effects.
-            total = total + temper * log_likelihood(finding)
+        # Tempered here, not in the likelihood, so that the prose can name whole effects.
+        total = total + TEMPER * sum(map(log_likelihood, source.findings))
         posteriors.append(total - np.logaddexp.reduce(total))
     # 'stable': equal posteriors keep the table's order on every machine.
     order = np.argsort(-posteriors[-1], kind="stable")

@@ -10,13 +10,13 @@ from functools import cache
 from typing import Literal
 
 import numpy as np
+from scipy.special import entr, softmax
 
-from medaction.clinicians.graph.cues import TABLES
+from medaction.clinicians.graph.analytes import TABLES
 from medaction.clinicians.graph.findings import key_of
 from medaction.clinicians.graph.hypotheses import DISEASE, disease_names
 from medaction.clinicians.graph.model import Ranking, chances
 from medaction.envs.turns import Turn
-from medaction.kg.hpo import ancestors
 from medaction.kg.tables import rows
 from medaction.kg.tests_table import TestEntry, tests_by_name, tests_table
 from medaction.words.names import normalise
@@ -28,11 +28,9 @@ EASE = {"routine": 2.0, "": 1.0, "special": 0.5}
 suspicion only. With 1.35 and 0.6, 3 of 100 documented tests fewer are ordered; without it 4 to 6
 (AgentClinic, 104 cases, 2 seeds)."""
 
-CONSIDERED: dict[Aim, int] = {"kg-screening": 20, "kg-targeted": 6}
-"""Hypotheses that the tests are to tell apart: our choice. The more, the broader the tests."""
-
-SIGNS_PER_TEST = 3
-"""Signs that count for a test: our choice. With more of them panels win over decisive tests."""
+CONSIDERED = 20
+"""Hypotheses that the tests are to tell apart: our choice. The more, the broader the tests; with 6
+for targeted ones 2 to 3 of 100 documented tests fewer are ordered."""
 
 WORTH_ORDERING = 0.02
 """Expected information (nats) below which a test is not worth ordering: our choice. The higher, the
@@ -56,26 +54,18 @@ def access() -> dict[str, str]:
 
 
 @cache
-def signs_of_tests() -> tuple[tuple[TestEntry, tuple[str, ...]], ...]:
-    """Every test with the keys of what its result can show, and of the diseases that it can name.
-    Routine measurements name none."""
-    signs = []
+def _tests_and_signs() -> tuple[list[tuple[TestEntry, list[str]]], list[str], np.ndarray]:
+    """Every test with the keys of what its result can show, and of the diseases that it can name;
+    all of these keys, and P(sign | d) of each, shape (S, D)."""
+    tests = []
     for entry in tests_table():
         # 'Abnormal ...' is too general to be a result
         keys = [key_of(label) for label in entry.finds if not label.startswith("Abnormal")]
-        is_routine = access().get(entry.name) == "routine"
-        if not (keys and is_routine and entry.category in ("laboratory", "physiologic")):
-            names = (disease_names().get(normalise(name)) for name in entry.diseases)
-            keys += [DISEASE + name for name in names if name]
-        signs.append((entry, tuple(dict.fromkeys(keys))))
-    return tuple(signs)
-
-
-@cache
-def _signs() -> tuple[dict[str, int], np.ndarray]:
-    """Every sign that a test can show, as a row of P(sign | d), shape (S, D)."""
-    keys = list(dict.fromkeys(key for _, keys in signs_of_tests() for key in keys))
-    return {key: at for at, key in enumerate(keys)}, np.array([chances(key) for key in keys])
+        names = (disease_names().get(normalise(name)) for name in entry.diseases)
+        keys += [DISEASE + name for name in names if name]
+        tests.append((entry, list(dict.fromkeys(keys))))
+    signs = list(dict.fromkeys(key for _, keys in tests for key in keys))
+    return tests, signs, np.array([chances(key) for key in signs])
 
 
 def tests_worth_ordering(
@@ -94,28 +84,23 @@ def tests_worth_ordering(
     orders = [(entry, has_result[name]) for name, entry in entries.items() if entry]
     log_posterior = ranking.posteriors[-1]
     # Among so many leaders only: all diseases would drown the few that matter.
-    top = np.argsort(-log_posterior)[: CONSIDERED[aim]]
-    # Less the largest before `exp`, which would else underflow.
-    weights = np.exp(log_posterior[top] - log_posterior[top[0]])
-    weights /= weights.sum()
-    row_of, shares = _signs()
-    information = _mutual_information(shares[:, top], weights)
-    finding_keys = {finding.key for finding in ranking.findings}
-    # What is settled settles its ancestors: who has 'microcytic anemia' needs no test for 'anemia'.
-    settled = finding_keys.union(*map(ancestors, finding_keys))
+    top = np.argsort(-log_posterior)[:CONSIDERED]
+    tests, keys, shares = _tests_and_signs()
+    nats = _mutual_information(shares[:, top], softmax(log_posterior[top]))
+    information = dict(zip(keys, nats, strict=True))
+    settled = {finding.key for finding in ranking.findings}
     # Gumbel noise on the score: the best test is usually chosen, but not always.
-    luck = np.exp(0.2 * rng.gumbel(size=len(signs_of_tests())))
+    luck = np.exp(0.2 * rng.gumbel(size=len(tests)))
     options = []
-    for (entry, keys), chance in zip(signs_of_tests(), luck, strict=True):
-        open_keys = (key for key in keys if key not in settled)
-        signs = sorted(open_keys, key=lambda key: -information[row_of[key]])[:SIGNS_PER_TEST]
-        signal = [row_of[key] for key in signs]
+    for (entry, shown), chance in zip(tests, luck, strict=True):
+        open_keys = (key for key in shown if key not in settled)
+        signs = sorted(open_keys, key=information.__getitem__, reverse=True)
         # By line of the table: two names of one test are one.
         is_new = all(entry.line != order.line for order, _ in orders)
-        total = information[signal].sum()
-        if is_new and signal and total >= least:
+        total = sum(information[key] for key in signs)
+        if is_new and signs and total >= least:
             # Screening wants a test that tells much in all, targeted one that decides.
-            best = total if aim == "kg-screening" else information[signal[0]]
+            best = total if aim == "kg-screening" else information[signs[0]]
             # Laplace's rule of succession: the chance that one more of this category is documented
             had = [had for order, had in orders if order.category == entry.category]
             documented = (1 + sum(had)) / (2 + len(had))
@@ -127,8 +112,5 @@ def tests_worth_ordering(
 def _mutual_information(shares: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Mutual information (nats) of hypothesis and sign, for P(sign | hypothesis) of shape (S, K)
     and the hypotheses' weights (K,); shape (S,)."""
-
-    def entropy(chance: np.ndarray) -> np.ndarray:
-        return -chance * np.log(chance) - (1 - chance) * np.log(1 - chance)
-
-    return np.asarray(entropy(shares @ weights) - entropy(shares) @ weights)
+    mean = shares @ weights
+    return entr(mean) + entr(1 - mean) - (entr(shares) + entr(1 - shares)) @ weights

@@ -10,10 +10,10 @@ from functools import cache
 
 import numpy as np
 
-from medaction.clinicians.graph.cues import TABLES
+from medaction.clinicians.graph.analytes import TABLES
 from medaction.clinicians.graph.findings import Finding, name_of_key
-from medaction.clinicians.graph.hypotheses import DISEASE
-from medaction.clinicians.graph.model import Ranking, chances, load_model, log_likelihood
+from medaction.clinicians.graph.hypotheses import DISEASE, hypotheses
+from medaction.clinicians.graph.model import Ranking, chances, log_likelihood
 from medaction.clinicians.graph.orders import Choice
 from medaction.envs.turns import Turn
 from medaction.kg.tables import rows
@@ -67,7 +67,7 @@ def reasoning(ranking: Ranking, turns: Sequence[Turn], rng: np.random.Generator)
 
 def names_of_leaders(ranking: Ranking) -> dict[str, str]:
     """The leader, its chance and the rival as fields of a sentence."""
-    leader, rival = (in_a_sentence(load_model().diseases[at].name) for at in ranking.order[:2])
+    leader, rival = (in_a_sentence(hypotheses()[at].name) for at in ranking.order[:2])
     return {"leader": leader, "rival": rival, "chance": percent(ranking.chance)}
 
 
@@ -80,7 +80,7 @@ def _effect(ranking: Ranking, at: int, rng: np.random.Generator) -> str:
     # The most moved hypothesis, not the leader: a result may rule another one out.
     moved = int(np.argmax(np.abs(after - before)))
     telling = sorted(source.findings, key=lambda finding: -abs(log_likelihood(finding)[moved]))
-    disease, findings = load_model().diseases[moved].name, listed_findings(telling[:3])
+    disease, findings = hypotheses()[moved].name, listed_findings(telling[:3])
     chances_of = {"before": percent(before[moved]), "after": percent(after[moved])}
     names = {"test": in_a_sentence(source.test), "disease": in_a_sentence(disease)}
     return sentence("result", rng, findings=findings, **names, **chances_of)
