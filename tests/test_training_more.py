@@ -108,6 +108,8 @@ def test_the_best_rate_is_where_the_loss_falls_fastest(tmp_path: Path) -> None:
     assert 3e-4 < best_rate(log) < 3e-3
     draw_sweep(log, tmp_path / "sweep.png")
     assert (tmp_path / "sweep.png").stat().st_size > 5000
+    turns = [{"loss": loss, "learning_rate": 10.0**at} for at, loss in enumerate((3, 3, 2.9, 1, 9))]
+    assert best_rate(turns) == 100, "the step before the last good one"
     assert has_diverged([2.0, 1.0, 4.5])
     assert not has_diverged([2.0, 1.0, 3.5])
     with pytest.raises(TrainError, match="fell at none of 80"):

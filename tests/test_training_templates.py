@@ -483,8 +483,11 @@ def test_a_limit_that_bends_the_data_is_refused_until_it_is_allowed(tmp_path: Pa
     assert shares["turn", "1"] == (0, 32)
     assert shares["turn", "2"] == shares["ending", "diagnosis"] == (32, 32)
     assert shares["teacher", "a"] == (16, 32)
-    with pytest.raises(TrainError, match=r"32 of 32 records of turn 2.*--allow-dropped"):
+    with pytest.raises(TrainError, match=r"32 of 32 records of turn 2.*--allow-dropped") as no:
         refuse_bent(prepared, settings.max_length)
+    named = re.search(r"--max-length (\d+) takes", str(no.value))
+    assert named
+    assert int(named[1]) == max(record.tokens for record in prepared.overlong)
 
 
 def test_a_record_without_a_question_is_refused_in_one_line() -> None:
