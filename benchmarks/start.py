@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -26,18 +25,9 @@ from tests.conftest import SAMPLES
 from tests.runs import TEACHERS
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """Of one command: wall-clock seconds, CPU seconds of all its processes, and how many there
-    were."""
-
-    wall_s: float
-    cpu_s: float
-    processes: int
-
-
-def cost_of(arguments: Sequence[object]) -> Cost:
-    """Run `medaction` with these arguments, without a Prefect or a Ray of the user's."""
+def cost_of(arguments: Sequence[object]) -> tuple[float, float, int]:
+    """Run `medaction` with these arguments, without a Prefect or a Ray of the user's: wall-clock
+    seconds, CPU seconds of all its processes, and how many there were."""
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -49,7 +39,7 @@ def cost_of(arguments: Sequence[object]) -> Cost:
     watch.process.wait()
     wall_s = time.monotonic() - begun
     watch.stop()
-    return Cost(wall_s, sum(watch.cpu.values()), len(watch.cpu))
+    return wall_s, sum(watch.cpu.values()), len(watch.cpu)
 
 
 def main() -> None:
@@ -73,13 +63,9 @@ def main() -> None:
         wrong = ["distill", "--cases", folder / "none", "--out", folder / "wrong", *TEACHERS]
         commands["a path that does not exist"] = [wrong] * repeat
         for words, runs in commands.items():
-            costs = [cost_of(arguments) for arguments in runs]
-            table.add_row(
-                words,
-                f"{statistics.median(cost.wall_s for cost in costs):.1f}",
-                f"{statistics.median(cost.cpu_s for cost in costs):.1f}",
-                str(max(cost.processes for cost in costs)),
-            )
+            walls, cpus, processes = zip(*map(cost_of, runs), strict=True)
+            medians = (f"{statistics.median(seconds):.1f}" for seconds in (walls, cpus))
+            table.add_row(words, *medians, str(max(processes)))
     Console().print(table)
 
 

@@ -122,16 +122,11 @@ def print_table(measured: list[Measured]) -> None:
         near, far = of(measured, measure, True), of(measured, measure, False)
         print(f"\n{measure} (known of {len(near)} right and {len(far)} wrong runs)")
         print(f"{'hops':>8}{'right':>8}{'wrong':>8}")
-        for low in range(6):
-            shares = [
-                np.mean([low <= value < low + 1 for value in values]) for values in (near, far)
-            ]
-            print(
-                f"{f'{low}' if measure != 'mean of tests' else f'{low} to <{low + 1}':>8}"
-                + "".join(f"{s:8.0%}" for s in shares)
-            )
-        beyond = [np.mean([value >= 6 for value in values]) for values in (near, far)]
-        print(f"{'6 or more':>8}" + "".join(f"{share:8.0%}" for share in beyond))
+        counts = [np.histogram(values, [*range(7), np.inf])[0] for values in (near, far)]
+        for low, (right, wrong) in enumerate(zip(*counts, strict=True)):
+            name = f"{low} to <{low + 1}" if measure == "mean of tests" else f"{low}"
+            name = "6 or more" if low == 6 else name
+            print(f"{name:>8}{right / len(near):8.0%}{wrong / len(far):8.0%}")
         groups = [[(value, True)] for value in near] + [[(value, False)] for value in far]
         low_auc, high_auc = auc_interval(groups)
         print(

@@ -392,6 +392,6 @@ def _suggestion(unknown: str, settings: type[BaseModel]) -> str:
             return f": it is one of {name!r}"
     models = [schema, *schema.get("$defs", {}).values()]
     # The schema has the nested models too: a teacher's fields, say.
-    known = [name for model in models for name in model.get("properties", ())]
+    known = sorted({name for model in models for name in model.get("properties", ())} - {unknown})
     nearest = get_close_matches(unknown, known, n=1, cutoff=0.75)  # 'judges' is no 'budget_usd'
     return f": is {nearest[0]!r} meant?" if nearest else ""

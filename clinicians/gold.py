@@ -13,7 +13,7 @@ from copy import deepcopy
 from dataclasses import replace
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from rapidfuzz import fuzz
 
 from medaction.envs.extraction import quoted
@@ -21,7 +21,7 @@ from medaction.envs.records import Answer, ClinicalEnvironment, DocumentedResult
 from medaction.envs.reply import Differential, Prose, Sentence, mended_usage, render
 from medaction.envs.turns import Hypothesis, Turn
 from medaction.llm.calls import Message, complete
-from medaction.llm.replies import Form, MalformedReply, read, schema_of
+from medaction.llm.replies import Form, MalformedReply, read, schema_of, whole_number
 from medaction.llm.teacher import Teacher
 from medaction.llm.untrusted import one_line
 from medaction.llm.usage import Usage
@@ -77,7 +77,10 @@ class _Closing(Form):
 
 
 class _Ordering(_Closing):
-    order_tests: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1, max_length=6)]
+    order_tests: Annotated[
+        list[Annotated[int, Field(ge=1), BeforeValidator(whole_number)]],
+        Field(min_length=1, max_length=6),
+    ]
 
 
 class _Course(Form):

@@ -319,6 +319,9 @@ def names_sought(sought: frozenset[str], result: frozenset[str]) -> bool:
     words ('T. cruzi'). A code may be written apart: 'HMB-45'."""
     # 'HMB-45' is 'hmb45' in the order.
     absent = {word for word in sought - result if not set(_PIECES.findall(word)) <= result}
+    # 'HSV1' in a result tells of HSV.
+    types = {re.sub(r"\d+$", "", word) for word in result if len(word) > 3} if absent else set()
+    absent -= types
     return not any(map(is_code, absent)) and 2 * len(absent) <= len(sought)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from medaction.envs.extraction import Complete
 from medaction.envs.oracle import Choose
-from medaction.llm.replies import Form, MalformedReply, read
+from medaction.llm.replies import Form, MalformedReply, WholeNumbers, read
 from medaction.llm.untrusted import one_line
 
 MOST_ENTRIES = 8
@@ -68,7 +68,7 @@ def make_chooser(complete: Complete) -> Choose:
 
 
 class _Entries(Form):
-    entries: list[int]
+    entries: WholeNumbers
 
 
 def entries_chosen(reply: str, entries: int) -> tuple[int, ...]:

@@ -336,6 +336,8 @@ def _specimen(tokens: list[str]) -> str | None:
     fluid = next((specimen for specimen in specimens if specimen != "blood"), None)
     if fluid is None:
         return "blood" if specimens and "culture" in tokens and "blood" in tokens else None
+    if tokens == [tokens[0], "blood"]:
+        return fluid  # 'urine blood' looks for blood in the urine
     if fluid != "pleural" and not _PLACED.isdisjoint(tokens):
         return None  # a cervical spine CT is of no specimen
     return None if "blood" in specimens else fluid  # 'serum and CSF antibody' is of either

@@ -592,8 +592,9 @@ def _is_seen_in_tissue(entry: Entry, ordered: Profile) -> bool:
     words = entry.words | entry.profile.kinds
     sought = ordered.terms - MARKING - TAKEN
     kinds = ordered.kinds - {"biopsy"}
-    # An order of a fluid ('CSF culture') is not of the tissue.
-    if ordered.specimen or not (kinds or sought) or not kinds <= ON_TISSUE:
+    # An order of a fluid ('CSF culture') is not of the tissue, but a cytology may be of that fluid.
+    is_of_fluid = ordered.specimen not in (None, entry.profile.specimen)
+    if is_of_fluid or not (kinds or sought) or not kinds <= ON_TISSUE:
         return False
     if not sought:
         return "immunohistochemistry" in ordered.terms and tells_of_staining(words)

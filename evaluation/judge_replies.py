@@ -1,11 +1,12 @@
 """How the replies of a language-model judge are read, and the schemas that they are asked in. A
 reply that is not exactly what was asked for is no verdict."""
 
+from itertools import product
 from typing import Any
 
 from pydantic import model_validator
 
-from medaction.llm.replies import Form, MalformedReply, read, split_thinking
+from medaction.llm.replies import Form, MalformedReply, WholeNumbers, read, split_thinking
 from medaction.llm.untrusted import one_line
 
 MOST_ITEMS = 60
@@ -46,12 +47,25 @@ class _Items(Form):
 
 
 class _Pair(Form):
-    requested: int
-    documented: int
+    """Two tests that are one; or one beside several, or none."""
+
+    requested: WholeNumbers
+    documented: WholeNumbers
 
 
 class _Pairs(Form):
     matches: list[_Pair]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        """A bare list is the list of pairs, one pair alone a list of one; an object's only entry is
+        the list, whatever its key."""
+        if isinstance(value, dict) and len(value) == 1:
+            [value] = value.values()
+        elif isinstance(value, dict) and "matches" not in value:
+            value = [value]
+        return {"matches": value} if isinstance(value, list) else value
 
 
 _MARKS = " \n\t\"'*_`“”."
@@ -68,6 +82,10 @@ def read_verdict(reply: str, answers: tuple[str, str]) -> bool:
     """
     # A bare word first; JSON only where it is none.
     answer = split_thinking(reply)[1].strip(_MARKS).casefold()
+    label, colon, word = answer.partition(":")
+    # 'Answer: correct', '**Verdict:** correct'
+    if colon and label.strip(_MARKS).isalpha() and label not in answers:
+        answer = word.strip(_MARKS)
     if answer not in answers:
         # `alone`: an object within other words may be quoted from what is judged.
         answer = read(reply, _Verdict, alone=True).value.answer.casefold()
@@ -96,13 +114,14 @@ def read_pairs(reply: str, requested: int, documented: int) -> set[tuple[int, in
     list."""
     pairs = set()
     for match in read(reply, _Pairs).value.matches:
-        if not (1 <= match.requested <= requested and 1 <= match.documented <= documented):
-            raise MalformedReply(
-                f"there is no pair {match.requested}, {match.documented}: the lists have"
-                f" {requested} and {documented} tests",
-                reply,
-            )
-        pairs.add((match.requested - 1, match.documented - 1))  # a list for a model begins at 1
+        for one, other in product(match.requested, match.documented):
+            if not (1 <= one <= requested and 1 <= other <= documented):
+                raise MalformedReply(
+                    f"there is no pair {one}, {other}: the lists have"
+                    f" {requested} and {documented} tests",
+                    reply,
+                )
+            pairs.add((one - 1, other - 1))  # a list for a model begins at 1
     return pairs
 
 

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from textwrap import indent
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, ValidationError
 
 from medaction.envs.orders import single_tests
 from medaction.envs.records import ClinicalEnvironment
@@ -209,6 +211,31 @@ def _agreement_rows(
 # --- files and tables -------------------------------------------------------------------
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Row(BaseModel, strict=True):
+    case_id: str
+    run: int
+    precision: Share | None
+    recall: Share | None
+    f1: Share | None
+    correct: bool | None
+    usd: float
+
+
+class _Result(BaseModel, strict=True):
+    """What a file must have to be compared: others may have written or changed it."""
+
+    model: str
+    benchmark: str
+    protocol: str
+    judge: str
+    runs: int
+    scores: list[dict[str, Any]]
+    rows: list[_Row]
+
+
 def write_result(result: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
     """Write result.json and result.md; returns both paths."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -227,7 +254,7 @@ def read_result(path: Path) -> dict[str, Any]:
     """A result file, or the one in a folder. Raises ValueError naming file and fault."""
     file = path / RESULT if path.is_dir() else path
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = json.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ValueError(
             f"{file}: there is no such result; `medaction evaluate --out FOLDER` writes"
@@ -241,6 +268,14 @@ def read_result(path: Path) -> dict[str, Any]:
             f"{file}: not a result of this version (format {FORMAT}); run `medaction evaluate` on"
             " its folder again"
         )
+    try:
+        _Result.model_validate(value)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(map(str, fault["loc"]))
+        raise ValueError(
+            f"{file}: {place}: {fault['msg']}; run `medaction evaluate` on its folder again"
+        ) from None
     return value
 
 

@@ -50,7 +50,13 @@ def write_dataset(store: Store, settings: DistillSettings) -> Version:
         about = {"made": now(), "settings": settings_json, "versions": packages}
         return about | {"repeats_left_out": repeats}
 
-    return export_dataset(store, settings.out, prompt, settings.validation_percent, card)
+    budgets = {teacher.name: teacher.context_tokens for teacher in settings.teachers}
+    packages = versions()
+    # Uncommitted changes have no version of their own.
+    rendered_by = None if packages["medaction"].endswith("+") else [packages, budgets]
+    return export_dataset(
+        store, settings.out, prompt, settings.validation_percent, card, rendered_by
+    )
 
 
 def prompt_of(settings: DistillSettings) -> Prompt:

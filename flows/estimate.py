@@ -3,7 +3,6 @@ them."""
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
@@ -22,15 +21,8 @@ cache."""
 FIGURES = ("calls", "prompt_tokens", "completion_tokens", "cost_usd", "model_seconds")
 
 
-@dataclass(frozen=True, slots=True)
-class Projection:
-    """One figure over all cases: mean of the sample times the number of cases, and the same from
-    its cheapest and dearest case."""
-
-    figure: str
-    low: float
-    expected: float
-    high: float
+Projection = tuple[float, float, float]
+"""One figure over all cases: low, expected and high."""
 
 
 def estimate(
@@ -41,7 +33,7 @@ def estimate(
 
     Hours are wall-clock: at best all cases in flight are as fast as those of the sample were side
     by side; at worst the servers are no faster together than they were for the sample. Returns
-    {'cases', 'sample', 'rows': Projection as dicts}. Raises BadCase when no case can be read, and
+    {'cases', 'sample', 'rows': a projection each}. Raises BadCase when no case can be read, and
     MedactionError when a teacher finished no rollout: what it costs to fail projects to nothing.
     """
     ids = [report.case_id for report in reports_of(settings) if isinstance(report, CaseReport)]
@@ -60,17 +52,15 @@ def estimate(
         sql = "select sum(epoch(ended - started)) from runs where ended is not null"
         [(wall,)] = store.rows(sql)
     per_case = zip(*spent, strict=True) if spent else [()] * len(FIGURES)
-    rows = [
-        project(name, list(values), len(ids))
+    projections = {
+        name: project(list(values), len(ids))
         for name, values in zip(FIGURES, per_case, strict=True)
+    } | {"hours": hours(float(wall), len(spent), len(ids), settings.in_flight)}
+    rows = [
+        {"figure": name, "low": rounded(low), "expected": rounded(middle), "high": rounded(high)}
+        for name, (low, middle, high) in projections.items()
     ]
-    rows.append(hours(float(wall), len(spent), len(ids), settings.in_flight))
-    figures = [
-        {"figure": row.figure}
-        | {name: rounded(getattr(row, name)) for name in ("low", "expected", "high")}
-        for row in rows
-    ]
-    return {"cases": len(ids), "sample": sorted(sample), "rows": figures}
+    return {"cases": len(ids), "sample": sorted(sample), "rows": rows}
 
 
 # Everything that a case used, over all stages, failed attempts included; a case that used nothing
@@ -94,19 +84,20 @@ def rounded(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def project(figure: str, per_case: list[float], cases: int) -> Projection:
-    """From what each case of the sample used to all `cases`."""
+def project(per_case: list[float], cases: int) -> Projection:
+    """From what each case of the sample used to all `cases`: its cheapest case, the mean and its
+    dearest times their number."""
     if not per_case:
-        return Projection(figure, 0.0, 0.0, 0.0)
-    return Projection(figure, *(f(per_case) * cases for f in (min, fmean, max)))
+        return 0.0, 0.0, 0.0
+    return min(per_case) * cases, fmean(per_case) * cases, max(per_case) * cases
 
 
 def hours(wall_s: float, sample: int, cases: int, in_flight: int) -> Projection:
     """Wall-clock hours from the `wall_s` seconds that `sample` cases took side by side; expected is
     the geometric middle."""
     if not sample:
-        return Projection("hours", 0.0, 0.0, 0.0)
+        return 0.0, 0.0, 0.0
     slowest = wall_s / sample * cases / 3600
     # `in_flight` cases side by side take as long as the sample did.
     fastest = wall_s * cases / max(in_flight, sample) / 3600
-    return Projection("hours", min(fastest, slowest), (fastest * slowest) ** 0.5, slowest)
+    return min(fastest, slowest), (fastest * slowest) ** 0.5, slowest

@@ -1,6 +1,7 @@
 """One bootstrap for all intervals: cases are drawn with replacement, each with all that belongs to
 it, because the trajectories of one case share turns and are not independent."""
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -20,17 +21,21 @@ def interval(
     """
     if cases < 2:
         return None, None
-    from scipy.stats import bootstrap  # takes longer to import than all of this package's ground
+    # Takes longer to import than all of this package's ground.
+    from scipy.stats import DegenerateDataWarning, bootstrap
 
     # Positions are drawn, not values: a statistic may need several numbers of each case.
-    resampled = bootstrap(
-        (np.arange(cases),),
-        lambda positions, axis: statistic(np.moveaxis(positions, axis, 0)),
-        n_resamples=RESAMPLES,
-        vectorized=True,
-        method="percentile",
-        rng=np.random.default_rng(0),  # the same interval each time a report is made
-    ).bootstrap_distribution
+    with warnings.catch_warnings():
+        # Of scipy's own interval, which resamples without a value spoil, and which is not used.
+        warnings.simplefilter("ignore", DegenerateDataWarning)
+        resampled = bootstrap(
+            (np.arange(cases),),
+            lambda positions, axis: statistic(np.moveaxis(positions, axis, 0)),
+            n_resamples=RESAMPLES,
+            vectorized=True,
+            method="percentile",
+            rng=np.random.default_rng(0),  # the same interval each time a report is made
+        ).bootstrap_distribution
     values = resampled[~np.isnan(resampled)]
     if not values.size:
         return None, None

@@ -16,9 +16,16 @@ from collections.abc import Iterator, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 from medaction.llm.untrusted import plain, printable
 from medaction.llm.usage import Usage
@@ -101,6 +108,21 @@ class Form(BaseModel):
             result[name] = inner
         return result
 
+
+def whole_number(value: Any) -> Any:
+    """A number by which a reply points at something: 2, and in other forms 2.0, '2' and '2.'."""
+    written = re.fullmatch(r"(\d{1,9})\.?0*", str(value).strip())
+    return int(written[1]) if written and isinstance(value, str | float) else value
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+WholeNumbers = Annotated[
+    list[Annotated[int, BeforeValidator(whole_number)]], BeforeValidator(_listed)
+]
+"""Several such numbers; one alone is a list of one, and null a list of none."""
 
 F = TypeVar("F", bound=Form)
 

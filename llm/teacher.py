@@ -167,6 +167,10 @@ class Teacher(BaseModel):
         if ";" in model:
             model, _, settings = model.partition(";")
             values = {**values, "model": model, **_settings(settings)}
+        # 'structured: none' is a value; 'seed: none' means that the parameter is not sent.
+        if left_out := [name for name in LEFT_OUT if values.get(name) == "none"]:
+            rest = {name: value for name, value in values.items() if name not in left_out}
+            values = rest | {"left_out": [*rest.get("left_out", ()), *left_out]}
         match = _SHORTHAND.fullmatch(model)
         if match and match["api_base"] and not values.get("api_base"):
             values, model = {**values, **match.groupdict()}, match["model"]
@@ -321,17 +325,12 @@ def _settings(text: str) -> dict[str, Any]:
     """The fields behind a model's name: 'structured=none;temperature=0.2;seed=none'. Raises
     ValueError; pydantic says which field there is not."""
     values: dict[str, Any] = {}
-    left_out: list[str] = []
     for setting in filter(None, (part.strip() for part in text.split(";"))):
         name, equals, value = (part.strip() for part in setting.partition("="))
         if not equals:
             raise ValueError(f"{setting[:40]!r} is no setting: write NAME=VALUE, as in seed=none")
-        # 'structured=none' is a value; 'seed=none' means that the parameter is not sent.
-        if value == "none" and name in LEFT_OUT:
-            left_out.append(name)
-        else:
-            values[name] = value
-    return values | ({"left_out": left_out} if left_out else {})
+        values[name] = value
+    return values
 
 
 def _gguf(path: Path | None) -> Path:

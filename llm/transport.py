@@ -115,6 +115,8 @@ async def _send_directly(
     # Some of aiohttp's errors have no text of their own.
     except (aiohttp.ClientError, OSError) as error:
         message = f"Connection error: {error or type(error).__name__}"
+        if "WRONG_VERSION_NUMBER" in message:
+            message += ": the server speaks plain HTTP: give its address with http://"
         raise Trouble(503, message, reached=False) from None
     if 300 <= status < 400 and (place := headers.get("Location")):
         raise Trouble(status, f"the server sends calls to {place}: give that address instead")

@@ -348,6 +348,13 @@ def test_a_server_that_is_not_there() -> None:
     assert isinstance(failed.value, ModelUnavailable)
 
 
+def test_https_of_a_server_without_it_is_named() -> None:
+    with openai_server(lambda _, n: GOOD) as server:
+        secure = teacher(server, api_base=server.url.replace("http:", "https:"))
+        with pytest.raises(ModelUnavailable, match="give its address with http://"):
+            asyncio.run(LlmClinician(secure).decide(Observation("o1", (), 8), seed=1))
+
+
 def test_a_server_that_was_not_there_for_long_is_not_called_for_each_case() -> None:
     with openai_server(lambda _, n: GOOD) as server:
         gone = teacher(server)

@@ -45,6 +45,8 @@ def test_settings_may_follow_the_model(text: str) -> None:
     teacher = Teacher.parse(f"{text};structured=none;seed=none;temperature=none;max_tokens=900")
     assert (teacher.structured, teacher.left_out) == ("none", ("seed", "temperature"))
     assert teacher.max_tokens == 900
+    fields = {"structured": "none", "seed": "none", "temperature": "none", "max_tokens": 900}
+    assert Teacher.model_validate({"model": text} | fields) == teacher
     assert teacher.name == Teacher.parse(text).name
     assert Teacher.model_validate({"model": f"{text};in_flight=3"}).in_flight == 3
     assert Teacher.parse(f"{text};name=other").name == "other"

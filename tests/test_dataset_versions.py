@@ -16,6 +16,7 @@ from medaction.evaluation.case_sets import mark_dataset
 from medaction.flows.dataset import push, write_dataset
 from medaction.flows.repositories import upload
 from medaction.flows.settings import DistillSettings
+from medaction.trajectories import export
 from medaction.trajectories.labels import Label, add_label
 from medaction.trajectories.migrations import MIGRATIONS, SCHEMA_VERSION
 from medaction.trajectories.store import Store
@@ -69,6 +70,39 @@ def test_an_unchanged_dataset_stays_the_version_that_it_is(run: Path):
         for path in (run / "datasets").rglob("*")
         if path != run / "datasets"
     } == {path: time for path, time in before.items() if path != run / "datasets"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update turns set raw = raw || ' '",
+        "update environments set licence = 'CC0-1.0'",
+        "update cases set environment_id = null where case_id = (select min(case_id) from cases)",
+        "update verdicts set kept_turns = []",
+        "update turn_scores set dtc = dtc + 1",
+        None,
+    ],
+)
+def test_nothing_is_rendered_where_nothing_has_changed(
+    run: Path, change: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medaction.flows.versions.code_version", lambda: "0.1.0")
+    rendered = []
+    write = export._write_records
+    monkeypatch.setattr(
+        export, "_write_records", lambda *given: (rendered.append(1), write(*given))
+    )
+    with Store(run / "trajectories.duckdb") as store:
+        settings = settings_of(store, run)
+        first = write_dataset(store, settings)
+        assert len(rendered) == 1, "another program wrote it"
+        again = write_dataset(store, settings)
+        assert len(rendered) == 1
+        assert again == first
+        if change:
+            store.db.execute(change)
+        write_dataset(store, settings.model_copy(update={"validation_percent": 10 + (not change)}))
+    assert len(rendered) == 2
 
 
 def test_what_changed_is_told_by_case_and_teacher_and_the_version_before_stays(run: Path):

@@ -190,6 +190,9 @@ HOW_AND_WHERE = [
     ["Echocardiogram", "imaging", "Preserved ejection fraction, a dilated right ventricle."],
     ["Transcriptomics", "laboratory", "Reduced ceruloplasmin expression"],
     ["Blood work", "laboratory", "Elevated CA 19-9, normal platelet count and calcitonin"],
+    ["Urine blood", "laboratory", "Negative"],
+    ["Urine casts", "laboratory", "Numerous"],
+    ["Sputum cytology", "pathology", "Giant cells; PCR positive for HSV1."],
     ["Clotting", "laboratory", "Reduced factors II (3 %), IX (4 %) and X"],
 ]
 
@@ -234,7 +237,7 @@ HOW_AND_WHERE = [
         ("thyroid FNA", ["CT chest"]),
         ("Cortisol after ACTH stimulation", []),
         ("Cortisol after surgery", []),
-        ("Urinalysis", ["Urine glucose"]),
+        ("Urinalysis", ["Urine glucose", "Urine blood", "Urine casts"]),
         ("Diagnostic tap of the ascites", ["Abdominal paracentesis"]),
         ("Pneumocystis PCR from blood", []),
         ("Postoperative cortisol", []),
@@ -243,6 +246,8 @@ HOW_AND_WHERE = [
         ("Ceruloplasmin", []),
         ("Calcitonin", ["Blood work"]),
         ("Serum calcium", []),
+        ("Sputum HSV PCR", ["Sputum cytology"]),
+        ("CSF HSV PCR", []),
         ("Factor IX activity", ["Clotting"]),
     ],
 )

@@ -55,6 +55,9 @@ WORLD = ClinicalEnvironment(
         ('{"verdict": "Correct"}', True),
         ('{"same": true}', None),
         ("Correct?", None),
+        ("**Verdict:** Correct", True),
+        ("Incorrect: correct", None),
+        ("It is not: correct", None),
         ("```json\n{\"answer\": \"correct\"}\n```", True),
         ("The answer is not correct", None),
         ("Incorrect, although some would say correct", None),
@@ -173,7 +176,6 @@ def test_lists_are_matched_by_numbers() -> None:
 @pytest.mark.parametrize(
     "reply",
     [
-        "[]",
         '{"matches": [[1, 1]]}',
         '{"matches": [{"requested": 0, "documented": 1}]}',
         '{"matches": [{"requested": 1, "documented": 4}]}',
@@ -185,6 +187,21 @@ def test_lists_are_matched_by_numbers() -> None:
 def test_matches_of_tests_that_do_not_exist_are_refused(reply: str) -> None:
     with pytest.raises(MalformedReply):
         read_pairs(reply, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        '[{"requested": "1", "documented": "2."}, {"requested": 2.0, "documented": 3}]',
+        '[{"requested": 1, "documented": 2}, {"requested": 2, "documented": 3}]',
+        '{"pairs": [{"requested": [1], "documented": 2}, {"requested": 2, "documented": 3}]}',
+    ],
+)
+def test_matches_in_another_form_are_the_same(reply: str) -> None:
+    assert read_pairs(reply, 2, 3) == {(0, 1), (1, 2)}
+    assert read_pairs('{"requested": 1, "documented": [1, 2]}', 2, 3) == {(0, 0), (0, 1)}
+    assert read_pairs('{"matches": [{"requested": 1, "documented": null}]}', 2, 3) == set()
+    assert read_pairs("[]", 2, 3) == set()
 
 
 @pytest.mark.parametrize(

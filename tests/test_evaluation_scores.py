@@ -254,6 +254,15 @@ def test_a_result_is_written_read_and_shown(tmp_path: Path) -> None:
     (tmp_path / "odd.json").write_text("[]")
     with pytest.raises(ValueError, match=r"odd.json: not a result"):
         read_result(tmp_path / "odd.json")
+    del made["scores"]
+    for precision, fault in ((float("nan"), "rows.0.precision"), ("0.5", "valid number")):
+        made["rows"][0]["precision"] = precision
+        file.write_text(json.dumps(made | {"scores": []}))
+        with pytest.raises(ValueError, match=fault):
+            read_result(file)
+    file.write_text(json.dumps(made))
+    with pytest.raises(ValueError, match="scores: Field required"):
+        read_result(file)
     with pytest.raises(ValueError, match="no such result"):
         read_result(tmp_path / "none.json")
 

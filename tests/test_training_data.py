@@ -104,6 +104,8 @@ def test_smaller_scales_are_subsets_and_held_out_cases_stay_whole(
     assert found[0] < found[1] < found[2]
     assert {sample.id for sample in prepared(tokenizer, folder, scale=4, seed=4).train} != found[0]
     whole = prepared(tokenizer, folder, scale=4)
+    thought = dataset(tmp_path / "thought", thinking="Malaria?")
+    assert prepared(tokenizer, thought, scale=4).report()["thinking"] == 4, "of those trained on"
     assert len(whole.validation) == 8
     assert not {sample.case_id for sample in whole.validation} & {
         sample.case_id for sample in whole.train

@@ -16,6 +16,7 @@ pytest.importorskip(
 
 from transformers import AutoTokenizer
 
+from medaction.flows.tiny_base import random_llama
 from medaction.training.curves import read_log
 from medaction.training.data import read_samples
 from medaction.training.launch import fit, prepare_run
@@ -58,6 +59,20 @@ def test_a_checkpoint_is_served_with_the_prompts_that_were_trained_on(tmp_path: 
         assert prompt == served.decode(sample.tokens[: sample.prompt]), folder
 
 
+def test_generation_ends_at_the_mark_that_was_trained(tmp_path: Path) -> None:
+    """Of a base whose own end is another one: a server would write on behind every reply."""
+    base, data = tiny_model(tmp_path / "base"), dataset(tmp_path / "data")
+    tokenizer = tiny_tokenizer(marks=("<|im_start|>", "<|im_end|>", "<|endoftext|>"))
+    tokenizer.save_pretrained(base)
+    random_llama(tokenizer, hidden=32, inner=64).save_pretrained(base)
+    asked = settings(base, data, tmp_path / "out", zero=0, save_every=2, max_steps=3)
+    trained(asked)
+    ends = {tokenizer.convert_tokens_to_ids(mark) for mark in ("<|im_end|>", "<|endoftext|>")}
+    for folder in ("checkpoints/checkpoint-2", "model"):
+        decoding = json.loads((asked.out / folder / "generation_config.json").read_text())
+        assert {*decoding["eos_token_id"]} == ends, folder
+
+
 def test_every_step_is_in_tensorboard(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="pip install tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -93,6 +108,8 @@ def test_the_best_rate_is_where_the_loss_falls_fastest(tmp_path: Path) -> None:
     assert 3e-4 < best_rate(log) < 3e-3
     draw_sweep(log, tmp_path / "sweep.png")
     assert (tmp_path / "sweep.png").stat().st_size > 5000
+    turns = [{"loss": loss, "learning_rate": 10.0**at} for at, loss in enumerate((3, 3, 2.9, 1, 9))]
+    assert best_rate(turns) == 100, "the step before the last good one"
     assert has_diverged([2.0, 1.0, 4.5])
     assert not has_diverged([2.0, 1.0, 3.5])
     with pytest.raises(TrainError, match="fell at none of 80"):
@@ -112,11 +129,13 @@ def test_a_sweep_finds_a_rate_and_leaves_no_model(tmp_path: Path) -> None:
         validation_percent=0,
     )
     asked.out.mkdir()
-    prepare_run(asked)
+    report = prepare_run(asked)
     fit(asked, lambda line: None)
     log = read_log(asked.out / "log.jsonl")
     rates = [line["learning_rate"] for line in log]
     assert len(rates) <= 30
+    # What is shown of the way to go is the sweep's, not the whole plan's.
+    assert {line["steps"] for line in log} == {report["steps"]} == {30}
     assert all(
         math.isclose(later / before, rates[1] / rates[0], rel_tol=1e-3)
         for before, later in pairwise(rates)

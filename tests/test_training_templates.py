@@ -175,6 +175,59 @@ COMMAND_A = (
 # As Gemma 4, but with a channel for thoughts beside tool calls alone.
 GEMMA4_TOOLS = GEMMA4.replace("if m.reasoning", "if m.reasoning and m.tool_calls")
 
+# A prompt without thinking begins the reply with a closed block, and no line breaks are about it.
+DEEPSEEK31 = (
+    "{{- '<s>' }}"
+    "{%- for m in messages %}"
+    "{%- if m.role == 'assistant' %}"
+    "{{- '<|Assistant|></think>' + m.content.split('</think>')[-1] + '</s>' }}"
+    "{%- else %}{{- ('<|User|>' if m.role == 'user' else '') + m.content }}{%- endif %}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}"
+    "{{- '<|Assistant|>' + ('<think>' if thinking else '</think>') }}{%- endif %}"
+)
+# Thoughts are a part of a message's content; two turns of one role in a row are refused.
+MAGISTRAL = (
+    "{{- '<s>' }}"
+    "{%- for m in messages %}"
+    "{%- if m.role == 'system' %}{{- '[SYSTEM_PROMPT]' + m.content + '[/SYSTEM_PROMPT]' }}"
+    "{%- elif m.role == 'user' %}"
+    "{%- if loop.index0 and messages[loop.index0 - 1].role == 'user' %}"
+    "{{ raise_exception('roles must alternate') }}{%- endif %}"
+    "{{- '[INST]' + m.content + '[/INST]' }}"
+    "{%- elif m.content is string %}{{- m.content + '</s>' }}"
+    "{%- else %}"
+    "{%- for part in m.content %}"
+    "{%- if part.type == 'thinking' %}{{- '[THINK]' + part.thinking + '[/THINK]' }}"
+    "{%- else %}{{- part.text }}{%- endif %}"
+    "{%- endfor %}{{- '</s>' }}{%- endif %}"
+    "{%- endfor %}"
+)
+# One mark begins and ends a turn.
+ONE_MARK = (
+    "{{- '<|turn|>' }}"
+    "{%- for m in messages %}{{- m.role + '\\n' + m.content + '<|turn|>' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- 'assistant\\n' }}{%- endif %}"
+)
+# The last turn has no end mark (Olmo 3 has the tokenizer's there).
+UNENDED = (
+    "{%- for m in messages %}"
+    "{{- '<|im_start|>' + m.role + '\\n' + m.content }}"
+    "{%- if not (loop.last and m.role == 'assistant') %}{{- '<|im_end|>\\n' }}{%- endif %}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
+)
+# Every reply has a block of thoughts, empty or not, and no prompt opens one.
+KIMI = (
+    "{%- for m in messages %}"
+    "{{- '<|im_' + m.role + '|>' + m.role + '<|im_middle|>' }}"
+    "{%- if m.role == 'assistant' %}"
+    "{{- '<think>' + (m.reasoning_content or '') + '</think>' }}{%- endif %}"
+    "{{- m.content + '<|im_end|>' }}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_assistant|>assistant<|im_middle|>' }}{%- endif %}"
+)
+
 MARKS = {
     "qwen3": (QWEN3, ("<|im_start|>", "<|im_end|>")),
     "gemma2": (GEMMA2, ("<bos>", "<start_of_turn>", "<end_of_turn>")),
@@ -193,6 +246,11 @@ MARKS = {
     "command-a": (COMMAND_A, ("<|START|>", "<|user|>", "<|assistant|>", "<|RESPONSE|>", "<|END|>")),
     "thought": (THOUGHT, ("<|im_start|>", "<|im_end|>")),
     "two-blocks": (TWO_BLOCKS, ("<|im_start|>", "<|im_end|>")),
+    "deepseek3.1": (DEEPSEEK31, ("<s>", "<|User|>", "<|Assistant|>", "</s>")),
+    "magistral": (MAGISTRAL, ("<s>", "[SYSTEM_PROMPT]", "[INST]", "[THINK]", "[/THINK]", "</s>")),
+    "one-mark": (ONE_MARK, ("<|turn|>",)),
+    "unended": (UNENDED, ("<|im_start|>", "<|im_end|>", "<|endoftext|>")),
+    "kimi": (KIMI, ("<|im_user|>", "<|im_assistant|>", "<|im_middle|>", "<|im_end|>")),
 }
 
 
@@ -213,6 +271,11 @@ def tokenizer_of(family: str) -> Any:
         ("gemma4", "{reply}<turn|>"),
         ("thought", "\n</thought>\n\n{reply}<|im_end|>"),
         ("command-a", "<|RESPONSE|>{reply}<|END|>"),
+        ("deepseek3.1", "{reply}</s>"),
+        ("magistral", "{reply}</s>"),
+        ("one-mark", "{reply}<|turn|>"),
+        ("unended", "{reply}<|endoftext|>"),
+        ("kimi", "<think></think>{reply}<|im_end|>"),
     ],
 )
 def test_the_loss_is_on_the_reply_as_it_is_served(family: str, target: str) -> None:
@@ -271,13 +334,13 @@ def test_thoughts_without_one_place_are_refused(template: str, marks: tuple[str,
 
 def test_a_template_that_writes_the_date_makes_the_same_records_tomorrow() -> None:
     """A run's records are a part of what it goes on with."""
-    dated = LLAMA3.replace("text|>' }}", "text|>Today Date: ' + strftime_now('%d %b %-d') }}", 1)
+    dated = LLAMA3.replace("text|>' }}", "text|>Today Date: ' + strftime_now('%d %b %-d %F') }}", 1)
     tokenizer = tiny_tokenizer(dated, MARKS["llama3"][1])
     prompt, _ = Renderer(tokenizer).texts([*ASKED, REPLY])
-    assert prompt.startswith("<|begin_of_text|>Today Date: 01 Jan 1<|start_header_id|>")
+    assert prompt.startswith("<|begin_of_text|>Today Date: 01 Jan 1 2026-01-01<|start_header")
     tokenizer = add_soft_prompt(tokenizer, 1)
     prompt, _ = Renderer(tokenizer).texts([*ASKED, REPLY])
-    assert "Today Date: 01 Jan 1<" in prompt
+    assert "Today Date: 01 Jan 1 2026-01-01<" in prompt
 
 
 def test_of_several_templates_by_name_the_default_is_taken(tmp_path: Path) -> None:
@@ -306,6 +369,10 @@ def test_a_template_that_fails_is_an_error_of_its_own() -> None:
         ("cut", "<think>\n{thoughts}\n</think>\n\n{reply}<|im_end|>"),
         ("cut-open", "<think>\n{thoughts}\n</think>\n\n{reply}<|im_end|>"),
         ("thought", "{thoughts}\n</thought>\n\n{reply}<|im_end|>"),
+        ("deepseek3.1", "{thoughts}</think>{reply}</s>"),
+        ("magistral", "[THINK]{thoughts}[/THINK]{reply}</s>"),
+        ("one-mark", "<think>\n{thoughts}\n</think>\n\n{reply}<|turn|>"),
+        ("kimi", "<think>{thoughts}</think>{reply}<|im_end|>"),
     ],
 )  # fmt: skip
 def test_thoughts_stand_where_the_template_has_a_place_for_them(family: str, target: str) -> None:
@@ -416,8 +483,11 @@ def test_a_limit_that_bends_the_data_is_refused_until_it_is_allowed(tmp_path: Pa
     assert shares["turn", "1"] == (0, 32)
     assert shares["turn", "2"] == shares["ending", "diagnosis"] == (32, 32)
     assert shares["teacher", "a"] == (16, 32)
-    with pytest.raises(TrainError, match=r"32 of 32 records of turn 2.*--allow-dropped"):
+    with pytest.raises(TrainError, match=r"32 of 32 records of turn 2.*--allow-dropped") as no:
         refuse_bent(prepared, settings.max_length)
+    named = re.search(r"--max-length (\d+) takes", str(no.value))
+    assert named
+    assert int(named[1]) == max(record.tokens for record in prepared.overlong)
 
 
 def test_a_record_without_a_question_is_refused_in_one_line() -> None:

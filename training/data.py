@@ -375,8 +375,13 @@ class Prepared:
     validation: tuple[Sample, ...]
     overlong: tuple[Dropped, ...]
     shares: tuple[DroppedShare, ...] = ()
-    thinking: int = 0
-    """Records whose target has thinking."""
+    thinking: frozenset[str] = frozenset()
+    """The ids of the records whose target has thinking."""
+
+    @property
+    def end_marks(self) -> frozenset[int]:
+        """The tokens that the targets end with."""
+        return frozenset(sample.tokens[-1] for sample in self.train)
 
     def bent(self) -> list[DroppedShare]:
         """The kinds of records of which more than MOST_DROPPED are left out."""
@@ -394,7 +399,8 @@ class Prepared:
             "validation_cases": len({sample.case_id for sample in self.validation}),
             "left_out_as_too_long": len(self.overlong),
             "dropped": [asdict(share) for share in self.shares if share.dropped],
-            "thinking": self.thinking,
+            "thinking": sum(sample.id in self.thinking for sample in train),
+            "end_marks": sorted(self.end_marks),
             "tokens": total,
             "target_share": sum(sample.targets for sample in train) / total,
             "prompt": _quantiles(sample.prompt for sample in train),
@@ -416,7 +422,7 @@ def prepare_samples(frame: pl.DataFrame, renderer: Renderer, max_length: int) ->
     record is short enough."""
     parts: dict[str, list[Sample]] = {"train": [], "validation": []}
     overlong: list[Dropped] = []
-    thinking = 0
+    thinking: set[str] = set()
     # Sorted, so that the file and its hash do not depend on the order of the datasets.
     for batch in frame.sort("id").iter_slices(RECORDS_AT_ONCE):
         records = batch.to_dicts()
@@ -427,7 +433,8 @@ def prepare_samples(frame: pl.DataFrame, renderer: Renderer, max_length: int) ->
             fields = {name: record[name] for name in SAMPLE_COLUMNS}
             parts[record["split"]].append(Sample(**fields, tokens=tokens, prompt=prompt))
             reply, thoughts = record["messages"][-1]["content"], record["thinking"] or ""
-            thinking += bool(renderer.taught_thinking(reply, thoughts))
+            if renderer.taught_thinking(reply, thoughts):
+                thinking.add(record["id"])
     if not parts["train"]:
         shortest = min(dropped.tokens for dropped in overlong)
         raise TrainError(
@@ -435,9 +442,8 @@ def prepare_samples(frame: pl.DataFrame, renderer: Renderer, max_length: int) ->
             " tokens"
         )
     shares = tuple(_shares(frame, {dropped.id for dropped in overlong}))
-    return Prepared(
-        tuple(parts["train"]), tuple(parts["validation"]), tuple(overlong), shares, thinking
-    )
+    train, validation = tuple(parts["train"]), tuple(parts["validation"])
+    return Prepared(train, validation, tuple(overlong), shares, frozenset(thinking))
 
 
 def _tokenized(records: Sequence[dict[str, Any]], renderer: Renderer) -> list[tuple[Tokens, int]]:
@@ -466,12 +472,14 @@ def refuse_bent(prepared: Prepared, max_length: int) -> None:
     """Raises TrainError where --max-length leaves out so much of one kind of record that the data
     is another."""
     if bent := prepared.bent():
+        longest = max(dropped.tokens for dropped in prepared.overlong)
         kinds = "; ".join(
             f"{item.dropped} of {item.records} records of {item.kind} {item.value}" for item in bent
         )
         raise TrainError(
             f"--max-length {max_length} leaves out {kinds}: the model would learn from other turns"
-            " than the dataset has. Raise --max-length, or accept it with --allow-dropped"
+            f" than the dataset has. --max-length {longest} takes them all; or accept it with"
+            " --allow-dropped"
         )
 
 

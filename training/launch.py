@@ -47,6 +47,7 @@ from medaction.training.preference_data import (
 )
 from medaction.training.schedule import schedule
 from medaction.training.settings import ProcessDied, TrainError, TrainSettings
+from medaction.training.sweep import sweep_steps
 from medaction.training.templates import Renderer
 from medaction.words.processes import end_process, memory_available
 from medaction.words.versions import file_hash
@@ -150,10 +151,11 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
     write_samples(prepared, out / "samples.parquet")
     if prefers:
         write_pairs(prepared, out)
+    steps = settings.epochs * -(-len(units[0]) // settings.batch)
     report |= {
         "schedule": asdict(schedule(settings, *units)),
         "repeats_left_out": repeats_noted(settings) + len(records) - len(frame),
-        "steps": settings.epochs * -(-len(units[0]) // settings.batch),
+        "steps": sweep_steps(steps, settings.max_steps) if settings.find_learning_rate else steps,
         "overlong": [asdict(dropped) for dropped in prepared.overlong],
         "data_version": file_hash(out / "samples.parquet")[:16],
     }  # fmt: skip
@@ -339,6 +341,7 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
     environment = {
         "OMP_NUM_THREADS": str(threads),
         "TENSORBOARD_LOGGING_DIR": str(out / "tensorboard"),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{out.absolute() / 'mlflow.db'}",
         "WANDB_PROJECT": "medaction",
         "WANDB_DIR": str(out),
         "HF_HUB_DISABLE_TELEMETRY": "1",

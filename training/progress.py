@@ -138,6 +138,10 @@ class StepLog(TrainerCallback):
     """Writes a line a step to the log, on the first process only; stops a run whose loss is no
     number. What an objective's lines say is its own (`line`)."""
 
+    ends_with_loss = False
+    """Whether a loss that is no number is the run's end, not an error: a search for the learning
+    rate goes on until there is none."""
+
     def __init__(self, file: Path):
         self.file = file
         self.spent: list[float] = []
@@ -176,6 +180,9 @@ class StepLog(TrainerCallback):
     ) -> None:
         logs = logs or {}
         if "loss" in logs and not math.isfinite(logs["loss"]):
+            if self.ends_with_loss:
+                control.should_training_stop = True
+                return
             raise TrainError(
                 f"the loss is {logs['loss']} at step {state.global_step}: lower --learning-rate or"
                 " lengthen --warmup"
@@ -191,9 +198,17 @@ class StepLog(TrainerCallback):
 class TrainingLog(StepLog):
     """The log of fine-tuning: tokens, targets and what of the device is used."""
 
-    def __init__(self, file: Path, work: Callable[[int], Work], steps_per_epoch: int, peak: float):
+    def __init__(
+        self,
+        file: Path,
+        work: Callable[[int], Work],
+        steps_per_epoch: int,
+        peak: float,
+        ends_with_loss: bool = False,
+    ):
         """`work`: of a step, counted from 0; `peak`: operations a second of all processes."""
         super().__init__(file)
+        self.ends_with_loss = ends_with_loss
         self.work, self.steps_per_epoch, self.peak = work, steps_per_epoch, peak
 
     def line(self, args: Any, state: Any, logs: dict[str, float]) -> dict[str, Any] | None:

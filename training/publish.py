@@ -13,7 +13,7 @@ from medaction.training.checkpoints import TRAINED
 from medaction.training.curves import draw_curves, read_log
 from medaction.training.measures import TRL_MEASURES, draw_measures, summarize_measures
 from medaction.training.settings import TrainError, TrainSettings
-from medaction.training.templates import served_as_taught
+from medaction.training.templates import served_as_taught, stop_at
 
 MODEL_CARD = Path(__file__).with_name("model_card.md.j2")
 
@@ -99,9 +99,10 @@ def _complete(
     # Temperature: the paper's (appendix C).
     generation = building / "generation_config.json"
     decoding = json.loads(generation.read_text()) if generation.is_file() else {}
-    generation.write_text(
-        json.dumps(decoding | {"do_sample": True, "temperature": 0.6}, indent=2) + "\n"
-    )
+    # Of grpo the base's own marks are right: it was played with them.
+    ends = stop_at(report.get("end_marks", ()), decoding.get("eos_token_id"))
+    decoding |= {"do_sample": True, "temperature": 0.6} | ({"eos_token_id": ends} if ends else {})
+    generation.write_text(json.dumps(decoding, indent=2) + "\n")
     tokenizer = AutoTokenizer.from_pretrained(building)
     served_as_taught(tokenizer, bool(report["thinking"])).save_pretrained(building)
     shutil.copy(out / "log.jsonl", building / "training_log.jsonl")

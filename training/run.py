@@ -3,6 +3,8 @@ the model."""
 
 import os
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,8 @@ from medaction.training.schedule import schedule
 from medaction.training.settings import TrainSettings
 from medaction.training.sharding import ShardedTrainer, share_out
 from medaction.training.soft_prompt import add_soft_prompt, trained_prompt
-from medaction.training.sweep import SWEEP_STEPS, has_diverged, rate_at
+from medaction.training.sweep import has_diverged, rate_at, sweep_steps
+from medaction.training.templates import stop_at
 from medaction.training.trainer_arguments import (
     adapter_config,
     load_base,
@@ -53,10 +56,13 @@ def train_records(
     attention, why = _attention(job)
     layout = Layout(attention, shared=attention != "sdpa", padded=job.cuda)
     planned, prefix = plan_run(prepared, settings, job.processes, layout.shared)
+    if settings.find_learning_rate:
+        count = sweep_steps(len(planned.steps), settings.max_steps)
+        planned = replace(planned, steps=planned.steps[:count])
     arguments = _arguments(out, settings, planned, job.cuda)
     # After TrainingArguments: under ZeRO 3 these make from_pretrained share out the weights as they
     # are loaded.
-    model, tokenizer = _model_and_tokenizer(job, attention)
+    model, tokenizer = _model_and_tokenizer(job, attention, prepared.end_marks)
     compute, loss_way = choose_loss(arguments.device)
     write_note(
         out / "log.jsonl",
@@ -82,7 +88,7 @@ def train_records(
     trainer.hold_out(prepared.validation, settings.row, layout, prefix)
     trainer.measures_forgetting = bool(settings.earlier)
     if settings.find_learning_rate:
-        sweep(trainer, min(settings.max_steps or SWEEP_STEPS, SWEEP_STEPS, len(planned.steps)))
+        sweep(trainer, len(planned.steps))
         mark_trained(trainer, job, attention)
         return
     if played_by:
@@ -101,11 +107,13 @@ def _attention(job: Job) -> tuple[str, str]:
     return attention_ways.choose_attention(job.settings.attention, config, device, bf16)
 
 
-def _model_and_tokenizer(job: Job, attention: str) -> tuple[Any, Any]:
+def _model_and_tokenizer(job: Job, attention: str, end_marks: AbstractSet[int]) -> tuple[Any, Any]:
     """The base model with what is trained on it."""
     settings = job.settings
     attention_ways.register()
     model = load_base(job.base, settings, job.cuda, attention_ways.implementation(attention))
+    generation = model.generation_config
+    generation.eos_token_id = stop_at(end_marks, generation.eos_token_id)
     tokenizer = load_tokenizer(job.base, job.thinking)
     if settings.trains_adapters:
         if settings.gradient_checkpointing:
@@ -129,13 +137,14 @@ def _log(
         lambda step: Work.of(planned.steps[step], prepared.train, layout.shared, shape),
         planned.steps_per_epoch,
         job.processes * peak(device, dtype),
+        ends_with_loss=job.settings.find_learning_rate,
     )
 
 
 def sweep(trainer: "PackedTrainer", steps: int) -> None:
     """Train with rates that rise, until the loss shoots up; nothing is saved but the log."""
     trainer.sweep_steps = steps
-    trainer.add_callback(EndSweep(steps))
+    trainer.add_callback(EndSweep())
     trainer.train()
 
 
@@ -247,10 +256,9 @@ class PackedTrainer(ShardedTrainer):
 
 
 class EndSweep(TrainerCallback):
-    """Ends a search for the learning rate after its steps, or once the loss has shot up."""
+    """Ends a search for the learning rate once the loss has shot up."""
 
-    def __init__(self, steps: int):
-        self.steps = steps
+    def __init__(self) -> None:
         self.losses: list[float] = []
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> Any:
@@ -260,6 +268,5 @@ class EndSweep(TrainerCallback):
         return control
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_options: Any) -> Any:
-        control.should_training_stop |= state.global_step >= self.steps
         control.should_save = False
         return control

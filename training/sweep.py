@@ -22,6 +22,11 @@ SWEEP_STEPS = 100
 """Of a sweep, where the data has so many."""
 
 
+def sweep_steps(planned: int, most: int | None) -> int:
+    """How many of a run's planned steps a sweep takes; `most`: of --max-steps."""
+    return min(planned, most or SWEEP_STEPS, SWEEP_STEPS)
+
+
 def rate_at(step: int, steps: int) -> float:
     """The learning rate of a step, from 0."""
     return LOWEST * (HIGHEST / LOWEST) ** (step / max(1, steps - 1))
@@ -49,7 +54,8 @@ def best_rate(log: Sequence[dict[str, Any]]) -> float:
             " (more records, a smaller --batch)"
         )
     rates = np.array([line["learning_rate"] for line in steps[: lowest + 1]])
-    slopes = np.gradient(losses[: lowest + 1], np.log(rates))
+    # Not at the lowest point itself, where the slope is that of one side, and the loss turns.
+    slopes = np.gradient(losses[: lowest + 1], np.log(rates))[:-1]
     return float(rates[int(slopes.argmin())])
 
 

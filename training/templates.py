@@ -4,9 +4,10 @@ the model is served, and the target that the loss is on."""
 import json
 import re
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from itertools import takewhile
+from string import ascii_letters
 from typing import Any, Literal, TypeAlias
 
 from jinja2 import TemplateError
@@ -45,7 +46,7 @@ def on_one_day(template: str) -> str:
     if "strftime_now" not in template:
         return template
     # '%-d': without the zero.
-    codes = [f"%{flag}{letter}" for letter in "aAbBdHIjmMpSyY" for flag in ("", "-")]
+    codes = [f"%{flag}{letter}" for letter in ascii_letters for flag in ("", "-")]
     replaced = "".join(f"|replace({code!r}, {TODAY.strftime(code)!r})" for code in codes)
     macro = "{%- macro strftime_now(format) %}{{- format" + replaced + " -}}{%- endmacro %}"
     return macro + template
@@ -78,6 +79,14 @@ def served_as_taught(tokenizer: Any, thinking: bool) -> Any:
     return tokenizer
 
 
+def stop_at(marks: Iterable[int], decoding: Any) -> list[int]:
+    """The token ids at which generation ends: those that it has, and the marks behind the targets,
+    which a base model may not know as an end (Qwen2.5's, whose turns end with `<|im_end|>`, has its
+    texts end with `<|endoftext|>`)."""
+    stated = [decoding] if isinstance(decoding, int) else decoding or []
+    return [*dict.fromkeys([*stated, *sorted(marks)])]
+
+
 class Renderer:
     """Messages -> token ids with the place where the reply begins, by the tokenizer's own chat
     template.
@@ -106,6 +115,7 @@ class Renderer:
         self.switches = switches_of(self.template)
         self.knows_system = self._knows_system()
         self.takes_block = self._takes_block()
+        self.takes_parts = bool(re.search(r"==\s*['\"]thinking['\"]", self.template))
 
     def _knows_system(self) -> bool:
         messages = [{"role": role, "content": f"the {role}'s text"} for role in ("system", "user")]
@@ -131,7 +141,7 @@ class Renderer:
         return not empty.strip() or "think" in empty
 
     def _rendered(
-        self, messages: Sequence[dict[str, str]], switches: dict[str, bool], **options: Any
+        self, messages: Sequence[dict[str, Any]], switches: dict[str, bool], **options: Any
     ) -> str:
         try:
             text: str = self.tokenizer.apply_chat_template(
@@ -179,7 +189,7 @@ class Renderer:
         # Templates strip it too.
         question = context[-1]["content"].strip()
         before, end = "", ""
-        for answer in _ways_to_answer(body, taught, self.takes_block):
+        for answer in _ways_to_answer(body, taught, self.takes_block, self.takes_parts):
             conversation = self._rendered([*context, answer], switches)
             before, end = _around(body, _behind(question, prompt, conversation))
             # The first way by which the template writes the thoughts at all.
@@ -207,16 +217,27 @@ class Renderer:
         return end
 
 
-def _ways_to_answer(body: str, taught: str, takes_block: bool) -> list[dict[str, str]]:
-    """The assistant's message: its thoughts in the fields of which a template reads one (gpt-oss
-    has a channel for them), else before the reply between <think> and </think>; last without them,
-    where a template leaves them out."""
-    reply = {"role": "assistant", "content": body}
+def _ways_to_answer(
+    body: str, taught: str, takes_block: bool, takes_parts: bool
+) -> list[dict[str, Any]]:
+    """The assistant's message: its thoughts as a part of their own where the template knows such
+    (Magistral), or in the fields of which a template reads one (gpt-oss has a channel for them),
+    else before the reply between <think> and </think>; last without them, where a template leaves
+    them out."""
+    reply: dict[str, Any] = {"role": "assistant", "content": body}
     if not taught:
         return [reply]
     block = {"content": f"<think>\n{taught}\n</think>\n\n{body}"}
     fields = dict.fromkeys(THOUGHT_FIELDS, taught)
-    return [reply | fields, *([reply | block] if takes_block else []), reply]
+    kinds = ("thinking", taught), ("text", body)
+    parts = {"content": [{"type": kind, kind: text} for kind, text in kinds]}
+    ways: list[dict[str, Any]] = [
+        *([parts] if takes_parts else []),
+        fields,
+        *([block] if takes_block else []),
+        {},
+    ]
+    return [reply | way for way in ways]
 
 
 def _behind(question: str, prompt: str, conversation: str) -> str:
@@ -254,7 +275,7 @@ def _beginning(opening: str, before: str, taught: str, takes_block: bool) -> str
     # A tag of the assistant's turn stands in the conversation too; one of thoughts (EXAONE Deep
     # has another word for them) may not.
     opened = tag is not None and (tag[1] == "think" or shared <= tag.end(1))
-    closed = f"\n</{tag[1]}>\n\n" if tag and opened else ""
+    closed = _closing(tag[1], before) if tag and opened else ""
     if taught and opened and not missing.startswith(taught):
         return taught + closed  # left out of what is rendered afterwards (DeepSeek R1)
     if taught and takes_block and not only_prompt.strip() + missing.strip():
@@ -280,3 +301,10 @@ def _beginning(opening: str, before: str, taught: str, takes_block: bool) -> str
     # The prompt has more than the conversation afterwards: a block of thoughts that is closed
     # (Gemma 4), or one that the reply has to close.
     return closed
+
+
+def _closing(tag: str, before: str) -> str:
+    """What closes a block of thoughts that the prompt opens: as the template writes it before a
+    reply, where it does (DeepSeek V3.1 has no line breaks about it)."""
+    written = re.search(rf"(\n*)</{tag}>(\s*)$", before)
+    return f"{written[1][:1]}</{tag}>{written[2]}" if written else f"\n</{tag}>\n\n"

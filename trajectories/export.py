@@ -184,14 +184,21 @@ them. 2,000 of the demo's took 250 MiB, 500 take 140."""
 
 
 def export_dataset(
-    store: Store, out: Path, prompt: Prompt, validation_percent: int, card: Card
+    store: Store,
+    out: Path,
+    prompt: Prompt,
+    validation_percent: int,
+    card: Card,
+    rendered_by: object = None,
 ) -> Version:
     """Write the next version of the dataset to `out/datasets/vN/` and let `out/dataset` be it; an
     unchanged dataset stays as it is.
 
     A version has `<split>.parquet` and `<split>.jsonl` of each split with records, the card
     README.md, and manifest.json with a SHA-256 of every file. It appears whole or not at all, and
-    older ones stay. Raises StoreError when the store is marked evaluation-only.
+    older ones stay. `rendered_by` is data that tells how prompts are rendered: with it nothing is
+    rendered where the store is as it was for the newest version. Raises StoreError when the store
+    is marked evaluation-only.
     """
     if store.evaluation_only:
         raise StoreError(
@@ -210,6 +217,13 @@ def export_dataset(
         numbers.append(numbers[-1] + 1 if numbers else 1)
         link.rename(versions / f"v{numbers[-1]}")
     last = _newest_sound(versions, numbers)
+    former = manifest_of(versions / f"v{last}") if last else {}
+    inputs = _inputs(store, validation_percent, rendered_by) if rendered_by else None
+    # Where the newest version is damaged, a whole one follows it, however few records changed.
+    is_newest = bool(last) and last == numbers[-1]
+    if inputs and is_newest and former.get("inputs") == inputs:
+        _point(link, versions / f"v{last}")
+        return Version(last, versions / f"v{last}", former["records"], (), is_new=False)
     # A dot: neither a version nor found by its pattern; what a killed export left is thrown away.
     building = versions / ".building"
     shutil.rmtree(building, ignore_errors=True)
@@ -219,23 +233,22 @@ def export_dataset(
     # Without an earlier version all records are added.
     before = _light(versions / f"v{last}") if last else light.clear()
     changes = tuple(_changes(before, light))
-    former = manifest_of(versions / f"v{last}") if last else {}
     replies = _version_of_replies(store)
     # After the newest, also where that is damaged: a number never means two datasets.
     number = numbers[-1] + 1 if numbers else 1
     version = Version(number, versions / f"v{number}", len(light), changes, is_new=True)
-    # Where the newest version is damaged, a whole one follows it, however few records changed.
-    may_stay = bool(last) and not changes and last == numbers[-1]
+    may_stay = is_newest and not changes
     is_unchanged = may_stay and former.get("replies", replies) == replies
     if not is_unchanged:
         # Only now: the card's plots and preferences cost more than to see that nothing changed.
         about = card(building, light, version.number)
         files = checksums(building)
-        if may_stay and _preferences_in(files) == _preferences_in(former["files"]):
-            is_unchanged = True
-            note_in_manifest(versions / f"v{last}", replies=replies)  # not compared again
+        is_unchanged = may_stay and _preferences_in(files) == _preferences_in(former["files"])
     if is_unchanged:
         shutil.rmtree(building)
+        noted = {"replies": replies, "inputs": inputs}  # so that it is not compared again
+        if any(former.get(name) != value for name, value in noted.items()):
+            note_in_manifest(versions / f"v{last}", **noted)
         version = Version(last, versions / f"v{last}", len(light), (), is_new=False)
         _point(link, version.folder)
         return version
@@ -245,6 +258,7 @@ def export_dataset(
         "changes_against": last or None,  # a damaged version in between is passed over
         "changes": changes,
         "replies": replies,
+        "inputs": inputs,
         "contaminated": former.get("contaminated", {}),
         "files": files,
     } | about
@@ -286,6 +300,15 @@ def _version_of_replies(store: Store) -> str:
     links = rows.format('graph, kind, "text", node', "links")
     cases, turns = rejected(store.path.parent)
     return version_of([store.rows(scores), store.rows(links), sorted(cases), sorted(turns)])
+
+
+def _inputs(store: Store, validation_percent: int, rendered_by: object) -> str:
+    """Of everything that a version is made of, so that what is as it was need not be rendered."""
+    sums = [
+        store.rows(f"select sum(hash(row)) from {table} as row")
+        for table in ("cases", "environments", "trajectories", "turns", "verdicts")
+    ]
+    return version_of([str(sums), _version_of_replies(store), validation_percent, rendered_by])
 
 
 def _preferences_in(files: dict[str, Any]) -> dict[str, Any]:
