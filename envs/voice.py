@@ -55,6 +55,11 @@ _OBLIGATION = re.compile(r"\byour \w+ (?:should|must)\b", re.IGNORECASE)
 _KNOWLEDGE = phrase_pattern(
     "know | known | aware | unaware | informed | told | understand | remember | sure"
 )
+# 'You are not aware of any specific test results': no word of it is history, as allergies are.
+_UNAWARE = re.compile(
+    r"The patient is (?:not |un)(?:\w+ )?(?:aware|informed|told|sure)\b.*"
+    r"\b(?:tests?|results?|findings|diagnos\w+)\b"
+)
 _NOT = re.compile(r"\b(?:not|no|never|nothing|neither|unaware)\b|n['’]t\b", re.IGNORECASE)
 # 'For the patient actor: You are an 81-year-old man': the part begins behind the stage direction.
 _LEAD = re.compile(
@@ -189,6 +194,7 @@ def _is_direction(words: str) -> bool:
         or _REQUEST.match(words)
         or _PLEASE.match(words)
         or _speaks_of_knowledge(words)
+        or _UNAWARE.match(words)
     )
 
 
