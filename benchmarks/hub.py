@@ -65,6 +65,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where the tools' logs are left")
     parser.add_argument("--sessions", type=int, help="only `serve-env`, so many episodes at once")
     options = parser.parse_args()
+    if options.out and options.out.exists() and any(options.out.iterdir()):
+        parser.error(f"{options.out} is not empty: each comparison wants a folder of its own")
     cases, out = options.cases.resolve(), options.out or Path(tempfile.mkdtemp())
     replies, rewards = played(cases, options.player)
     if options.sessions:

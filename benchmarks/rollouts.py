@@ -129,6 +129,7 @@ def preset(folder: Path, url: str, work: Row) -> Path:
         "t_max": TURNS,
         "in_flight": work["cases_at_once"],
         "strategy": "none",
+        "quarantine": False,  # its replies are the same for many cases
     } | shape
     file = folder / "settings.yaml"
     file.write_text(json.dumps(settings | {"cases": work["reports"], "out": str(folder / "out")}))

@@ -22,7 +22,7 @@ from medaction.cli.options import (
 )
 from medaction.flows.settings import EnvironmentSettings
 from medaction.trajectories.files import STORE
-from medaction.words.errors import MedactionError
+from medaction.words.errors import MedactionError, typed
 
 
 @click.command()
@@ -53,7 +53,7 @@ def build(preset: str | None, dry_run: bool, quiet: bool, as_json: bool, **optio
     # A benchmark's cases never become a dataset.
     command = "evaluate" if is_benchmark else "distill --cases"
     player = "--model" if is_benchmark else "--teacher"
-    place = f"{settings.cases} --out {settings.out}"
+    place = f"{typed(settings.cases)} --out {typed(settings.out)}"
     click.echo(f"Play: medaction {command} {place} {player} ...{again}")
 
 
@@ -67,7 +67,9 @@ def show_checks(checks: dict[str, Any], out: Path, quiet: bool, as_json: bool) -
     elif not quiet:
         print_checks(checks)
     if all(row["outcome"] != "environment" for row in checks["cases"]):
-        raise MedactionError(f"every case was refused: `medaction envs check --out {out}` says why")
+        raise MedactionError(
+            f"every case was refused: `medaction envs check --out {typed(out)}` says why"
+        )
     if not as_json:
         click.echo(f"In {out}: {STORE}, checks.md; no trajectory yet")
     failures = [row for row in checks["failures"] if row["stage"] == "environment"]
@@ -105,7 +107,7 @@ def plot(out: Path) -> None:
         environments = store.environments()
     if not environments:
         raise click.UsageError(
-            f"{out} has no environment to draw: see `medaction envs check --out {out}`"
+            f"{out} has no environment to draw: see `medaction envs check --out {typed(out)}`"
         )
     for file in plot_composition(composition(environments), out / "plots"):
         click.echo(file)

@@ -18,7 +18,7 @@ from medaction.cli.options import (
 )
 from medaction.flows.settings import EvaluationSettings, Retry
 from medaction.trajectories.files import STORE
-from medaction.words.errors import MedactionError
+from medaction.words.errors import MedactionError, typed
 
 
 @click.command()
@@ -51,7 +51,8 @@ def evaluate(
     if not result["cases"]["environments"]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in result["cases"]["refused"])
         raise MedactionError(
-            f"no case can be played ({reasons}): `medaction envs check --out {settings.out}` says"
+            f"no case can be played ({reasons}):"
+            f" `medaction envs check --out {typed(settings.out)}` says"
             " why"
         )
     if as_json:
@@ -60,10 +61,11 @@ def evaluate(
         # The whole table stands in result.md.
         click.echo(result_table(result).split("\n## Subsets")[0].rstrip() + "\n")
     click.echo(f"In {settings.out}: result.json, result.md, {STORE}", err=as_json)
-    click.echo(f"Look at it: medaction view --out {settings.out}", err=as_json)
+    click.echo(f"Look at it: medaction view --out {typed(settings.out)}", err=as_json)
     if not any(measure["scored"] for measure in result["scores"]):
         raise MedactionError(
-            f"nothing was scored: `medaction view --out {settings.out}` shows what failed; mend it,"
+            f"nothing was scored: `medaction view --out {typed(settings.out)}` shows what failed;"
+            " mend it,"
             " then run this again with --retry-failed"
         )
     # A rollout has two verdicts, on the diagnosis and on the tests; either may be missing.

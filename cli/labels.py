@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from medaction.cli.options import OUT
+from medaction.words.errors import typed
 
 
 @click.command()
@@ -38,4 +39,4 @@ def labels(out: Path, as_json: bool, every: bool) -> None:
             err=True,
         )
     if not rows:
-        click.echo(f"no label yet: medaction view --out {out}", err=True)
+        click.echo(f"no label yet: medaction view --out {typed(out)}", err=True)

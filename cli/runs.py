@@ -24,7 +24,7 @@ from medaction.cli.options import (
 from medaction.flows.configured import configured_prefect
 from medaction.flows.settings import DistillSettings, Retry
 from medaction.trajectories.files import STORE
-from medaction.words.errors import MedactionError
+from medaction.words.errors import MedactionError, typed
 
 
 @click.command()
@@ -190,7 +190,8 @@ def export(out: Path, repository: str | None, really: bool) -> None:
         flow, json = store.last_run()
         if flow != "distill":
             raise StoreError(
-                f"{store.path} holds environments only: run `medaction distill --out {out} ...`"
+                f"{store.path} holds environments only:"
+                f" run `medaction distill --out {typed(out)} ...`"
                 " first"
             )
         # The folder may have been moved since the run.

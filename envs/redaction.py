@@ -25,7 +25,14 @@ from medaction.envs.leaks import (
     outcomes_in,
 )
 from medaction.envs.mentions import named_tests
-from medaction.envs.naming import canonical_of, profile, regions_in_text, synonyms_of, tokens_of
+from medaction.envs.naming import (
+    canonical_of,
+    profile,
+    regions_in_text,
+    specimen_of,
+    synonyms_of,
+    tokens_of,
+)
 from medaction.envs.patients import is_grown, tells_of_newborn
 from medaction.envs.records import CaseReport, CheckResult, DocumentedTest, StructuredCase
 from medaction.envs.results_told import (
@@ -79,7 +86,9 @@ _PREDICATE_ALONE = re.compile(
     rf"(?:\w+ly )?(?:{FINDING.pattern}"
     r"|(?:on|by|via|with|which|that|as|in|was|were|is|are|had been|has been)\b)"
 )
-_LISTS_FINDINGS = re.compile(rf"{ACTIVE_FINDING.pattern}|\bfindings of\b", re.IGNORECASE)
+_LISTS_FINDINGS = re.compile(
+    rf"{ACTIVE_FINDING.pattern}|\bfindings (?:of|were|are|included?)\b", re.IGNORECASE
+)
 _VERB_ALONE = re.compile(r"(?:was|were|is|are|had|has)\b")
 # A note's own conclusion, whatever it says.
 _CONCLUSION = re.compile(
@@ -87,6 +96,7 @@ _CONCLUSION = re.compile(
     r"diagnos[ei]s|d?dx)\s*:",
     re.IGNORECASE,
 )
+_EXCLUDES = re.compile(r"(?:and )?(?:no|normal|absence of)\b", re.IGNORECASE)
 _BY_TEST = re.compile(r"\b(?:on|by|via) [\w\s-]+\W*$")
 # A clause that turns from a test back to the patient, or to what came after it.
 _PATIENT = re.compile(
@@ -345,6 +355,10 @@ class _Cutter:
         is_subject = named_tests(clauses[0]) or canonical_of(clauses[0])
         if fragment and is_subject and _VERB_ALONE.match(removed[0]):
             return ""
+        # 'No thrombus, normal valves, | and no effusion on echocardiography': nothing but that test
+        # says all of it.
+        if fragment and self.is_examination and all(map(_EXCLUDES.match, clauses)):
+            return ""
         text = re.sub(r"^(?:and|but) ", "", " ".join(stays)).rstrip(" ,;")
         if not text:
             return ""
@@ -390,8 +404,11 @@ class _Cutter:
         for word in (" without ", " with ", " during ", " due to "):
             before, _, after = clause.rpartition(word)
             result = self._result(after)
-            # What an operation has shown is one finding; a history leads to it.
-            if result and self.is_examination and result.tests == _OPERATIVE:
+            # What an operation has shown, or a test at the end, is one finding.
+            by_test = _BY_TEST.search(after)
+            # 'As confirmed by ultrasound' tells that it was felt before.
+            shown = by_test and by_test[0].startswith("on ")
+            if self.is_examination and result and (result.tests == _OPERATIVE or shown):
                 break
             goes = result or (word != " with " and self.leaks(label + after))
             # What is left must be a phrase by itself: 'he was', 'presented' would hang.
@@ -571,10 +588,15 @@ def _with_further_values(test: DocumentedTest, statements: list[Statement]) -> D
 
 
 def _value_in_entry(name: str, test: DocumentedTest) -> str:
-    """As `_value_of`, of an entry: 'glucose 20' of a 'CSF' is no glucose of the blood."""
+    """As `value_of`, of an entry: 'glucose 20' of a 'CSF' is no glucose of the blood, nor 'hCG 900'
+    of an entry that tells no specimen a pregnancy test of the urine."""
     specimen = profile(test.name).specimen
-    same = specimen is None or specimen == profile(name).specimen
-    return value_of(name, test.result) if same else ""
+    if specimen not in (None, profile(name).specimen):
+        return ""
+    # By its words: a table may hold 'urine pregnancy test' as another name of hCG.
+    fluids = {specimen_of(word) for word in normalise(name).split()} - {None, "blood", specimen}
+    of_text = map(specimen_of, normalise(f"{test.name} {test.result}").split())
+    return value_of(name, test.result) if fluids <= set(of_text) else ""
 
 
 def value_of(name: str, text: str) -> str:

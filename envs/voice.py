@@ -55,10 +55,17 @@ _OBLIGATION = re.compile(r"\byour \w+ (?:should|must)\b", re.IGNORECASE)
 _KNOWLEDGE = phrase_pattern(
     "know | known | aware | unaware | informed | told | understand | remember | sure"
 )
+# 'You are not aware of any specific test results': no word of it is history, as allergies are.
+_UNAWARE = re.compile(
+    r"The patient is (?:not |un)(?:\w+ )?(?:aware|informed|told|sure)\b.*"
+    r"\b(?:tests?|results?|findings|diagnos\w+)\b"
+)
 _NOT = re.compile(r"\b(?:not|no|never|nothing|neither|unaware)\b|n['’]t\b", re.IGNORECASE)
 # 'For the patient actor: You are an 81-year-old man': the part begins behind the stage direction.
 _LEAD = re.compile(
-    r"^[^.!?\d]{0,100}?\b(?=(?:you (?:are|have)|you['’](?:re|ve)|I am|I['’]m)\b)", re.I
+    r"^(?:[^.!?\d]{0,100}?\b(?=(?:you (?:are|have)|you['’](?:re|ve)|I am|I['’]m)\b)"
+    r"|for (?:the|your) [^.!?\d:]{0,40}\b(?:actor|role)\b[^.!?\d:]{0,40}: )",
+    re.I,
 )
 # 'You are playing the role of a 45-year-old man' is his history, but for the playing, and so is
 # 'Act as a 45-year-old man'. No figure before: 'a 30-year-old woman saw a play with a 6-year-old'.
@@ -189,6 +196,7 @@ def _is_direction(words: str) -> bool:
         or _REQUEST.match(words)
         or _PLEASE.match(words)
         or _speaks_of_knowledge(words)
+        or _UNAWARE.match(words)
     )
 
 

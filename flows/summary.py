@@ -24,7 +24,7 @@ from medaction.trajectories.quarantine import QUARANTINED, quarantined
 from medaction.trajectories.queries import Query, read_queries
 from medaction.trajectories.records import WORKER_LOST
 from medaction.trajectories.store import Store, StoreError
-from medaction.words.errors import MedactionError
+from medaction.words.errors import MedactionError, typed
 from medaction.words.markdown import markdown_table
 
 REPORT_QUERIES = read_queries(Path(__file__).with_name("summary.sql"))
@@ -147,11 +147,13 @@ def trouble_of(summary: dict[str, Any]) -> str:
     count = {row["step"].strip(): row["count"] for row in summary["funnel"]}
     out = summary["out"]
     if not count["cases read"]:
-        return f"no case could be read: `medaction envs check --out {out}` names file and fault"
+        return (
+            f"no case could be read: `medaction envs check --out {typed(out)}` names file and fault"
+        )
     if not count["environments"]:
         return (
             f"every case was refused ({count['refused']} of {count['cases read']}):"
-            f" `medaction envs check --out {out}` says why"
+            f" `medaction envs check --out {typed(out)}` says why"
         )
     unlinked = count.get("not played: truth is no node", 0)
     # Told apart from failures: nothing is broken, and `retry` would not help.
@@ -164,7 +166,7 @@ def trouble_of(summary: dict[str, Any]) -> str:
     if not count["trajectories played"]:
         return (
             f"nothing was played: {count['rollouts failed']} rollouts failed; mend what the table"
-            f" of failures says, then `medaction retry --out {out}`"
+            f" of failures says, then `medaction retry --out {typed(out)}`"
         )
     played = {row["teacher"] for row in summary["teachers"]}
     for row in summary["failures"]:
@@ -172,14 +174,14 @@ def trouble_of(summary: dict[str, Any]) -> str:
         if row["stage"] == "rollout" and row["open"] and row["teacher"] not in {*played, None}:
             return (
                 f"{row['teacher']} played nothing ({row['for_example'][:300]}): mend that, then"
-                f" `medaction retry --out {out}`"
+                f" `medaction retry --out {typed(out)}`"
             )
     if lost := sum(row["open"] for row in summary["failures"] if row["error_class"] == WORKER_LOST):
         return f"{lost} cases were lost with their worker: the same command plays them again"
     if count["rollouts failed"]:
         return (
             f"{count['rollouts failed']} rollouts failed, the rest is in {out}; run again what"
-            f" failed: medaction retry --out {out}"
+            f" failed: medaction retry --out {typed(out)}"
         )
     return ""
 
@@ -255,7 +257,9 @@ def print_summary(summary: dict[str, Any], tables: bool = True) -> None:
     dataset = (Path(out) / "dataset").exists()
     unread = sum(row["open"] for row in summary["failures"] if row["stage"] == "read")
     if lost := count["refused"] + unread:
-        console.print(f"Cases not read or refused: {lost}; why: medaction envs check --out {out}")
+        console.print(
+            f"Cases not read or refused: {lost}; why: medaction envs check --out {typed(out)}"
+        )
     if trouble := trouble_of(summary):
         raise MedactionError(trouble)
     for note in summary.get("notes", ()):
@@ -264,7 +268,7 @@ def print_summary(summary: dict[str, Any], tables: bool = True) -> None:
     records = count["kept (records of the dataset)"]
     held = f"dataset/ with {records} records" if dataset else "no dataset: evaluation-only cases"
     console.print(f"In {out}: {STORE}, summary.md, {held}")
-    console.print(f"Look at it: medaction view --out {out}")
+    console.print(f"Look at it: medaction view --out {typed(out)}")
 
 
 def print_estimate(projection: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """What every tool is given: the environments of a set of cases, an episode that asks again for a
 reply that cannot be read, and its scores as `medaction evaluate` and as training have them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +64,12 @@ def environments_of(cases: Path, training: bool) -> dict[str, ClinicalEnvironmen
         example = f"; the first refusal: {refusals[0]}" if refusals else ""
         raise BadCase("no_environment", f"{cases}: no case can be played{example}")
     return environments
+
+
+def world_of(worlds: Mapping[str, ClinicalEnvironment], case_id: str) -> ClinicalEnvironment:
+    if case_id not in worlds:
+        raise ValueError(f"there is no case {case_id[:100]!r} here; one is {next(iter(worlds))!r}")
+    return worlds[case_id]
 
 
 class Play:

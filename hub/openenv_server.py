@@ -6,11 +6,12 @@ observation has each reward and what each turn earned, because a turn's worth sh
 """
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import uvicorn
 from openenv.core.env_server.http_server import create_fastapi_app
@@ -22,14 +23,14 @@ from openenv.core.env_server.types import (
     Observation,
     State,
 )
-from pydantic import Field
+from pydantic import BeforeValidator, Field, validate_call
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 from uvicorn.main import STARTUP_FAILURE
 
 from medaction.envs.records import ClinicalEnvironment
 from medaction.evaluation.offline_judge import OfflineJudge
-from medaction.hub.episodes import Play, Scorer
+from medaction.hub.episodes import Play, Scorer, world_of
 from medaction.llm.usage import Message
 from medaction.words.serving import AnnouncedServer
 
@@ -42,10 +43,14 @@ each other; a hundred at once kept the server from answering its clients' pings,
 gigabytes more in memory (measured)."""
 
 
-class ReplyAction(Action):
-    """A model's reply, as it came."""
+def _text(reply: Any) -> Any:
+    return json.dumps(reply) if isinstance(reply, dict) else reply
 
-    reply: str = Field(max_length=MOST_BYTES)
+
+class ReplyAction(Action):
+    """A model's reply, as it came, or as the object that it holds."""
+
+    reply: Annotated[str, BeforeValidator(_text)] = Field(max_length=MOST_BYTES)
 
 
 class TurnObservation(Observation):
@@ -73,6 +78,8 @@ class EpisodeEnvironment(Environment[ReplyAction, TurnObservation, State]):
         self.play: Play | None = None
         self.episode_id: str | None = None
 
+    # Clients send what they like: a seed of '3' is 3, one of 1.5 is refused in plain words.
+    @validate_call
     def reset(
         self,
         seed: int | None = None,
@@ -82,10 +89,9 @@ class EpisodeEnvironment(Environment[ReplyAction, TurnObservation, State]):
     ) -> TurnObservation:
         # OpenEnv's clients that know no case ids send a seed.
         ids = list(self.worlds)
-        if case_id is not None and case_id not in self.worlds:
-            raise ValueError(f"there is no case {case_id[:100]!r} here; one is {ids[0]!r}")
+        case_id = ids[(seed or 0) % len(ids)] if case_id is None else case_id
         with AT_WORK:
-            self.play = Play(self.worlds[case_id or ids[(seed or 0) % len(ids)]], self.t_max)
+            self.play = Play(world_of(self.worlds, case_id), self.t_max)
             self.episode_id = episode_id
             return TurnObservation(messages=self.play.prompt())
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from medaction.envs.episode import T_MAX
 from medaction.envs.records import ClinicalEnvironment
-from medaction.hub.episodes import Play, Scorer, environments_of, scorer_of
+from medaction.hub.episodes import Play, Scorer, environments_of, scorer_of, world_of
 
 INSTRUCTIONS = """\
 You are a diagnostician. You are shown what is known of a patient before any test. Call \
@@ -54,7 +54,7 @@ class ToolEpisode:
 
     def reset(self, case_id: str, **_: Any) -> str:
         """Begin the case; returns what is known before any test."""
-        world = training_worlds(self._cases)[case_id]
+        world = world_of(training_worlds(self._cases), case_id)
         self._play = Play(world, self._t_max)
         return world.initial_observation
 

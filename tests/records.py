@@ -1,6 +1,7 @@
 """Small hand-written records for tests of the store and of what is built on it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from medaction.envs.build import build_environment
@@ -86,9 +87,12 @@ def trajectory(spec: RolloutSpec, *turns: Turn) -> Trajectory:
     )
 
 
-def small_tree(case_id: str = "case-1") -> tuple[ClinicalEnvironment, Trajectory, Trajectory]:
+def small_tree(
+    case_id: str = "case-1", observation: str = ""
+) -> tuple[ClinicalEnvironment, Trajectory, Trajectory]:
     """An environment, a rollout of three turns, and a branch launched after its first turn."""
     world = environment(case_id)
+    world = replace(world, initial_observation=observation or world.initial_observation)
     spec = RolloutSpec(world.environment_id, case_id, "teacher-a", "schema", 0, "hash-1")
     root = trajectory(
         spec,

@@ -427,12 +427,32 @@ def test_a_result_that_the_observation_tells_moves_into_the_menu(
         assert test.result not in environment.initial_observation
 
 
-def test_what_an_operation_has_shown_moves_up_to_the_end_of_its_sentence() -> None:
-    seen = "Uneven wall with two cysts found at laparotomy; clear ascites."
+@pytest.mark.parametrize(
+    "seen",
+    [
+        "Uneven wall with two cysts found at laparotomy; clear ascites.",
+        "Atrial flutter with a rapid rate on ECG.",
+        "No thrombus, normal valves, and no effusion on echocardiography.",
+        "Postoperative findings included thrombocytopenia, anemia, and poor kidney function.",
+    ],
+)
+def test_what_an_operation_or_a_test_has_shown_moves_up_to_its_end(seen: str) -> None:
     observation = f"{LONG}\nPhysical Examination: {seen} Calm."
     environment = environment_of(report(replace(CASE, initial_observation=observation)))
     assert environment.initial_observation == f"{LONG}\nPhysical Examination: Calm."
-    assert environment.menu[-1].result == seen.replace("; ", "\n")
+    assert seen.replace("; ", "\n").strip(".") in environment.menu[-1].result
+
+
+def test_a_urine_test_is_not_told_by_an_entry_of_the_blood() -> None:
+    told = "A urine pregnancy test was positive."
+    case = replace(
+        CASE,
+        initial_observation=f"{LONG} {told}",
+        tests=(*TESTS, DocumentedTest("β-hCG", "laboratory", "β-hCG 900 mIU/mL")),
+    )
+    environment = environment_of(report(case))
+    assert told in environment.menu[-1].result
+    assert told not in environment.initial_observation
 
 
 @pytest.mark.parametrize(

@@ -294,6 +294,19 @@ MENUS = {
     "Follow-up Imaging:\n    - MRI: No mass.": {"MRI (follow-up Imaging)": ()},
     "Imaging: Two cavities, no effusion.": {"Imaging": ()},
     "MRI: A mass.\n  - Associated findings: A wide ventricle.\n  - No metastases.": {"MRI": ()},
+    "Laboratory: Complete blood count was normal.": {"Complete blood count": ()},
+    "Negative tests for infectious causes.": {"tests for infectious causes": ()},
+    "Labs: Elevated LDH (714), increased creatinine (7.4), hemoglobin 9.7 g/dL.": {
+        "LDH": (),
+        "creatinine": (),
+        "hemoglobin": (),
+    },
+    "Laboratory: Low blood count, and a high lipase as well.": {"Laboratory": ()},
+    "Normal QZ3 activity (>50%) and negative Shiga toxin PCR, ruling out a uraemia.": {
+        "QZ3 activity": (),
+        "Shiga toxin PCR": (),
+    },
+    "Pancytopenia (neutrophils 430/mm3, platelets 13,000/mm3).": {"complete blood count": ()},
     "MRI revealed a mass.\n- Other abnormal findings: A large spleen.": {
         "MRI": (),
         "Other abnormal findings": (),

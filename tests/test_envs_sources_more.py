@@ -397,7 +397,10 @@ def test_an_image_challenge_becomes_observation_and_menu(tmp_path: Path) -> None
 def test_the_age_of_a_part_without_one_is_the_question_s_which_the_ledger_knows(
     tmp_path: Path, patient: str
 ) -> None:
-    part = "As an actor, you should know this: - You have had fevers. Your voice must be low."
+    part = (
+        "As an actor, you should know this: - **You** have had fevers. Your voice must be low."
+        " You are not aware of any specific test results."
+    )
     question = f"{patient} presented with fevers. What is the most likely diagnosis?"
     row = CHALLENGE | {"patient_info": part, "question": question}
     [challenge] = agentclinic.read(rows(tmp_path / "nejm.jsonl", row))
@@ -406,7 +409,8 @@ def test_the_age_of_a_part_without_one_is_the_question_s_which_the_ledger_knows(
     assert built.environment is not None
     observation = built.environment.initial_observation
     patient = patient[0].lower() + patient[1:]
-    assert observation.startswith(f"The patient is {patient}. They have had fevers.")
+    first_line = observation.splitlines()[0]
+    assert first_line == f"The patient is {patient}. They have had fevers."
     reasons = {line.reason for line in built.ledger}
     assert "the question of the exam, beside the patient's part" in reasons
 

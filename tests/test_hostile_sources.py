@@ -110,7 +110,7 @@ FILES: dict[str, tuple[Callable[[], str | bytes], str | list[str | None] | None]
         lambda: '{"tests":' + "[" * 10_000 + "]" * 10_000 + ',"initial_observation":""}',
         "bad_json",
     ),
-    "deeper.jsonl": (lambda: "[" * 1_000_000, "unknown_format"),
+    "deeper.jsonl": (lambda: "[" * 1_000_000, "too_large"),
     "json-lists.json": (lambda: "[" + many(text="[],", megabytes=15) + "[]]", "too_large"),
     "json-wide.json": (
         lambda: json.dumps(["\U0001f600"], ensure_ascii=False) + many(text=" ", megabytes=18),
@@ -149,13 +149,13 @@ FILES: dict[str, tuple[Callable[[], str | bytes], str | list[str | None] | None]
     "json-truncated.json": (lambda: CASE[: len(CASE) // 2], "bad_json"),
     "picture.xml": (lambda: b"GIF89a" + bytes(range(256)), "bad_xml"),
     "broken-line.jsonl": (lambda: "{broken\n" + json.dumps(OSCE), ["bad_json", None]),
-    "row-lists.jsonl": (lambda: f"[{'[],' * 340_000}[]]\n" * 25, "unknown_format"),
+    "row-lists.jsonl": (lambda: f"[{'[],' * 340_000}[]]\n" * 25, "too_large"),
     "row-utf16.jsonl": (lambda: json.dumps(OSCE).encode("utf-16"), "bad_encoding"),
     "packet-deep.json": (
         lambda: packet(metaData="DEEP").replace('"DEEP"', "[" * 10_000 + "]" * 10_000), "bad_json",
     ),
     "packet-wide.json": (
-        lambda: packet(phenotypicFeatures=[{"type": {"label": "x"}}] * 150_000), "no_licence",
+        lambda: packet(phenotypicFeatures=[{"type": {"label": "x"}}] * 150_000), "too_large",
     ),
     "packet-members.json": (
         lambda: '{"members": [' * 300 + packet() + "]}" * 300, "unknown_format",

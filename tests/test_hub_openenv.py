@@ -98,7 +98,9 @@ def test_replies_that_cannot_be_read_are_answered_and_end_the_episode(
     assert result.observation["scores"]["f1"] == 0
 
 
-def test_garbage_gets_an_error_and_the_session_goes_on(server: str) -> None:
+def test_garbage_gets_an_error_and_the_session_goes_on(
+    server: str, worlds: list[ClinicalEnvironment]
+) -> None:
     async def talk() -> list[dict[str, Any]]:
         answers = []
         async with connect(server.replace("http", "ws") + "/ws") as socket:
@@ -109,14 +111,19 @@ def test_garbage_gets_an_error_and_the_session_goes_on(server: str) -> None:
                 json.dumps({"type": "step", "data": {"reply": "before a reset"}}),
                 json.dumps({"type": "reset", "data": {"case_id": "../../etc/passwd"}}),
                 json.dumps({"type": "step", "data": {"reply": 7, "nonsense": []}}),
-                json.dumps({"type": "reset", "data": {"seed": 1}}),
+                json.dumps({"type": "reset", "data": {"seed": 1.5}}),
+                json.dumps({"type": "reset", "data": {"case_id": ["a"]}}),
+                json.dumps({"type": "reset", "data": {"seed": "1"}}),
+                json.dumps({"type": "step", "data": {"reply": json.loads(hedge(worlds[1], 1))}}),
             ):
                 await socket.send(message)
                 answers.append(json.loads(await socket.recv()))
         return answers
 
     answers = asyncio.run(talk())
-    assert [answer["type"] for answer in answers] == ["error"] * 6 + ["observation"]
+    assert [answer["type"] for answer in answers] == ["error"] * 8 + ["observation"] * 2
+    assert "should be a valid integer" in str(answers[6]["data"])
+    assert answers[-1]["data"]["observation"]["turn"] == 2
 
 
 def test_ten_megabytes_are_refused_and_nothing_else_suffers(server: str) -> None:

@@ -36,6 +36,7 @@ from medaction.flows.summary import (
     notes_of,
     print_checks,
     print_summary,
+    table_of_frame,
     trouble_of,
 )
 from medaction.kg.open_graphs import open_disease_graph
@@ -323,3 +324,8 @@ unreadable, unless a migration takes it out of them."""
 
 def test_every_setting_that_a_stored_run_holds_is_still_known() -> None:
     assert DistillSettings.model_fields.keys() >= STORED_SETTINGS
+
+
+def test_a_cell_that_is_cut_ends_with_a_sign_that_is_whole() -> None:
+    table = table_of_frame(pl.DataFrame({"message": ["x" * 199 + "<b>", "  a | b"]}))
+    assert table.splitlines()[2:] == [f"| {'x' * 199}&lt; |", "| &emsp;a \\| b |"]

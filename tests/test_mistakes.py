@@ -89,6 +89,7 @@ MISTAKES = [
     Mistake("view --out afile", 2, "'afile' is a file"),
     Mistake("view --out notaduck", 1, "cannot be opened as a DuckDB file"),
     Mistake("view --out torn", 1, "torn/snapshot.duckdb cannot be opened as a DuckDB file: `"),
+    Mistake("view --out torn(2)", 1, "`medaction doctor --out 'torn(2)' --repair`"),
     Mistake("view --out run --export no/where.html", 2, "there is no folder no"),
     Mistake("view --out run --export x.html --case nosuch", 2, "run has no case"),
     Mistake("view --out run --port 99999", 2, "99999 is not in the range"),
@@ -163,6 +164,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         store.publish()
     shutil.copytree(place / "run", place / "torn")
     (place / "torn" / "snapshot.duckdb").write_text("no duck")
+    shutil.copytree(place / "torn", place / "torn(2)")
     return place
 
 

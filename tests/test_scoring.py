@@ -7,6 +7,7 @@ import pytest
 
 from medaction.kg.loaders import NoGraph, import_graph
 from medaction.kg.tables import BadTable
+from medaction.llm.usage import Usage
 from medaction.trajectories import scoring
 from medaction.trajectories.quarantine import quarantined
 from medaction.trajectories.scoring import Aids, score_store
@@ -115,6 +116,8 @@ MARKS = {
     "identical": lambda number: {"raw": f"the same of {number % 30}"},  # of two cases
     "foreign": lambda number: {"reasoning": "Лихорадка без причины, лимфоузлы увеличены"},
     "honest": lambda number: {"raw": f"the same of {number // 30}"},  # its siblings'
+    "copies": lambda number: {"raw": f"the same of {number % 30}"},  # of a case under two ids
+    "embedded": lambda number: {"raw": f"the same of {number % 30}", "usage": Usage()},
 }
 
 
@@ -124,7 +127,7 @@ MARKS = {
         *[("repaired", 60, 12, False), ("repaired", 60, 13, True), ("repaired", 48, 48, False)],
         *[("identical", 60, 18, False), ("identical", 60, 20, True)],
         *[("foreign", 60, 12, False), ("foreign", 60, 13, True), ("foreign", 50, 50, True)],
-        ("honest", 60, 60, False),
+        *[("honest", 60, 60, False), ("copies", 60, 60, False), ("embedded", 60, 60, False)],
     ],
 )
 def test_a_teacher_whose_replies_look_poisoned_is_out_of_the_dataset(
@@ -136,7 +139,8 @@ def test_a_teacher_whose_replies_look_poisoned_is_out_of_the_dataset(
     # In turns about the two cases, so that the marked ones are of both.
     places = [side * 30 + number for number in range(half) for side in range(2)][:marked]
     for side in range(2):
-        world, root, branch = small_tree(f"other-{side}")
+        observation = "" if kind == "copies" else f"Fever for {side + 2} days."
+        world, root, branch = small_tree(f"other-{side}", observation)
         add_environment(opened, report(world.case_id), world)
         played = []
         for number in range(side * 30, side * 30 + half):

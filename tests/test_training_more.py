@@ -45,6 +45,7 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
     prepare_run(both)
     fit(both, lambda line: None)
     same_curve(log, read_log(both.out / "log.jsonl"))
+    assert (both.out / "log.jsonl").read_text().count("it goes on from checkpoint-6") == 1
 
 
 def test_a_checkpoint_is_served_with_the_prompts_that_were_trained_on(tmp_path: Path) -> None:
@@ -108,6 +109,8 @@ def test_the_best_rate_is_where_the_loss_falls_fastest(tmp_path: Path) -> None:
     assert 3e-4 < best_rate(log) < 3e-3
     draw_sweep(log, tmp_path / "sweep.png")
     assert (tmp_path / "sweep.png").stat().st_size > 5000
+    turns = [{"loss": loss, "learning_rate": 10.0**at} for at, loss in enumerate((3, 3, 2.9, 1, 9))]
+    assert best_rate(turns) == 100, "the step before the last good one"
     assert has_diverged([2.0, 1.0, 4.5])
     assert not has_diverged([2.0, 1.0, 3.5])
     with pytest.raises(TrainError, match="fell at none of 80"):

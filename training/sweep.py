@@ -54,7 +54,8 @@ def best_rate(log: Sequence[dict[str, Any]]) -> float:
             " (more records, a smaller --batch)"
         )
     rates = np.array([line["learning_rate"] for line in steps[: lowest + 1]])
-    slopes = np.gradient(losses[: lowest + 1], np.log(rates))
+    # Not at the lowest point itself, where the slope is that of one side, and the loss turns.
+    slopes = np.gradient(losses[: lowest + 1], np.log(rates))[:-1]
     return float(rates[int(slopes.argmin())])
 
 

@@ -15,7 +15,7 @@ import duckdb
 from medaction.trajectories.files import RESULT, SNAPSHOT, STORE
 from medaction.trajectories.snapshot import open_snapshot
 from medaction.trajectories.store import Store, StoreError
-from medaction.words.errors import MedactionError
+from medaction.words.errors import MedactionError, typed
 from medaction.words.versions import checksum, json_hash
 
 
@@ -164,7 +164,7 @@ def _versions(out: Path, repair: bool) -> Iterator[Damage]:
     if (out / "datasets").is_file():
         if repair:
             aside(out / "datasets")
-        remedy = f"move it away, then: medaction export --out {out}"
+        remedy = f"move it away, then: medaction export --out {typed(out)}"
         yield Damage(out / "datasets", "is no folder of versions", remedy, repair)
     for folder in sorted((out / "datasets").glob("v*")):
         if not folder.name[1:].isdecimal():  # 'v3.damaged-1'
@@ -177,7 +177,7 @@ def _versions(out: Path, repair: bool) -> Iterator[Damage]:
         if damage and repair:
             aside(folder)
         for file, fact in damage:
-            remedy = f"write the dataset anew: medaction export --out {out}"
+            remedy = f"write the dataset anew: medaction export --out {typed(out)}"
             yield Damage(file, fact, remedy, repair)
     link = out / "dataset"
     # An earlier dataset, or a folder of the user's: it is not ours to move.
@@ -185,7 +185,7 @@ def _versions(out: Path, repair: bool) -> Iterator[Damage]:
         fact = "is no link to the newest version, but something of its own"
         yield Damage(link, fact, "move it away, then `medaction export`")
     elif link.is_symlink() and not link.exists():
-        yield Damage(link, "leads nowhere", f"medaction export --out {out}")
+        yield Damage(link, "leads nowhere", f"medaction export --out {typed(out)}")
 
 
 def _result(out: Path) -> Iterator[Damage]:

@@ -295,17 +295,20 @@ with played as (
 select trajectory_id, first_id, same_replies from placed where trajectory_id <> first_id;
 
 -- What tells a broken or poisoned teacher, as shares of the turns that it played: replies that had
--- to be asked again, that are to the letter those to another case, and that are in letters beyond
+-- to be asked again, that are to the letter those to another case (a copy of it under another id is
+-- none), and that are in letters beyond
 -- ASCII (two bytes and more each) where the case is not.
 create or replace view teacher_rates as
 with played as (
-    select teacher, repaired, case_id, hash(raw) as reply,
+    select teacher, repaired, hash(initial_observation) as case_text, hash(raw) as reply,
         strlen(reasoning) > 1.5 * length(reasoning)
             and strlen(initial_observation) <= 1.5 * length(initial_observation) as is_foreign
     from turns join current_trajectories using (trajectory_id)
-    join environments using (environment_id, case_id) where style <> 'gold'
+    join environments using (environment_id, case_id)
+    -- Without a call it is an embedded teacher's, which no server can have altered.
+    where style <> 'gold' and calls + cached_calls > 0
 ), compared as (
-    select *, min(case_id) over same <> max(case_id) over same as is_identical
+    select *, min(case_text) over same <> max(case_text) over same as is_identical
     from played window same as (partition by teacher, reply)
 )
 select teacher, count(*) as turns, avg(repaired::integer) as repaired,

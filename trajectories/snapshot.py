@@ -15,7 +15,7 @@ from pathlib import Path
 import duckdb
 
 from medaction.trajectories.files import SNAPSHOT
-from medaction.words.errors import MedactionError
+from medaction.words.errors import MedactionError, typed
 
 log = logging.getLogger("medaction")
 
@@ -87,9 +87,9 @@ def open_snapshot(out: Path) -> duckdb.DuckDBPyConnection:
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} does not exist: it is written by a run; start or repeat `medaction distill"
-            f" --out {out} ...`"
+            f" --out {typed(out)} ...`"
         )
-    remedy = f"`medaction doctor --out {out} --repair` writes it anew"
+    remedy = f"`medaction doctor --out {typed(out)} --repair` writes it anew"
     try:
         db = duckdb.connect(str(path), read_only=True, config=dict(SEALED))
     except duckdb.Error as error:

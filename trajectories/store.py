@@ -37,7 +37,7 @@ from medaction.trajectories.table_rows import (
     trajectory_row,
     turn_row,
 )
-from medaction.words.errors import MedactionError
+from medaction.words.errors import MedactionError, typed
 
 log = logging.getLogger("medaction")
 
@@ -79,8 +79,8 @@ class Store:
         # An empty store would replace the copy, and with it all that was played.
         if not (path.exists() and path.stat().st_size) and path.with_name(SNAPSHOT).exists():
             raise StoreError(
-                f"{path} is missing or empty: `medaction doctor --out {path.parent} --repair` puts"
-                f" {SNAPSHOT}, its last whole copy, in its place"
+                f"{path} is missing or empty: `medaction doctor --out {typed(path.parent)}"
+                f" --repair` puts {SNAPSHOT}, its last whole copy, in its place"
             )
         try:
             self.db = duckdb.connect(str(path), config=dict(SEALED))
@@ -106,7 +106,8 @@ class Store:
         if not (is_new or holds_runs(self.db)):
             raise StoreError(
                 f"{self.path} is a database of something else: move it away. `medaction doctor"
-                f" --out {self.path.parent} --repair` puts {SNAPSHOT}, the last whole copy, there"
+                f" --out {typed(self.path.parent)} --repair` puts {SNAPSHOT}, the last whole"
+                " copy, there"
             )
         version = None if is_new else self.meta("schema_version")
         if version and version != SCHEMA_VERSION and version not in MIGRATIONS:
@@ -162,7 +163,8 @@ class Store:
         reason = str(error).partition("\n")[0].rstrip(".!")
         return StoreError(
             f"{self.path} cannot be opened as a DuckDB file: {reason}. `medaction doctor --out"
-            f" {self.path.parent} --repair` puts {SNAPSHOT}, its last whole copy, in its place"
+            f" {typed(self.path.parent)} --repair` puts {SNAPSHOT}, its last whole copy, in its"
+            " place"
         )
 
     def _unwritable(self, error: duckdb.Error) -> StoreError:

@@ -26,6 +26,14 @@ that no user sees, are no part of the tree. Anything else that comes out is a mi
 keeps its traceback.
 """
 
+import shlex
+from pathlib import Path
+
+
+def typed(path: Path | str) -> str:
+    """A path as it is typed in a command that a message names: quoted where it has spaces."""
+    return shlex.quote(str(path))
+
 
 class MedactionError(RuntimeError):
     """What a user can mend; the message says how. `status` is the command's exit status."""

@@ -221,7 +221,7 @@ def _challenge(row: Any, number: int, path: Path, place: str) -> CaseReport:
         )
         raise BadCase("not_a_diagnosis", message, path=str(path))
     diagnosis = _answer(row, path, place)
-    part = _single_spaced(text_at(row, "patient_info", path, place))
+    part = _single_spaced(text_at(row, "patient_info", path, place).replace("**", ""))
     notes = _single_spaced(text_at(row, "physical_exams", path, place))
     history, directions = patients_part(part)
     tests, findings, left_out = _notes(notes)

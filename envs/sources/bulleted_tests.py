@@ -33,6 +33,7 @@ from medaction.envs.sources.finding_sentences import (
     FINDING_VERB,
     IMPRESSION,
     SHOWING_VERB,
+    SHOWS,
     SHOWS_A_VALUE,
     TEST_BEHIND,
     TEST_NOUN,
@@ -58,7 +59,12 @@ BULLET_LINE = re.compile(r"^(?P<indent>\s*)(?:[-*•]|\d+[.)])\s+(?P<text>.*)$")
 _JOINED_CLAUSE = re.compile(r",\s+(?:and|but|while|whereas)\s+")
 _JOINED_WITHOUT_COMMA = re.compile(r"\s+(?:but|while|whereas)\s+")
 # 'CRP 212, falling to 40 by day 4' goes on with the value.
-_GOES_ON = r"(?:(?:\w+ly )?\w+(?:ing|ed) (?:to|from)|down|up|with|which|then) "
+_GOES_ON = (
+    r"(?:(?:\w+ly )?\w+(?:ing|ed) (?:to|from)|down|up|with|which|then"
+    rf"|(?:\w+ly )?(?=\w+ing\b){SHOWS}) "
+)
+# 'Negative Shiga toxin PCR, ruling out HUS': what the value means.
+_INTERPRETED = re.compile(rf",\s(?:\w+ly )?(?=\w+ing\b){SHOWS}\s")
 _ITEM_END = re.compile(rf"(?:[,;]\s+(?:and\s+)?|\n)(?!{_GOES_ON})")
 # What only may end an item: 'and' joins words of one name, too.
 _ITEM_MAY_END = re.compile(r"(?:,\s+)?\b(?:and|with)\s+")
@@ -85,6 +91,7 @@ _JOINED_ITEM = re.compile(
     re.IGNORECASE,
 )
 _TEST_OF_FINDING = {finding: test for test, findings in FINDINGS.items() for finding in findings}
+_FINDING_OF_ROW = re.compile(r"(?:[\w-]+ ){0,2}(?P<finding>\w+) \((?P<row>[^()]+)")
 _LONGEST_ITEM = 200
 """Characters of an item with its reference range: our choice."""
 # 'Splenomegaly (14 cm)' is what was found, and names no analyte.
@@ -112,6 +119,9 @@ _OPERATION = phrase_pattern(
     "surg* | excision | resection | *ectomy | graft | implant* | transplant*"
 )
 _BEGUN = re.compile(rf"{_LATER_COURSE.pattern} \w+ed\b", re.IGNORECASE)  # 'therapy initiated'
+_TREATED = re.compile(
+    r"\b(?:was|were) (?:started|given|begun|commenced|initiated|administered|prescribed)\b", re.I
+)
 _PERSON_AS_SUBJECT = re.compile(
     r"(?:he|she|they|(?:the )?(?:patient|child|infant))\b", re.IGNORECASE
 )
@@ -291,6 +301,9 @@ def _heads_prose(label: str, text: str) -> bool:
     if len(sentences) > 1:
         return not _is_label_of_test(label) and all(map(_is_of_test, sentences))
     reading = profile(label)
+    # 'Laboratory: Blood count was normal' is of that one test.
+    if _GENERAL_LABS.fullmatch(label) and len(split_outside_brackets(_ITEM_END, text)) == 1:
+        return len(named_tests(text)) == 1 and _begins_with_test(text)
     # 'Saline infusion test: aldosterone 22', 'Left adrenal vein: cortisol 800' are no plain ones.
     is_test = _is_label_of_test(label) or begins_with_noun(label) or reading.regions
     if is_test or label_and_rest(text)[0] or reading.terms & CONDITIONS:
@@ -354,7 +367,9 @@ def why_no_test(label: str, text: str) -> str:
     if _TELLS_DIAGNOSIS.search(beginning):
         return "states the diagnosis"
     is_course = _LATER_COURSE.search(beginning) or _PERSON_AS_SUBJECT.match(text)
-    if is_course or (not named_tests(text) and outcomes_in(text)):
+    # 'Tensilon was given, and the lid rose' is a test.
+    is_treated = _TREATED.search(text) and not known_category(text)
+    if is_course or (not named_tests(text) and (is_treated or outcomes_in(text))):
         return "tells of treatment or its outcome"
     return ""
 
@@ -497,9 +512,13 @@ def _tests_of_label(label: str, result: str, container: str) -> Iterator[Documen
             end = result.rindex(last, 0, end)
         yield from _tests_of_label(name, result[:end].strip(" ,;\n"), container)
         lines = (_sentence(last, container, begins=False) for last in appended)
+        sentence = split_outside_brackets(_RESULT_END, result)[-1]
         for test in itertools.chain.from_iterable(lines):
             if isinstance(test, DocumentedTest):
-                yield test
+                # 'Uptake in the left breast, biopsy was benign': of what the sentence tells.
+                reading = profile(test.name)
+                is_bare = not (reading.regions or reading.terms) and test.result in sentence
+                yield replace(test, result=sentence) if is_bare and reading.kinds else test
         return
     # 'Laboratory tests: Na 130, K 4.1' is one test for each analyte, which are ordered so.
     if category == "laboratory" and _GENERAL_LABS.fullmatch(name) and (parts := _analytes(result)):
@@ -639,7 +658,7 @@ def _row_of_values(text: str) -> list[tuple[str, str, re.Match[str]]]:
     # An analyte that stands twice was measured twice, and needs its words.
     is_row = len(row) > 1 and len(set(map(normalise, names))) == len(row)
     is_row = is_row and len({value.string for *_, value in row}) > 1
-    is_known = any(canonical_of(name) is not None for name in names)
+    is_known = any(canonical_of(name) is not None or named_tests(name) for name in names)
     return row if is_row and is_known and not is_shared else []
 
 
@@ -676,7 +695,7 @@ def _value_of_item(item: str) -> re.Match[str] | None:
     """The name and the value of an item, where the name is a known test's or may be an analyte's
     that no table knows: a noun phrase that is neither plain English, nor an organ, nor a finding.
     """
-    item = item.strip(" .;")
+    item = _INTERPRETED.split(item, maxsplit=1)[0].strip(" .;")
     if len(item) > _LONGEST_ITEM or len(split_outside_brackets(_RESULT_END, item)) > 1:
         return None
     # A long row of spaces would be tried in every way.
@@ -701,13 +720,18 @@ def _value_of_item(item: str) -> re.Match[str] | None:
 
 
 def _shares_status(row: list[tuple[str, str, re.Match[str]]]) -> bool:
-    """'Elevated ESR (75), CRP (4)': whether the first item's status is said of a later one, too."""
-    return bool(row and row[0][2]["status"]) and any(
-        not value["status"] and re.match(r"\W*\d", value["value"])
+    """'Elevated ESR (75), CRP (4)': whether an item's status is said of a later one, too, which
+    has its value in the same form: not of that behind 'elevated ESR (75)' in '..., Hb 9 g/dL'."""
+    shared = None
+    for name, words, value in row:
         # A finding has its own status, and so has what shares that of the item before.
-        for name, words, value in row
-        if name in words and value.string == words
-    )
+        if value["status"] or name not in words or value.string != words:
+            shared = value["value"][:1] if value["status"] else shared
+        elif shared in ("(", None) and shared != value["value"][:1]:
+            continue
+        elif re.match(r"\W*\d", value["value"]):
+            return True
+    return False
 
 
 def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_BulletLine]:
@@ -766,6 +790,11 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_BulletLi
 def _subject(sentence: str, names: tuple[str, ...], container: str, begins: bool) -> str:
     """What a sentence is about: its grammatical subject, else the group of tests that it stands
     under, or the test at its end ('... on renal scan'); '' for none of them."""
+    finding = _FINDING_OF_ROW.match(sentence)
+    test = finding and _TEST_OF_FINDING.get(finding["finding"].casefold())
+    # 'Pancytopenia (neutrophils 430, platelets 13,000)' is no neutrophil count.
+    if begins and finding and test and len(named_tests(finding["row"])) > 1:
+        return test
     subject = subject_of(sentence, names, begins)
     if begins and not subject and not names and (statement := result_told(sentence)):
         subject = statement.tests[0]  # 'Operative findings', 'Laboratory tests'

@@ -21,6 +21,9 @@ MAX_JSON_PARTS = 1_500_000
 """Bound on brackets and commas in one JSON text: each may become an object of a hundred bytes.
 MedR-Bench has 0.2 million."""
 
+MAX_ROW_PARTS = 100_000
+"""The same in one line of JSON Lines, of which several are read to know their form."""
+
 
 _NO_TEXT = {
     b"%PDF": "a PDF",
@@ -94,7 +97,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, Any | BadCase]]:
         try:
             if isinstance(line, BadCase):
                 raise line
-            yield number, parse_json(line, path, f" line {number}")
+            yield number, parse_json(line, path, f" line {number}", MAX_ROW_PARTS)
         except BadCase as bad:
             yield number, bad
 
@@ -127,14 +130,14 @@ def _decoded(data: bytes, path: Path, place: str = "") -> str:
     return text
 
 
-def parse_json(text: str, path: Path, place: str = "") -> Any:
+def parse_json(text: str, path: Path, place: str = "", limit: int = MAX_JSON_PARTS) -> Any:
     """The value of JSON text from `path`, its strings without HTML; `place` names the row.
 
     Raises BadCase('bad_json' | 'too_large').
     """
     # Before parsing: afterwards the memory is used.
-    if sum(map(text.count, ",[{")) > MAX_JSON_PARTS:
-        message = f"{path.name}{place}: more than {MAX_JSON_PARTS:,} values; split it"
+    if sum(map(text.count, ",[{")) > limit:
+        message = f"{path.name}{place}: more than {limit:,} values; split it"
         raise BadCase("too_large", message, path=str(path))
     try:
         value = json.loads(text)

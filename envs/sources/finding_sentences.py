@@ -12,7 +12,7 @@ from medaction.words.phrases import IN_BRACKETS, phrase_regex
 
 _LABELLED_LINE = re.compile(r"\*?(?P<label>[^:*]{1,150}?)\s*:\*?(?:\s+(?P<rest>.*))?")
 # Verbs whose subject is a test; of a passive one ('was noted') it is what was found.
-_SHOWS = (
+SHOWS = (
     r"(?:reveal|show|demonstrat|confirm|indicat|identif|suggest|detect|disclos|includ|display"
     r"|exhibit|exclud|verif|support|visuali[sz]|rul(?=\w+ out))(?:ed|s|es|ied|ing)?|found"
 )
@@ -29,12 +29,12 @@ _QUALITIES = phrase_regex(
     " | significant | notable | remarkable",
     "",
 )
-SHOWING_VERB = re.compile(rf"\s(?:\w+ly\s)?(?:{_SHOWS})\b")
+SHOWING_VERB = re.compile(rf"\s(?:\w+ly\s)?(?:{SHOWS})\b")
 FINDING_VERB = re.compile(
-    rf"\s(?:\w+ly\s)?(?:{_SHOWS}|{_STATE_VERBS}|{phrase_regex(_IMPRESSIONS, '')})\b"
+    rf"\s(?:\w+ly\s)?(?:{SHOWS}|{_STATE_VERBS}|{phrase_regex(_IMPRESSIONS, '')})\b"
 )
 SHOWS_A_VALUE = re.compile(
-    rf"\s(?:\w+ly\s)?(?:{_SHOWS}|{_STATE_VERBS}|(?P<quality>{_QUALITIES}))\b"
+    rf"\s(?:\w+ly\s)?(?:{SHOWS}|{_STATE_VERBS}|(?P<quality>{_QUALITIES}))\b"
     # Not the number of a name: '5-HIAA'.
     r"|\s(?P<value>(?=\(?[<>≤≥=~]?\s*\d)(?!\d+-[A-Za-z]))"
 )
@@ -221,7 +221,17 @@ def _known_name(sentence: str) -> str:
 
 def _subject_of_status(following: str, names: tuple[str, ...], begins: bool) -> str:
     """What stands behind 'Negative ...': up to the noun of a test, or to a number in brackets."""
-    match = TEST_NOUN.match(following) or re.match(r"[^.;:,()]{2,40}?(?= \([^()]*\d)", following)
+    # The noun alone is no name: 'tests for infectious causes'.
+    match = (
+        None
+        if names
+        else re.match(r"tests? (?:for|of|against) [^.;:,(]{3,60}", following, re.IGNORECASE)
+    )
+    match = (
+        match
+        or TEST_NOUN.match(following)
+        or re.match(r"[^.;:,()]{2,40}?(?= \([^()]*\d)", following)
+    )
     if match is None and begins and not names:
         end = r"[.;:(]|\s(?:except|in|on|with)\b|\s\d|$"
         match = re.match(rf"[^.;:()]{{3,60}}?(?={end})", following)

@@ -447,9 +447,18 @@ def _diagnosis_of_packet(
 # --- reading ----------------------------------------------------------------------------
 
 
+MOST_ROWS = 5_000
+"""Of one kind in a packet: each phenotype is looked up in the whole of HPO's names. The richest of
+published packets have some two hundred."""
+
+
 def _objects(value: dict[str, Any], key: str, path: Path, place: str) -> list[dict[str, Any]]:
-    """The list of objects `value[key]`; empty when missing. Raises BadCase('bad_field')."""
+    """The list of objects `value[key]`; empty when missing. Raises BadCase('bad_field' |
+    'too_large')."""
     objects = value.get(key, [])
+    if isinstance(objects, list) and len(objects) > MOST_ROWS:
+        message = f"{path.name}{place}: {key!r} has more than {MOST_ROWS:,} entries"
+        raise BadCase("too_large", message, path=str(path))
     if not isinstance(objects, list) or not all(isinstance(row, dict) for row in objects):
         raise bad_field(path, place, f"{key!r} must be a list of objects")
     return objects
