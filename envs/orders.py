@@ -96,6 +96,7 @@ _INITIALS = re.compile(r"\b(?:[A-Za-z]\.){2,}[A-Za-z]?(?!\w)")
 """'E.S.R.' is 'ESR'."""
 _FACTOR = re.compile(r"\bF([IVX]{1,4})\b")
 """'FVIII' is factor VIII."""
+_BREAKS_OFF = re.compile(r"\b(?:of|in|on|from)(?: the| both)? \w+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +176,8 @@ def tests_in(text: str) -> tuple[str, ...]:
         is_place = place.sides and place.regions and not (place.kinds or place.terms)
         if is_place and parts and _lacks_place(parts):
             parts[-1] += f" {piece}"  # 'arthrocentesis, left knee' is one test
+        elif parts and _breaks_off(profile(parts[-1])) and _completes_a_place(place):
+            parts[-1] += f" and {piece}"  # 'EMG of the upper and lower limbs', too
         else:
             parts += names_in_a_row(piece)
     # After the names were told apart: the limit counts tests.
@@ -295,6 +298,20 @@ def _names_something(reading: Profile) -> bool:
     return reading.text not in _NO_TEST_ALONE and bool(
         reading.kinds or reading.regions or reading.terms or reading.canonical or reading.specimen
     )
+
+
+def _completes_a_place(reading: Profile) -> bool:
+    """'lower limbs' of 'upper and lower limbs'; 'head' of 'head and neck CT' begins a test."""
+    is_place = reading.regions and not (reading.kinds or reading.terms or reading.specimen)
+    return bool(is_place) and not profile(reading.text.split()[0]).regions
+
+
+def _breaks_off(reading: Profile) -> bool:
+    """Whether a test ends before the place that it speaks of ('EMG of the upper'). Of an image or a
+    biopsy each place is a test."""
+    last = profile(reading.text.split()[-1])
+    is_whole = reading.kinds or reading.specimen or last.canonical or last.regions
+    return not is_whole and _BREAKS_OFF.search(reading.text) is not None
 
 
 def _lacks_place(parts: list[str]) -> bool:
