@@ -88,14 +88,16 @@ _MADE = re.compile(
 )
 # Notes leave the verb out: 'MRI brain done on day 3'.
 _MADE_IN_SHORT = re.compile(
-    rf"(?P<what>[^.;:\d]{{2,60}}?) {_DONE}(?: (?:in|at|on|during|after|before) [\w\s]{{3,40}})?",
+    rf"(?P<what>[^.;:\d]{{2,60}}?) {_DONE}"
+    r"(?: (?:in|at|on|for|during|after|before) [\w\s]{3,40})?",
     re.I,
 )
 # 'Desmoglein 3 ELISA awaited at discharge', but no 'protein 2 g/L and culture pending'. The other
 # states may be a finding's too ('healing in progress', 'fails to follow'): of a test behind a mark.
 _AWAITED = re.compile(
     r"(?!.*(?: and |\d\S*\s*(?:%|\w+/)))(?:sent(?: off| away)?(?: to [\w\s]{2,40})?, )?"
-    rf"[\w /-]{{2,60}},? (?:pending|awaited|outstanding|in process|(?<=[-,] ){_UNDER_WAY})"
+    r"[\w /-]{2,60},? (?:still )?"
+    rf"(?:pending|awaited|outstanding|in process|(?<=[-,] ){_UNDER_WAY})"
     r"(?: (?:at|on|by|in|from|after) [\w\s]{3,40})?",
     re.IGNORECASE,
 )
@@ -184,9 +186,13 @@ def _is_void(sentence: str) -> bool:
         or ((match := _NOT_MADE.match(bare)) and named_tests(match["what"]))
         or _MADE.fullmatch(bare)
         or _AWAITED.fullmatch(bare)
-        or ((match := _MADE_IN_SHORT.fullmatch(bare)) and named_tests(match["what"]))
+        or ((match := _MADE_IN_SHORT.fullmatch(bare)) and _names_a_test(match["what"]))
         or _only_names_a_test(bare)
     )
+
+
+def _names_a_test(text: str) -> bool:
+    return bool(named_tests(text)) or bool(re.search(r"\btests?$", text))
 
 
 def _weighs_as_none(sentence: str) -> bool:

@@ -236,7 +236,8 @@ def animal_in(text: str) -> str:
     >>> animal_in("A 6-year-old neutered Labrador coughs."), animal_in("A 40-year-old dog breeder")
     ('neutered', '')
     """
-    beginning = text[:400]
+    # 'Bella, a spayed beagle': an owner's name for the patient says nothing.
+    beginning = re.sub(r"\A[A-Z]\w+, (?=an?\b)", "", text[:400])
     aged = _AGED.search(beginning)
     start = aged.end() if aged else 0
     # The phrase behind the age alone: 'A 40-year-old man bitten by a dog'; before 'aged 40'.

@@ -119,6 +119,9 @@ _OPERATION = phrase_pattern(
     "surg* | excision | resection | *ectomy | graft | implant* | transplant*"
 )
 _BEGUN = re.compile(rf"{_LATER_COURSE.pattern} \w+ed\b", re.IGNORECASE)  # 'therapy initiated'
+_TREATED = re.compile(
+    r"\b(?:was|were) (?:started|given|begun|commenced|initiated|administered|prescribed)\b", re.I
+)
 _PERSON_AS_SUBJECT = re.compile(
     r"(?:he|she|they|(?:the )?(?:patient|child|infant))\b", re.IGNORECASE
 )
@@ -364,7 +367,9 @@ def why_no_test(label: str, text: str) -> str:
     if _TELLS_DIAGNOSIS.search(beginning):
         return "states the diagnosis"
     is_course = _LATER_COURSE.search(beginning) or _PERSON_AS_SUBJECT.match(text)
-    if is_course or (not named_tests(text) and outcomes_in(text)):
+    # 'Tensilon was given, and the lid rose' is a test.
+    is_treated = _TREATED.search(text) and not known_category(text)
+    if is_course or (not named_tests(text) and (is_treated or outcomes_in(text))):
         return "tells of treatment or its outcome"
     return ""
 
