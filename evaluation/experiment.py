@@ -110,6 +110,11 @@ def power_statement(pool: Pool, cases: int, seeds: int, runs: int) -> str:
         f" {len(pool.cases)} cases. Records that two arms share teach both the same, so the last"
         " column is what the effect of the others must be, if it grows with their share."
     )
+    if min(pool.shared.values(), default=0) >= 1:
+        about += (
+            "\nAll arms learn the same records, so no filter can be told from another: take other"
+            " `records`, or distil from more cases or weaker teachers."
+        )
     table = markdown_table(["arms", "records shared", "effect that is found"], rows)
     return "\n".join([*section("Before it ran", about, table)[1:], ""])
 

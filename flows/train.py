@@ -89,7 +89,8 @@ def preparing(settings: TrainSettings) -> dict[str, Any]:
     if looks["looks"] and not settings.find_learning_rate:
         console.print(
             f"{looks['looks']} looks at the held-out cases, for {100 * looks['share']:.1f} % of the"
-            f" compute; at most {looks['checkpoints']} checkpoints, and one each half hour"
+            f" compute; at most {looks['checkpoints']} checkpoints"
+            f"{'' if settings.save_every else ', and one each half hour'}"
         )
     if played:
         console.print(f"{played} held-out cases are played at each look")

@@ -84,6 +84,8 @@ def test_what_can_be_found_is_said_with_the_share_of_records_that_arms_have_in_c
     assert f"| none and dtc_rac | 50% | {2 * smallest:.3f} |" in words
     same = replace(pool, shared={("none", "dtc_rac"): 1.0})
     assert "| 100% | none: " in power_statement(same, 100, 3, 1)
+    assert "All arms learn the same records" in power_statement(same, 100, 3, 1)
+    assert "All arms learn the same records" not in words
     assert "of 80%: none: " in power_statement(pool, 2, 1, 1)
 
 

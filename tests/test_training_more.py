@@ -45,6 +45,7 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
     prepare_run(both)
     fit(both, lambda line: None)
     same_curve(log, read_log(both.out / "log.jsonl"))
+    assert (both.out / "log.jsonl").read_text().count("it goes on from checkpoint-6") == 1
 
 
 def test_a_checkpoint_is_served_with_the_prompts_that_were_trained_on(tmp_path: Path) -> None:

@@ -56,6 +56,10 @@ def test_at_the_papers_size_looks_and_checkpoints_cost_little(papers: TrainSetti
     planned = schedule(papers, samples(PAPERS_RECORDS - held_out), looked_at)
     assert planned.looks == 13  # before, four an epoch, the last of them after the last step
     assert planned.share < LOOK_SHARE
+    short = papers.model_copy(update={"save_every": 40, "evaluate_every": 60, "max_steps": 200})
+    planned_short = schedule(short, samples(PAPERS_RECORDS - held_out), looked_at)
+    assert planned_short.looks == 5  # before, after 60, 120, 180 and 200 steps
+    assert planned_short.checkpoints == 6  # after 40, 60, 80, 120, 160 and 180
     eight = Base("", 8_000_000_000, hidden=4096, layers=36, vocabulary=151_936)
     estimate = needs(eight, papers, 8, True, Load(1, 1))
     assert estimate is not None

@@ -15,7 +15,7 @@ from torch import distributed
 from transformers import AutoConfig, TrainerCallback, TrainingArguments
 
 from medaction.training import attention as attention_ways
-from medaction.training.checkpoints import Writes
+from medaction.training.checkpoints import Writes, newest_checkpoint
 from medaction.training.data import Prepared, Sample, read_samples
 from medaction.training.job import Job, MarkComplete, mark_trained, open_job, train_to_end
 from medaction.training.looks import Looks
@@ -68,7 +68,8 @@ def train_records(
         out / "log.jsonl",
         len(planned.steps),
         f"attention: {attention} ({why}); loss: {loss_way}; {settings.shared_out_by};"
-        f" activations: {'recomputed' if settings.gradient_checkpointing else 'kept'}",
+        f" activations: {'recomputed' if settings.gradient_checkpointing else 'kept'}"
+        + (f"; it goes on from {newest.name}" if (newest := newest_checkpoint(out)) else ""),
     )
     writes = Writes()
     trainer = PackedTrainer(

@@ -24,7 +24,8 @@ class Schedule:
     """When the looks are, and what they cost.
 
     every: steps between looks. looks: in the whole run. share: their operations as a share of the
-    training's. checkpoints: the most that looks and epochs lead to, the clock's left out.
+    training's. checkpoints: the most that looks, epochs and --save-every lead to, the
+    clock's left out.
     """
 
     every: int
@@ -47,9 +48,11 @@ def schedule(
     look = sum(len(sample.tokens) for sample in held_out) / (passes * tokens)
     affordable = int(LOOK_SHARE / look) if look else LOOKS
     every = settings.evaluate_every or math.ceil(steps / min(LOOKS, max(1, affordable)))
-    total = steps * settings.epochs
+    planned = steps * settings.epochs
+    total = min(planned, settings.max_steps or planned)
     looks = 1 + total // every + bool(total % every) if held_out else 0
     # At most: every look may be the best so far.
     checkpoints = {*range(every, total, every)} if held_out else set[int]()
-    checkpoints |= {*range(steps, total, steps)}
-    return Schedule(every, looks, looks * look / settings.epochs, len(checkpoints))
+    saved = settings.save_every or steps
+    checkpoints |= {*range(saved, total, saved)}
+    return Schedule(every, looks, looks * look * steps / total, len(checkpoints))
