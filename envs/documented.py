@@ -110,7 +110,7 @@ _WITHIN = re.compile(r"within\b", re.IGNORECASE)  # 'within limits', 'within ref
 # A duration or a date is no value: 'pending after 5 days'; nor is the number of a name: 'SOD1'.
 _MONTHS = "|".join((*calendar.month_name[1:], *calendar.month_abbr[1:]))
 _VALUE_IN_TEXT = re.compile(
-    rf"(?<![A-Za-z\d])\d+(?!\d|\s*(?:days?|weeks?|months?|hours?|{_MONTHS})\b)"
+    rf"(?<![A-Za-z\d])\d(?!\s*(?:days?|weeks?|months?|hours?)\b|\d?\s*(?:{_MONTHS})\b)"
 )
 _SENTENCE_END = re.compile(r"(?<=[.;])\s+")
 # 'Allergies: None provided' goes whole; the label alone would be left.
