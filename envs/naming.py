@@ -209,7 +209,35 @@ def canonical_of(name: str) -> str | None:
     head = " ".join(words[: len(words) - len([*places])])  # 'arthrocentesis of the left knee'
     if head in tests:
         return tests[head]
-    return _of_count_or_fluid(words)
+    # Last, since a joined or turned name may by chance be another test's.
+    apart = _written_apart()
+    return (
+        apart.get("".join(text.split()))
+        or apart.get("".join(words))
+        or _of_antibody(words)
+        or _of_count_or_fluid(words)
+    )
+
+
+@cache
+def _written_apart() -> dict[str, str]:
+    """The first name of a test by each of its longer names without spaces: 'anti-ds-DNA' is
+    'anti-dsDNA'. A name that would be two tests' is left out."""
+    tests: dict[str, set[str]] = {}
+    for name, first in canonical_names().items():
+        tests.setdefault(name.replace(" ", ""), set()).add(first)
+    # Five letters or fewer join to another abbreviation by chance.
+    return {
+        name: min(firsts) for name, firsts in tests.items() if len(firsts) == 1 and len(name) > 5
+    }
+
+
+def _of_antibody(words: list[str]) -> str | None:
+    """'dsDNA antibody' is 'anti-dsDNA', and the other way round."""
+    tests = canonical_names()
+    if words[-1:] in (["antibody"], ["antibodies"]):
+        return tests.get(" ".join(["anti", *words[:-1]]))
+    return tests.get(" ".join([*words[1:], "antibody"])) if words[:1] == ["anti"] else None
 
 
 def _of_count_or_fluid(words: list[str]) -> str | None:

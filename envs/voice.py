@@ -63,7 +63,9 @@ _UNAWARE = re.compile(
 _NOT = re.compile(r"\b(?:not|no|never|nothing|neither|unaware)\b|n['’]t\b", re.IGNORECASE)
 # 'For the patient actor: You are an 81-year-old man': the part begins behind the stage direction.
 _LEAD = re.compile(
-    r"^[^.!?\d]{0,100}?\b(?=(?:you (?:are|have)|you['’](?:re|ve)|I am|I['’]m)\b)", re.I
+    r"^(?:[^.!?\d]{0,100}?\b(?=(?:you (?:are|have)|you['’](?:re|ve)|I am|I['’]m)\b)"
+    r"|for (?:the|your) [^.!?\d:]{0,40}\b(?:actor|role)\b[^.!?\d:]{0,40}: )",
+    re.I,
 )
 # 'You are playing the role of a 45-year-old man' is his history, but for the playing, and so is
 # 'Act as a 45-year-old man'. No figure before: 'a 30-year-old woman saw a play with a 6-year-old'.

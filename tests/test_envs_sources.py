@@ -295,6 +295,7 @@ MENUS = {
     "Imaging: Two cavities, no effusion.": {"Imaging": ()},
     "MRI: A mass.\n  - Associated findings: A wide ventricle.\n  - No metastases.": {"MRI": ()},
     "Laboratory: Complete blood count was normal.": {"Complete blood count": ()},
+    "Negative tests for infectious causes.": {"tests for infectious causes": ()},
     "Labs: Elevated LDH (714), increased creatinine (7.4), hemoglobin 9.7 g/dL.": {
         "LDH": (),
         "creatinine": (),

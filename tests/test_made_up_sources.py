@@ -14,7 +14,7 @@ from medaction.envs.patients import animal_in, parts_by_patient
 from medaction.envs.phenotype_tests import FINDINGS_TABLE, shown_by
 from medaction.envs.records import BadCase, CaseReport, ClinicalEnvironment
 from medaction.envs.sources import read_cases
-from medaction.envs.voice import told_of_patient
+from medaction.envs.voice import patients_part, told_of_patient
 from medaction.kg.hpo import read_terms
 from medaction.kg.packages import package_path
 
@@ -108,11 +108,14 @@ def test_nejm_s_parts_are_told_of_the_patient_and_no_result_is_lost() -> None:
         ("A man of 60 coughs. What is the most likely diagnosis?", "What is"),
         ("Complaint: Cough.\nHistory: State the history here.", "State the history"),
         ("Which of these explains his cough best?\nA man of 60 coughs.", "Which"),
+        ("For the patient actor: You cough at 60. What is your diagnosis?", "actor"),
+        ("For the patient actor: - Age: 60 years - Cough. What is the diagnosis?", "actor"),
         ("You are an experienced physician.\nComplaint: Cough.", "physician.."),
     ],
 )
 def test_what_speaks_to_a_reader_leaves_the_observation(observation: str, gone: str) -> None:
-    text, asides = told_of_patient(observation)
+    is_part = gone == "actor"
+    text, asides = (patients_part if is_part else told_of_patient)(observation)
     assert gone not in text
     assert "ough" in text
     assert asides or "You" not in text

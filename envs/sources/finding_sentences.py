@@ -221,7 +221,17 @@ def _known_name(sentence: str) -> str:
 
 def _subject_of_status(following: str, names: tuple[str, ...], begins: bool) -> str:
     """What stands behind 'Negative ...': up to the noun of a test, or to a number in brackets."""
-    match = TEST_NOUN.match(following) or re.match(r"[^.;:,()]{2,40}?(?= \([^()]*\d)", following)
+    # The noun alone is no name: 'tests for infectious causes'.
+    match = (
+        None
+        if names
+        else re.match(r"tests? (?:for|of|against) [^.;:,(]{3,60}", following, re.IGNORECASE)
+    )
+    match = (
+        match
+        or TEST_NOUN.match(following)
+        or re.match(r"[^.;:,()]{2,40}?(?= \([^()]*\d)", following)
+    )
     if match is None and begins and not names:
         end = r"[.;:(]|\s(?:except|in|on|with)\b|\s\d|$"
         match = re.match(rf"[^.;:()]{{3,60}}?(?={end})", following)
