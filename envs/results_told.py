@@ -45,7 +45,7 @@ ACTIVE_FINDING = phrase_pattern("showed | revealed | demonstrated | disclosed | 
 
 STATUS = (
     r"(?:normal|abnormal|elevated|raised|increased|decreased|reduced|low|high|positive|negative"
-    r"|unremarkable|deranged)"
+    r"|unremarkable|deranged|(?:non-?)?reactive)"
 )
 # A concentration: per volume, so neither a dose (5 mg) nor a flow (2 L/min).
 _CONCENTRATION = re.compile(
@@ -272,6 +272,8 @@ def _subject_that_tells(clause: str) -> str:
             name = re.sub(r"^(?:an?|the|his|her|their) ", "", head, flags=re.IGNORECASE)
             # 'The colonoscopy relieved him', 'the endoscopy required sedation': a procedure acts.
             acts = verb[0].endswith("ed ") and category_of(name) == "procedure"
+            # 'Her culture shaped how she eats'
+            acts = acts or bool(re.fullmatch(r"(?:his|her|their) culture", head, re.IGNORECASE))
             # 'Midstream urine sent by the clinic failed to grow anything'
             is_taken = _TAKEN.match(part[len(head) :]) and specimen_of(
                 name.casefold().rpartition(" ")[2]
