@@ -280,7 +280,9 @@ def test_a_cell_that_fails_is_a_row_and_its_question_is_drawn(
         "| base model | none |  | 0.500 | 0.500 | 0.500 | 0.400 to 0.600 | 0.250 | 0.000 to 0.500 |"
         " 4 of 4 | e |" in table
     )
-    assert "left out: no model" in (tmp_path / "ablation.svg").read_text()
+    drawn = (tmp_path / "ablation.svg").read_text()
+    assert "left out: no model" in drawn
+    assert "held-out loss" not in drawn, "there is none"
 
 
 def test_a_local_model_may_be_a_folder(tmp_path: Path) -> None:
