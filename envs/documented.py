@@ -7,6 +7,7 @@ growth') is weighed word piece by word piece, with the weights that `benchmarks/
 from a file of statements.
 """
 
+import calendar
 import json
 import re
 from functools import cache
@@ -106,8 +107,11 @@ _FINDING = phrase_pattern(
     " | ruled out* | found* | grew* | negative* | positive* | elevated*"
 )
 _WITHIN = re.compile(r"within\b", re.IGNORECASE)  # 'within limits', 'within reference'
-# A duration is no value: 'pending after 5 days'; nor is the number of a name: 'SOD1'.
-_VALUE_IN_TEXT = re.compile(r"(?<![A-Za-z\d])\d(?!\s*(?:days?|weeks?|months?|hours?)\b)")
+# A duration or a date is no value: 'pending after 5 days'; nor is the number of a name: 'SOD1'.
+_MONTHS = "|".join((*calendar.month_name[1:], *calendar.month_abbr[1:]))
+_VALUE_IN_TEXT = re.compile(
+    rf"(?<![A-Za-z\d])\d(?!\s*(?:days?|weeks?|months?|hours?)\b|\d?\s*(?:{_MONTHS})\b)"
+)
 _SENTENCE_END = re.compile(r"(?<=[.;])\s+")
 # 'Allergies: None provided' goes whole; the label alone would be left.
 _LABEL_OF_STATEMENT = re.compile(r"\s*(?:[-*•]\s*)?(?:[A-Z][\w /&()'-]{2,45}:\s*)?")

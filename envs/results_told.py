@@ -38,13 +38,14 @@ FINDING = phrase_pattern(
     " | demonstrates | demonstrating | confirmed | confirms | confirming | identified"
     " | identifying | detected | disclosed | discovered | found | noted on | suggested | suggesting"
     " | suggestive | indicated | indicating | seen on"
+    " | not show | not reveal | not demonstrate | not identify | not detect | not disclose"
 )
 ACTIVE_FINDING = phrase_pattern("showed | revealed | demonstrated | disclosed | confirmed")
 """What has a test before it and findings behind it: 'CT showed a mass, fluid and air'."""
 
 STATUS = (
     r"(?:normal|abnormal|elevated|raised|increased|decreased|reduced|low|high|positive|negative"
-    r"|unremarkable|deranged)"
+    r"|unremarkable|deranged|(?:non-?)?reactive)"
 )
 # A concentration: per volume, so neither a dose (5 mg) nor a flow (2 L/min).
 _CONCENTRATION = re.compile(
@@ -134,7 +135,7 @@ _GENERAL_TEST = re.compile(
     r"(?P<imaging>\b\w+ (?:\w+ )?(?:on|by|via|in) (?:\w+ )?imaging\b)"
     r"|(?P<cell_count>\d ?%[^.;,]{0,40}\b(?:bone marrow|peripheral blood|smear|fluid)\b)"
     r"|(?P<laboratory_tests>\b\w+-(?:positive|negative) (?:sputum|blood|urine|stool|swab|csf)\b"
-    rf"|\b{_LABS} (?:\w+ )?(?:{FINDING.pattern})"
+    rf"|\b{_LABS} (?:\w+ ){{0,5}}?(?:{FINDING.pattern})"
     rf"|\b\w+ (?:on|by|via|in) (?:\w+ )?{_LABS}\b)"
     r"|(?P<karyotype>\A(?!.*\b(?:carrier|known)\b).*?\b4[5-8],\s?X[XY]{0,3}\b)"
     r"|(?P<culture>\b(?P<specimen>sputum|blood|urine|stool|pus|fluid|swab|wound|csf)s?"
@@ -271,6 +272,8 @@ def _subject_that_tells(clause: str) -> str:
             name = re.sub(r"^(?:an?|the|his|her|their) ", "", head, flags=re.IGNORECASE)
             # 'The colonoscopy relieved him', 'the endoscopy required sedation': a procedure acts.
             acts = verb[0].endswith("ed ") and category_of(name) == "procedure"
+            # 'Her culture shaped how she eats'
+            acts = acts or bool(re.fullmatch(r"(?:his|her|their) culture", head, re.IGNORECASE))
             # 'Midstream urine sent by the clinic failed to grow anything'
             is_taken = _TAKEN.match(part[len(head) :]) and specimen_of(
                 name.casefold().rpartition(" ")[2]

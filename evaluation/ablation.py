@@ -117,6 +117,7 @@ def draw_ablation(rows: Sequence[CellRow], judge: str) -> Figure:
             axes.grid(axis="x", color="#E6E6E6", linewidth=0.7)
             axes.set_axisbelow(True)
         losses.margins(x=0.5)
+        losses.set_visible(any(row.held_out is not None for row in rows))
     # Some room behind the longest bar for its number; never past 1, a score's limit.
     panels[-1][0].set_xlim(0, min(1.0, max(0.1, 1.15 * top)) if top else 1.0)
     panels[-1][0].set_xlabel(f"score; lines: 95 % intervals over cases; judge: {judge}")

@@ -304,22 +304,24 @@ def _diversity(maker: Maker) -> Iterator[Cell]:
 
 
 def _pruning(maker: Maker) -> Iterator[Cell]:
-    """RQ4: the filters on the same pool of both teachers' rollouts with branches."""
+    """RQ4: the filters on the same pool of rollouts with branches."""
     for strategy, label in STRATEGIES.items():
-        yield maker.cell("RQ4", label, [maker.a, maker.b], **_pool(maker, strategy))
+        yield maker.cell("RQ4", label, **_pool(maker, strategy))
 
 
 def _pool(maker: Maker, strategy: str) -> dict[str, Any]:
-    """What all filters are compared on: rollouts with branches, without gold."""
+    """What all filters are compared on: rollouts with branches of both teachers, or of the one that
+    there is, without gold."""
     points = maker.settings.distill.launch_points or 1
-    return {"gold": None, "launch_points": points, "strategy": strategy}
+    teachers = [maker.a, *([maker.b] if maker.b else [])]
+    return {"teachers": teachers, "gold": None, "launch_points": points, "strategy": strategy}
 
 
 def _scaling(maker: Maker) -> Iterator[Cell]:
     """Figure 5c: the same pool under each filter, at every scale."""
     for (strategy, label), scale in product(STRATEGIES.items(), maker.settings.scales):
         name, pool = f"{label}, {scale:,} records", _pool(maker, strategy)
-        yield maker.cell("scaling", name, [maker.a, maker.b], scale=scale, **pool)
+        yield maker.cell("scaling", name, scale=scale, **pool)
 
 
 def print_ablation(ablation: dict[str, Any]) -> bool:

@@ -51,6 +51,8 @@ def redistill(settings: RedistillSettings) -> dict[str, Any]:
     summary = run_distill(DistillSettings.model_validate(values))
     training = next_training(settings)
     if training is None:
+        if settings.train:
+            console.print("No new version of the dataset: no model was trained")
         return summary
     shown(train, training)
     console.print(f"The model of this version is in {training.out / 'model'}")

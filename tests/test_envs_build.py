@@ -390,6 +390,10 @@ def test_a_result_in_other_words_is_cut() -> None:
         ("On ultrasound the gallbladder had stones.", {"Ultrasound": 0}),
         ("Investigations elsewhere had revealed lesions.", {"Investigations": 0}),
         ("Intraoperatively, a firm cyst was identified.", {"Operative findings": 0}),
+        (
+            "Laboratory tests at that time did not reveal anemia, or a decreased renal function.",
+            {"Renal function": 0},
+        ),
         ("Eosinophilia was seen in blood tests.", {"Laboratory tests": 0}),
         ("He has normal median nerve evoked potentials.", {"Median nerve evoked potentials": 0}),
         ("He has asthma with elevated hs-QZ3 levels.", {"Hs-QZ3": 0}),

@@ -33,7 +33,7 @@ from medaction.llm.usage import MENDED, Message
 from medaction.trajectories.records import RolloutSpec, Trajectory
 from medaction.trajectories.rollout import RolloutFailed, play
 from tests.openai_server import Asked, Reply, Script, openai_server
-from tests.other_servers import WAYS, mending
+from tests.other_servers import WAYS, at_first, mending
 from tests.records import environment
 
 COUNT = [{"role": "user", "content": "count"}]
@@ -109,6 +109,18 @@ def test_a_model_that_can_mend_its_reply_plays(name: str) -> None:
     [result], asked = rollout(mending(WAYS[name]))
     assert isinstance(result, Trajectory), result.__cause__
     assert len(asked) > 4
+
+
+def test_an_answer_that_litellm_cannot_read_is_asked_for_again() -> None:
+    cut = at_first(1, Reply(body=b'{"choices": [{"message": {"content": "'))
+    [result], asked = rollout(cut, model="together_ai/some-model")
+    assert isinstance(result, Trajectory), result.__cause__
+    assert len(asked) == 5
+    parts = Reply(body=b'{"choices": [{"message": {"content": [{"type": "text", "text": "x"}]}}]}')
+    [result], asked = rollout(lambda _, number: parts, model="together_ai/some-model")
+    assert isinstance(result, RolloutFailed)
+    assert "Traceback" not in str(result.__cause__)
+    assert {request.body["response_format"]["type"] for request in asked} == {"json_schema"}
 
 
 @pytest.mark.parametrize(

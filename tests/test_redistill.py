@@ -166,4 +166,5 @@ def test_cases_that_come_later_are_learnt_from_the_last_model(
     third = medaction(run_environment, *command)  # nothing new
     assert third.returncode == 0, third.stderr
     assert (out / "models/v2/model/model.safetensors").stat().st_mtime_ns == born
+    assert "no model was trained" in third.stderr
     assert not (out / "models/v3").exists()

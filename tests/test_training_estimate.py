@@ -323,6 +323,13 @@ def test_too_little_disk_or_memory_is_said_before_the_start(
     with pytest.raises(TrainError, match=r"about 8\.9 GiB .*, 81\.6 with"):
         check_resources(estimate, sharded, 2, 2**40, "cpu", 16 * SMALL.parameters, 1)
 
+    adapters_alone = settings(out=tmp_path / "out", method="qlora", zero=0)
+    estimate = needs(LARGE, adapters_alone, 1, True, SHARED)
+    assert estimate is not None
+    check_resources(estimate, adapters_alone, 1, 2**40, "gpu", 31 * GIB, 1)
+    with pytest.raises(TrainError, match=r"30\.5 GiB in the machine's memory to merge"):
+        check_resources(estimate, adapters_alone, 1, 2**40, "gpu", 30 * GIB, 1)
+
 
 @pytest.mark.parametrize(
     ("machine", "change", "fits", "not_named"),

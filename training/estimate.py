@@ -46,7 +46,8 @@ class Load:
 class Needs:
     """Bytes: on disk in all, of a checkpoint; of a process: weights, gradients and optimizer on its
     device, activations and loss, and the machine's memory that an offload takes; of a machine: what
-    a checkpoint takes of its memory while it is written and the training goes on."""
+    a checkpoint takes of its memory while it is written and the training goes on, and what
+    merging adapters takes when the training has ended."""
 
     disk: int
     checkpoint: int
@@ -54,6 +55,7 @@ class Needs:
     activations: int
     offloaded: int = 0
     copied: int = 0
+    merged: int = 0
 
     def on_device(self, processes: int, device: str) -> int:
         """A GPU is one process's own; on a CPU all share the memory."""
@@ -129,7 +131,7 @@ def needs(
     # The loss and a layer's recomputation are never in memory at the same time; nothing of a step
     # is there when episodes are played.
     passing = max(kept + max(loss, a_layer), _keys_and_values(base, settings, wide))
-    return Needs(disk, checkpoint, state, passing, offloaded, copied)
+    return Needs(disk, checkpoint, state, passing, offloaded, copied, merged)
 
 
 def _keys_and_values(base: Base, settings: TrainSettings, wide: int) -> int:
@@ -242,6 +244,11 @@ def check_resources(
         lacking.append(
             f"about {beside / GIB:.1f} GiB in the machine's memory {cause}, {needed / GIB:.1f} with"
             f" what else is there, {machine_memory / GIB:.1f} are free"
+        )
+    if estimate.merged > machine_memory:
+        lacking.append(
+            f"about {estimate.merged / GIB:.1f} GiB in the machine's memory to merge what was"
+            f" trained with the base model in fp32 at the end, {machine_memory / GIB:.1f} are free"
         )
     if lacking:
         raise TrainError(f"the run needs {'; and '.join(lacking)}")
