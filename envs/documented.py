@@ -80,16 +80,17 @@ _HYPOTHESIS = re.compile(
     rf"|(?:is|was) (?:not {_WRITTEN}|not known|unknown|unclear) (?:whether|if)\b)",
     re.IGNORECASE,
 )
-# That it was made, and no more.
+_NO_VERB = r"(?!\b(?:was|were|which|when)\b)"
+# That it was made, and no more: not 'CT was abnormal and a biopsy was advised'.
 _MADE = re.compile(
-    rf"(?:[\w\s,/()-]{{0,90}}? (?:was|were|has been|have been)|[\w/-]+)"
+    rf"(?:(?:{_NO_VERB}[\w\s,/()-]){{0,90}}? (?:was|were|has been|have been)|[\w/-]+)"
     rf" (?:also |then |\w+ly )?(?:{_DONE}|taken)(?: (?:out|off))?"
     r"(?: (?:to|for|in|at|on|by|but) [\w\s]{3,40})?",
     re.IGNORECASE,
 )
 # Notes leave the verb out: 'MRI brain done on day 3'.
 _MADE_IN_SHORT = re.compile(
-    rf"(?P<what>[^.;:\d]{{2,60}}?) {_DONE}"
+    rf"(?P<what>(?:{_NO_VERB}[^.;:\d]){{2,60}}?) {_DONE}"
     r"(?: (?:in|at|on|for|during|after|before) [\w\s]{3,40})?",
     re.I,
 )
