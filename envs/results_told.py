@@ -22,7 +22,7 @@ from medaction.envs.naming import (
 from medaction.envs.records import DocumentedTest
 from medaction.envs.scripts import is_unspaced
 from medaction.words.names import normalise
-from medaction.words.phrases import IN_BRACKETS, phrase_pattern
+from medaction.words.phrases import IN_BRACKETS, phrase_pattern, phrase_regex
 from medaction.words.plurals import singular
 from medaction.words.sentences import statements
 
@@ -91,32 +91,35 @@ _NO_OBJECT = (
     r"|[\w-]+ (?:hour|day|week|month|year)s?\b)"
 )
 # Verbs without '-ed' of what a thing bears or brings; not what a procedure does ('left', 'made').
-_IRREGULAR = (
+_IRREGULAR_VERBS = (
     r"(?:shown|had|has|held|bore|drew|grew|gave|caught|saw|found|lit up|stood|rose|fell"
     r"|failed to|came back(?: with)?|comes back(?: with)?)"
 )
 _TOLD_BY_SUBJECT = re.compile(
     r"\s(?:(?:had|has) )?(?:been \w+ as|(?:was|were|been) (?!\w+(?:ed|ing)\b|done|taken|made|given"
     r"|available|not|never)"
-    rf"|{_IRREGULAR}|(?!{_PLANNED})[a-z]{{2,}}ed(?: with)?) ?(?<= ){_NO_OBJECT}(?=\w)",
+    rf"|{_IRREGULAR_VERBS}|(?!{_PLANNED})[a-z]{{2,}}ed(?: with)?) ?(?<= ){_NO_OBJECT}(?=\w)",
     re.IGNORECASE,
 )
+_BEHIND_PLACE = "the | a | an | there | his | her | that | which | of | from | in | at | last"
 # 'On the isotope scan the femur lit up', 'a deletion was picked up on a panel'.
 _TOLD_BY_PLACE = re.compile(
     r"(?:^|\b(?:was|were|been) \w+ (?:up )?)(?:on|by|via|according to) (?:an?|the|his|her|their)"
     r" ((?:[\w-]+ ){0,3}?[\w-]+)"
-    r"(?=,? (?:the|an?|there|his|her|that|which|of|from|in|at|last)\b|[.;,]|$)",
+    rf"(?=,? {phrase_regex(_BEHIND_PLACE, '')}\b|[.;,]|$)",
     re.IGNORECASE,
 )
 _FLUID_AT_END = re.compile(r"([\w-]+)(?: fluid)?$", re.IGNORECASE)
 _CLAUSE_BEFORE = re.compile(r"\b(?:that|and|but|then|while|who|whose|which)\b|[;.:]\s")
-_SUBJECT_END = re.compile(
-    r",|\s(?:of|on|in|at|for|from|by|with|after|before|taken|done|made|performed|obtained|sent|drawn"
-    rf"|collected|worn|reading|{_PLANNED})\b"
+_SAMPLED = "taken | obtained | sent | drawn | collected"
+_BEHIND_SUBJECT = (
+    "of | on | in | at | for | from | by | with | after | before | done | made | performed | worn"
+    f" | reading | {_SAMPLED}"
 )
-_TAKEN = re.compile(r" (?:taken|obtained|sent|drawn|collected)\b")
+_SUBJECT_END = re.compile(rf",|\s(?:{phrase_regex(_BEHIND_SUBJECT, '')}|{_PLANNED})\b")
+_TAKEN = re.compile(rf" {phrase_regex(_SAMPLED, '')}\b")
 # 'Her film, which a colleague had ordered, had ...': said of the subject in passing.
-_ASIDE = re.compile(r", (?:which|taken|done|made|performed|obtained)\b[^,]*,")
+_RELATIVE_CLAUSE = re.compile(r", (?:which|taken|done|made|performed|obtained)\b[^,]*,")
 # A gene's name in capitals, that something was found in it, and the finding.
 _GENE_SYMBOL = re.compile(r"\b[A-Z][A-Z0-9]{2,7}\b")
 _FOUND_IN_GENE = phrase_pattern(
@@ -263,7 +266,7 @@ def _in_its_fluid(name: str, clause: str) -> str:
 def _subject_that_tells(clause: str) -> str:
     """The test that is the subject of a verb with an object, by the noun at its end: 'needle
     aspirate' of 'A needle aspirate had shown granulomas'; '' for none."""
-    clause = _ASIDE.sub("", clause)
+    clause = _RELATIVE_CLAUSE.sub("", clause)
     for verb in _TOLD_BY_SUBJECT.finditer(clause):
         subject = _CLAUSE_BEFORE.split(clause[max(0, verb.start() - 120) : verb.start()])[-1]
         # 'On Monday, the film displayed': the subject stands behind the comma.
