@@ -419,6 +419,13 @@ def test_a_result_in_other_words_is_cut() -> None:
         ("A plain film showed a sunburst of the femur.", {"Plain film": 0}),
         ("The aspirate was turbid with 68,000 cells/uL.", {"Aspirate": 0}),
         ("During one of them, a glucose of 31 mg/dL was seen.", {"Glucose": 0}),
+        ("He had had a scan that revealed a cyst.", {"Imaging": 0}),
+        ("He had had a swab that was positive for MRSA.", {"Laboratory tests": 0}),
+        ("Swabs from the throat came back negative.", {"Swabs": 0}),
+        ("His HbA1c of 9 % was above the target set for him.", {"HbA1c": 0}),
+        ("An abnormal blood smear with target cells led to this visit.", {"Blood smear": 0}),
+        ("He has an elevated PSA for which no drug was advised.", {"PSA": 0}),
+        ("ALT was high when a drug was advised.", {"ALT": 0}),
     ],
 )
 def test_a_result_that_the_observation_tells_moves_into_the_menu(
@@ -550,6 +557,8 @@ def test_the_first_sentence_tells_the_patient_without_the_result(told: str, name
         "He takes 500 mg of paracetamol a day.",
         "He was vaccinated against influenza.",
         "A CT is planned.",
+        "His target INR is 2.5.",
+        "The swabs got lost.",
         "Blood pressure is 132/84 mmHg and vital signs are normal.",
         "His mother carries a variant of MYH7.",
         "Otoscopy showed a red drum.",

@@ -254,7 +254,7 @@ def check_resources(
         raise TrainError(f"the run needs {'; and '.join(lacking)}")
 
 
-CHANGES: tuple[dict[str, Any], ...] = (
+REMEDIES: tuple[dict[str, Any], ...] = (
     {"gradient_checkpointing": True},
     {"sharding": "fsdp"},
     {"zero": 3},
@@ -278,7 +278,7 @@ def what_fits(settings: TrainSettings, row: int, tried: Callable[[TrainSettings,
     and a row -> bytes on the device; raises TrainError where they do not fit either."""
     fitting: list[str] = []
     known: list[set[tuple[str, Any]]] = []
-    for change in CHANGES:
+    for change in REMEDIES:
         if any(set(change.items()) > smaller for smaller in known):
             continue
         with suppress(TrainError, ValidationError):  # a change may not go with the other settings
