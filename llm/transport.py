@@ -149,8 +149,11 @@ def _answered(body: bytes, request: dict[str, Any]) -> Response:
             # LM Studio answers 200 to a path that it does not have.
             raise Trouble(404 if "unexpected endpoint" in words.casefold() else status, words)
         # A gateway may part one reply into choices: words, then the tool call (GitHub Copilot).
-        responses = [_response_of(row, answer, request) for row in rows or [answer]]
-        response = next((part for part in responses if "{" in part.text), responses[0])
+        response = _response_of(choice, answer, request)
+        for row in (rows or [])[1:]:
+            if "{" not in response.text and isinstance(row, dict):
+                other = _response_of(row, answer, request)
+                response = other if "{" in other.text else response
         # An empty text has a reason then: the caller says which (`calls.whole_text`).
         ended = response.finish_reason in ("length", "content_filter", "refusal")
         if not (rows or response.text or response.thinking or ended):
