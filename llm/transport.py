@@ -476,12 +476,13 @@ async def _send_by_litellm(
         answered = getattr(getattr(error, "response", None), "headers", None)
         pause = retry_after_s(getattr(error, "litellm_response_headers", None) or answered)
         message, traceback, _ = str(error).partition("Traceback (most recent call last)")
+        unconnected = isinstance(error, litellm.APIConnectionError)
         # An answer that LiteLLM could not read: later may help, and its code's words, which name
-        # parameters, teach nothing of the server.
-        unread = status < 400 or bool(traceback)
-        reached = unread or not isinstance(error, litellm.APIConnectionError)
+        # parameters, teach nothing of the server. A server's own traceback is of another class.
+        unread = status < 400 or (unconnected and bool(traceback))
+        words = message.strip() if unread else str(error)
         # `from None`: the chain of causes may show a key too.
-        raise Trouble(502 if unread else status, message.strip(), pause, reached) from None
+        raise Trouble(502 if unread else status, words, pause, unread or not unconnected) from None
     response = _answered(answer.model_dump_json().encode(), request)
     # LiteLLM's price, where the answer itself (OpenRouter's) has none.
     cost = (getattr(answer, "_hidden_params", None) or {}).get("response_cost")
