@@ -33,7 +33,7 @@ _DONE = (
     r"(?:performed|done|conducted|obtained|carried out|undertaken|sent|requested|ordered|tested"
     r"|planned|scheduled|cancell?ed|declined|refused|deferred|postponed|omitted|assessed|measured"
     r"|analy[sz]ed|processed|interpreted|completed|determined|collected"
-    r"|recommended|advised|repeated)"
+    r"|recommended|advised|repeated|booked)"
 )
 _WRITTEN = (
     r"(?:provided|detailed|described|specified|documented|stated|mentioned|available|reported|given"

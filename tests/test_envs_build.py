@@ -814,6 +814,7 @@ VOID = (
     "Could not be performed because of a pacemaker.",
     "Omitted for lack of time",
     "Recommended: lumbar puncture",
+    "Stress echo booked for 3 May",
     "Glucose tolerance test planned but not conducted because she worsened.",
     "Bronchoscopy was not conducted.",
     "Cytology not performed.",
