@@ -34,6 +34,7 @@ from medaction.envs.naming import (
     tokens_of,
 )
 from medaction.envs.patients import is_grown, tells_of_newborn
+from medaction.envs.phenotype_tests import shown_by
 from medaction.envs.records import CaseReport, CheckResult, DocumentedTest, StructuredCase
 from medaction.envs.results_told import (
     ACTIVE_FINDING,
@@ -96,7 +97,6 @@ _CONCLUSION = re.compile(
     r"diagnos[ei]s|d?dx)\s*:",
     re.IGNORECASE,
 )
-_EXCLUDES = re.compile(r"(?:and )?(?:no|normal|absence of)\b", re.IGNORECASE)
 _BY_TEST = re.compile(r"\b(?:on|by|via) [\w\s-]+\W*$")
 # A clause that turns from a test back to the patient, or to what came after it.
 _PATIENT = re.compile(
@@ -355,10 +355,6 @@ class _Cutter:
         is_subject = named_tests(clauses[0]) or canonical_of(clauses[0])
         if fragment and is_subject and _VERB_ALONE.match(removed[0]):
             return ""
-        # 'No thrombus, normal valves, | and no effusion on echocardiography': nothing but that test
-        # says all of it.
-        if fragment and self.is_examination and all(map(_EXCLUDES.match, clauses)):
-            return ""
         text = re.sub(r"^(?:and|but) ", "", " ".join(stays)).rstrip(" ,;")
         if not text:
             return ""
@@ -404,10 +400,10 @@ class _Cutter:
         for word in (" without ", " with ", " during ", " due to "):
             before, _, after = clause.rpartition(word)
             result = self._result(after)
-            # What an operation has shown, or a test at the end, is one finding.
+            # What an operation has shown is one finding, and so is 'atrial flutter with a rapid
+            # rate on ECG': no bedside shows the first. A firm liver stays.
             by_test = _BY_TEST.search(after)
-            # 'As confirmed by ultrasound' tells that it was felt before.
-            shown = by_test and by_test[0].startswith("on ")
+            shown = by_test and by_test[0].startswith("on ") and shown_by("", before.strip())
             if self.is_examination and result and (result.tests == _OPERATIVE or shown):
                 break
             goes = result or (word != " with " and self.leaks(label + after))

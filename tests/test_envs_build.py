@@ -443,7 +443,6 @@ def test_a_result_that_the_observation_tells_moves_into_the_menu(
     [
         "Uneven wall with two cysts found at laparotomy; clear ascites.",
         "Atrial flutter with a rapid rate on ECG.",
-        "No thrombus, normal valves, and no effusion on echocardiography.",
         "Postoperative findings included thrombocytopenia, anemia, and poor kidney function.",
     ],
 )
@@ -729,6 +728,8 @@ def test_what_only_a_laboratory_tells_is_no_finding_of_the_examination() -> None
     [
         ("Elevated AFP (524 U/mL) and a firm node.", "A firm node."),
         ("A firm node and elevated AFP (524 U/mL).", "A firm node."),
+        ("A firm liver with a mass on ultrasound.", "A firm liver."),
+        ("No edema, normal gait, and no effusion on a chest X-ray.", "No edema, normal gait."),
         (
             "Soft belly, stiff neck during his nasal carcinoma, pale.",
             "Soft belly, stiff neck, pale.",
