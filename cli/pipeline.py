@@ -75,12 +75,12 @@ def pipeline(preset: str, **options: Any) -> None:
 def ablate(preset: str, **options: Any) -> None:
     """Run the paper's ablations: every cell distils, trains and evaluates. A rerun does only what
     is missing."""
-    installed()
     from medaction.flows.ablate import AblationSettings, print_ablation
     from medaction.flows.ablate import ablate as flow
     from medaction.flows.unseen import shown
 
     settings = pipeline_settings(AblationSettings, preset, **options)
+    installed()
     with prefect(settings.out):
         complete = print_ablation(shown(flow, settings))
     if not complete:
@@ -93,12 +93,12 @@ def ablate(preset: str, **options: Any) -> None:
 def experiment(preset: str, plan: bool, **options: Any) -> None:
     """Do the filters make a better model? The base model and models of three filters at equal
     numbers of records, several seeds each, on held-out cases. What it can find is said first."""
-    installed()
     from medaction.flows.experiment import ExperimentSettings
     from medaction.flows.experiment import experiment as flow
     from medaction.flows.unseen import shown
 
     settings = pipeline_settings(ExperimentSettings, preset, **options)
+    installed()
     with prefect(settings.out):
         failed = shown(flow, settings, plan)
     click.echo((settings.out / "experiment.md").read_text())

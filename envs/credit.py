@@ -101,7 +101,7 @@ def credit(
         "test_f1": _test_f1(environment, turns),
         "dtc": _dtc(environment, measures, ruler),
         "rac": _rac(turns, measures) if ruler else None,
-        "information": _information(environment, turns, ruler),
+        "information": _gained_information(environment, turns, ruler),
         "cost": [share * max(0.0, 1 - sum(tests) / possible) for share in diagnosis]
         if possible
         else None,  # an episode of one turn has nothing to save
@@ -201,7 +201,7 @@ def _rac(turns: Sequence[Turn], measures: Sequence[TurnReward]) -> list[float]:
     ]
 
 
-def _information(
+def _gained_information(
     environment: ClinicalEnvironment, turns: Sequence[Turn], ruler: Ruler | None
 ) -> list[float] | None:
     truth = ruler.truth(environment) if ruler else None

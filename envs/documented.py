@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from medaction.envs.mentions import named_tests, without_names_of_tests
 from medaction.envs.naming import is_code, profile
 from medaction.kg.encoder import TOKENIZER
-from medaction.words.phrases import IN_BRACKETS, phrase_pattern
+from medaction.words.phrases import IN_BRACKETS, phrase_pattern, phrase_regex
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -33,7 +33,7 @@ _DONE = (
     r"(?:performed|done|conducted|obtained|carried out|undertaken|sent|requested|ordered|tested"
     r"|planned|scheduled|cancell?ed|declined|refused|deferred|postponed|omitted|assessed|measured"
     r"|analy[sz]ed|processed|interpreted|completed|determined|collected"
-    r"|recommended|advised|repeated)"
+    r"|recommended|advised|repeated|booked)"
 )
 _WRITTEN = (
     r"(?:provided|detailed|described|specified|documented|stated|mentioned|available|reported|given"
@@ -80,16 +80,17 @@ _HYPOTHESIS = re.compile(
     rf"|(?:is|was) (?:not {_WRITTEN}|not known|unknown|unclear) (?:whether|if)\b)",
     re.IGNORECASE,
 )
-# That it was made, and no more.
+_NO_VERB = r"(?!\b(?:was|were|which|when)\b)"
+# That it was made, and no more: not 'CT was abnormal and a biopsy was advised'.
 _MADE = re.compile(
-    rf"(?:[\w\s,/()-]{{0,90}}? (?:was|were|has been|have been)|[\w/-]+)"
+    rf"(?:(?:{_NO_VERB}[\w\s,/()-]){{0,90}}? (?:was|were|has been|have been)|[\w/-]+)"
     rf" (?:also |then |\w+ly )?(?:{_DONE}|taken)(?: (?:out|off))?"
     r"(?: (?:to|for|in|at|on|by|but) [\w\s]{3,40})?",
     re.IGNORECASE,
 )
 # Notes leave the verb out: 'MRI brain done on day 3'.
 _MADE_IN_SHORT = re.compile(
-    rf"(?P<what>[^.;:\d]{{2,60}}?) {_DONE}"
+    rf"(?P<what>(?:{_NO_VERB}[^.;:\d]){{2,60}}?) {_DONE}"
     r"(?: (?:in|at|on|for|during|after|before) [\w\s]{3,40})?",
     re.I,
 )
@@ -108,9 +109,10 @@ _FINDING = phrase_pattern(
 )
 _WITHIN = re.compile(r"within\b", re.IGNORECASE)  # 'within limits', 'within reference'
 # A duration or a date is no value: 'pending after 5 days'; nor is the number of a name: 'SOD1'.
-_MONTHS = "|".join((*calendar.month_name[1:], *calendar.month_abbr[1:]))
+MONTHS = " | ".join((*calendar.month_name[1:], *calendar.month_abbr[1:]))
+"""A table of phrases."""
 _VALUE_IN_TEXT = re.compile(
-    rf"(?<![A-Za-z\d])\d(?!\s*(?:days?|weeks?|months?|hours?)\b|\d?\s*(?:{_MONTHS})\b)"
+    rf"(?<![A-Za-z\d])\d(?!\s*(?:days?|weeks?|months?|hours?)\b|\d?\s*{phrase_regex(MONTHS, '')}\b)"
 )
 _SENTENCE_END = re.compile(r"(?<=[.;])\s+")
 # 'Allergies: None provided' goes whole; the label alone would be left.
@@ -190,12 +192,12 @@ def _is_void(sentence: str) -> bool:
         or ((match := _NOT_MADE.match(bare)) and named_tests(match["what"]))
         or _MADE.fullmatch(bare)
         or _AWAITED.fullmatch(bare)
-        or ((match := _MADE_IN_SHORT.fullmatch(bare)) and _names_a_test(match["what"]))
+        or ((match := _MADE_IN_SHORT.fullmatch(bare)) and _stands_for_a_test(match["what"]))
         or _only_names_a_test(bare)
     )
 
 
-def _names_a_test(text: str) -> bool:
+def _stands_for_a_test(text: str) -> bool:
     return bool(named_tests(text)) or bool(re.search(r"\btests?$", text))
 
 

@@ -28,7 +28,7 @@ from medaction.envs.records import BadCase, CaseReport, DocumentedTest, Structur
 from medaction.envs.redaction import redact, value_of
 from medaction.envs.results_told import result_told, same_test
 from medaction.words.names import normalise
-from medaction.words.phrases import phrase_pattern
+from medaction.words.phrases import phrase_pattern, phrase_regex
 from medaction.words.sentences import sentences
 from medaction.words.tests import Category, parts_of_panel
 
@@ -61,10 +61,13 @@ _ALSO = (
     r"|\[)"
     r"[^.;]{0,20}?"
 )
-_TREATED = re.compile(
-    r"\b(?:(?:was|were) (?:\w+ )?(?:started on|treated|given|administered|prescribed|discharged"
-    r"|transfused|excised|resected)|underwent|intravenous|postoperative course|uneventful(?:ly)?"
-    r"|mg/day)\b",
+_TREATING = (
+    "started on | treated | given | administered | prescribed | discharged | transfused | excised"
+    " | resected"
+)
+_COURSE = "underwent | intravenous | postoperative course | uneventful | uneventfully | mg/day"
+_TREATMENT_TEXT = re.compile(
+    rf"\b(?:(?:was|were) (?:\w+ )?{phrase_regex(_TREATING, '')}|{phrase_regex(_COURSE, '')})\b",
     re.IGNORECASE,
 )
 # 'Ventriculogram', 'sialography': a test by the ending of its name; an asymmetry is a sign.
@@ -362,7 +365,7 @@ def _tells_treatment(words: str) -> bool:
     return any(
         match[0].casefold() != "underwent"
         or not named_tests(" ".join(words[match.end() :].split()[:4]))
-        for match in _TREATED.finditer(words)
+        for match in _TREATMENT_TEXT.finditer(words)
     )
 
 

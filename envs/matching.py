@@ -30,6 +30,7 @@ from medaction.envs.records import DocumentedTest
 from medaction.envs.reported import clauses
 from medaction.words.names import normalise
 from medaction.words.negation import is_undone
+from medaction.words.phrases import IN_BRACKETS
 from medaction.words.tests import parts_of_panel
 
 COVERAGE = 0.6
@@ -128,6 +129,19 @@ def _profile_of_entry(name: str) -> Profile:
     # Of two specimens neither is the name's own: an order of either may be answered.
     specimen = reading.specimen if len(specimens) < 2 else None
     return replace(reading, canonical=canonical, specimen=specimen)
+
+
+def with_later_tests(entries: Sequence[Entry]) -> list[Entry]:
+    """The entries, where one whose name says more in brackets than another's, 'CK (day 5)' beside
+    'CK', is marked as that test repeated: a plain order gets the first result, at presentation."""
+    plain = {entry.profile.text for entry in entries}
+    return [
+        replace(entry, profile=replace(entry.profile, repeated=True))
+        if (name := normalise(IN_BRACKETS.sub("", entry.test.name))) in plain
+        and name != entry.profile.text
+        else entry
+        for entry in entries
+    ]
 
 
 def names_of_menu(entries: Sequence[Entry]) -> list[Name]:

@@ -95,7 +95,7 @@ _WAYS = {
     for shorts, _, way in (row.partition(" > ") for row in _rows_of_section("ways"))
     for short in shorts.split()
 }
-_LATER = {("treatment", "postoperative"), ("fed", "postprandial")}
+_LATER_STATES = {("treatment", "postoperative"), ("fed", "postprandial")}
 """States in which no plain result is taken."""
 States = frozenset[tuple[str, str]]
 """Questions of the table of states, each with its answer."""
@@ -146,12 +146,12 @@ _PLACED = IMAGING | {"biopsy", "bronchoscopy"}
 """Kinds of tests in whose names 'cervical' or 'nasal' is a place and no specimen."""
 
 
-_JOINT = "(?:/|,? and |, )"
+_AND_OR = "(?:/|,? and |, )"
 _ORGAN = "(?:liver|hepatic|renal|kidney|thyroid|coagulation)"
 _SPINE_LEVEL = "(?:cervical|thoracic|lumbar|lumbosacral)"
 _SHARED_NOUNS = [
     # 'Liver and renal function tests': the noun stands behind the last of them alone.
-    (rf"\b({word}){_JOINT}(?=(?:{word}{_JOINT})*{word} (?:{nouns}))", rf"\1 {noun}, ")
+    (rf"\b({word}){_AND_OR}(?=(?:{word}{_AND_OR})*{word} (?:{nouns}))", rf"\1 {noun}, ")
     for word, nouns, noun in (
         (_ORGAN, "function|profile|panel", "function"),
         (_SPINE_LEVEL, "spine|spinal cord|cord", "spine"),
@@ -505,7 +505,7 @@ def same_states(order: Profile, entry: Profile) -> bool:
     if _states_differ(order.states, entry.states):
         return False
     untold = more_states(entry.states, order.states) - entry.states
-    if untold & _LATER and not (entry.repeated or "biopsy" in entry.kinds):
+    if untold & _LATER_STATES and not (entry.repeated or "biopsy" in entry.kinds):
         return False  # tissue that was removed is seen after the operation
     is_doppler = not {"doppler", "duplex"}.isdisjoint(entry.text.split())
     of_vessel = any(question == "vessel" for question, _ in untold)

@@ -32,6 +32,7 @@ from medaction.envs.matching import (
     read_entry,
     tells_of_staining,
     tells_of_test,
+    with_later_tests,
     word_score,
 )
 from medaction.envs.mentions import named_tests
@@ -137,7 +138,7 @@ class Oracle:
         self._choose = choose
         self.asks_model = choose is not None
         # The menu is read once: an oracle answers many orders, in many episodes of its case.
-        self._entries = [read_entry(test) for test in menu]
+        self._entries = with_later_tests([read_entry(test) for test in menu])
         self._names = names_of_menu(self._entries)
 
     def answer(self, orders: Sequence[str]) -> tuple[Answer, ...]:

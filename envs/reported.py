@@ -44,7 +44,7 @@ _NEAR = 8
 """Words and signs that may stand between a name and its value."""
 _LISTED = 24
 """Words and signs of a list that one word before it may tell of."""
-_ITEM = 2
+_ITEM_WORDS = 2
 """Words of one item of such a list."""
 
 
@@ -179,6 +179,6 @@ def _stands_beside_a_value(before: str, after: str) -> bool:
             words = 0
         elif token not in _BESIDE_A_VALUE and token != ":":
             words += 1
-        if words > _ITEM:
+        if words > _ITEM_WORDS:
             return False
     return False

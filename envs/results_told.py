@@ -22,7 +22,7 @@ from medaction.envs.naming import (
 from medaction.envs.records import DocumentedTest
 from medaction.envs.scripts import is_unspaced
 from medaction.words.names import normalise
-from medaction.words.phrases import IN_BRACKETS, phrase_pattern
+from medaction.words.phrases import IN_BRACKETS, phrase_pattern, phrase_regex
 from medaction.words.plurals import singular
 from medaction.words.sentences import statements
 
@@ -73,10 +73,6 @@ _SYMBOL_AND_VALUE = re.compile(
     r"\b(?P<symbol>(?=\w*[A-Z])[A-Za-z][A-Za-z\d]{0,4}[+-]?)(?:\s|\s?[:=<>]\s?)[<>]?\d+(?!\S*\s?m?c?g\b)"
 )
 _PLANNED = r"(?:plann|schedul|book|arrang|order|request|refus|declin|cancel|advis|recommend|ask)ed"
-_INTENDED = re.compile(
-    rf"\b(?:target|goal|aim)s?\b|\b(?:is|was|are|were|been) (?:\w+ly )?{_PLANNED}\b(?![^;]*\d)",
-    re.I,
-)
 _LABEL_END = re.compile(r":|\s[-–—]\s")
 # A test by the noun at the end of its name, whatever stands before it.
 _TEST_NOUN = r"(?:profiles?|panels?|potentials?|assays?|analys[ie]s|stud(?:y|ies)|counts?|titers?)"
@@ -95,32 +91,35 @@ _NO_OBJECT = (
     r"|[\w-]+ (?:hour|day|week|month|year)s?\b)"
 )
 # Verbs without '-ed' of what a thing bears or brings; not what a procedure does ('left', 'made').
-_IRREGULAR = (
-    r"(?:shown|had|has|held|bore|drew|grew|gave|got|caught|saw|found|lit up|stood|rose|fell"
+_IRREGULAR_VERBS = (
+    r"(?:shown|had|has|held|bore|drew|grew|gave|caught|saw|found|lit up|stood|rose|fell"
     r"|failed to|came back(?: with)?|comes back(?: with)?)"
 )
 _TOLD_BY_SUBJECT = re.compile(
     r"\s(?:(?:had|has) )?(?:been \w+ as|(?:was|were|been) (?!\w+(?:ed|ing)\b|done|taken|made|given"
     r"|available|not|never)"
-    rf"|{_IRREGULAR}|(?!{_PLANNED})[a-z]{{2,}}ed(?: with)?) ?(?<= ){_NO_OBJECT}(?=\w)",
+    rf"|{_IRREGULAR_VERBS}|(?!{_PLANNED})[a-z]{{2,}}ed(?: with)?) ?(?<= ){_NO_OBJECT}(?=\w)",
     re.IGNORECASE,
 )
+_BEHIND_PLACE = "the | a | an | there | his | her | that | which | of | from | in | at | last"
 # 'On the isotope scan the femur lit up', 'a deletion was picked up on a panel'.
 _TOLD_BY_PLACE = re.compile(
     r"(?:^|\b(?:was|were|been) \w+ (?:up )?)(?:on|by|via|according to) (?:an?|the|his|her|their)"
     r" ((?:[\w-]+ ){0,3}?[\w-]+)"
-    r"(?=,? (?:the|an?|there|his|her|that|which|of|from|in|at|last)\b|[.;,]|$)",
+    rf"(?=,? {phrase_regex(_BEHIND_PLACE, '')}\b|[.;,]|$)",
     re.IGNORECASE,
 )
 _FLUID_AT_END = re.compile(r"([\w-]+)(?: fluid)?$", re.IGNORECASE)
 _CLAUSE_BEFORE = re.compile(r"\b(?:that|and|but|then|while|who|whose|which)\b|[;.:]\s")
-_SUBJECT_END = re.compile(
-    r",|\s(?:of|on|in|at|for|from|by|with|after|before|taken|done|made|performed|obtained|sent|drawn"
-    r"|collected|worn|reading)\b"
+_SAMPLED = "taken | obtained | sent | drawn | collected"
+_BEHIND_SUBJECT = (
+    "of | on | in | at | for | from | by | with | after | before | done | made | performed | worn"
+    f" | reading | {_SAMPLED}"
 )
-_TAKEN = re.compile(r" (?:taken|obtained|sent|drawn|collected)\b")
+_SUBJECT_END = re.compile(rf",|\s(?:{phrase_regex(_BEHIND_SUBJECT, '')}|{_PLANNED})\b")
+_TAKEN = re.compile(rf" {phrase_regex(_SAMPLED, '')}\b")
 # 'Her film, which a colleague had ordered, had ...': said of the subject in passing.
-_ASIDE = re.compile(r", (?:which|taken|done|made|performed|obtained)\b[^,]*,")
+_RELATIVE_CLAUSE = re.compile(r", (?:which|taken|done|made|performed|obtained)\b[^,]*,")
 # A gene's name in capitals, that something was found in it, and the finding.
 _GENE_SYMBOL = re.compile(r"\b[A-Z][A-Z0-9]{2,7}\b")
 _FOUND_IN_GENE = phrase_pattern(
@@ -132,9 +131,13 @@ _LABS = r"(?:blood|laboratory|lab) ?(?:tests?|works?|findings|results?|studies)"
 # Tests by a general word: 'cysts observed on imaging', 'blood tests showed anemia'; and what an
 # operation found.
 _GENERAL_TEST = re.compile(
-    r"(?P<imaging>\b\w+ (?:\w+ )?(?:on|by|via|in) (?:\w+ )?imaging\b)"
+    r"(?P<imaging>\b\w+ (?:\w+ )?(?:on|by|via|in) (?:\w+ )?imaging\b"
+    # 'A scan that revealed a mass': the subject of the verb is a pronoun.
+    rf"|\b(?:imaging|scans?) (?:\w+ ){{0,4}}?(?:{FINDING.pattern}))"
     r"|(?P<cell_count>\d ?%[^.;,]{0,40}\b(?:bone marrow|peripheral blood|smear|fluid)\b)"
     r"|(?P<laboratory_tests>\b\w+-(?:positive|negative) (?:sputum|blood|urine|stool|swab|csf)\b"
+    r"|\b(?:swab|smear|culture|scraping)s?\b[^.;,]{0,40} (?:was|were|is|are|came back|returned)"
+    r" (?:\w+ly )?(?:positive|negative)\b"
     rf"|\b{_LABS} (?:\w+ ){{0,5}}?(?:{FINDING.pattern})"
     rf"|\b\w+ (?:on|by|via|in) (?:\w+ )?{_LABS}\b)"
     r"|(?P<karyotype>\A(?!.*\b(?:carrier|known)\b).*?\b4[5-8],\s?X[XY]{0,3}\b)"
@@ -263,7 +266,7 @@ def _in_its_fluid(name: str, clause: str) -> str:
 def _subject_that_tells(clause: str) -> str:
     """The test that is the subject of a verb with an object, by the noun at its end: 'needle
     aspirate' of 'A needle aspirate had shown granulomas'; '' for none."""
-    clause = _ASIDE.sub("", clause)
+    clause = _RELATIVE_CLAUSE.sub("", clause)
     for verb in _TOLD_BY_SUBJECT.finditer(clause):
         subject = _CLAUSE_BEFORE.split(clause[max(0, verb.start() - 120) : verb.start()])[-1]
         # 'On Monday, the film displayed': the subject stands behind the comma.
@@ -298,7 +301,7 @@ def _ends_in_test(name: str) -> bool:
     if not 1 <= len(words) <= 5 or words[-1].endswith("ly"):
         return False
     kinds = profile(" ".join(words[-2:])).kinds - profile(" ".join(words[-2:-1])).kinds
-    is_known = kinds & KINDS or words[-1] in _RECORDS
+    is_known = kinds & KINDS or words[-1].casefold() in _RECORDS
     is_noun = len(words) > 1 and re.fullmatch(_TEST_NOUN, words[-1])
     is_seen = known_category(words[-1]) in ("imaging", "pathology")
     return bool(is_known or is_noun or is_seen)
@@ -350,10 +353,19 @@ def _has_value(name: str, clause: str) -> bool:
     """'elevated ALT', 'ALT was high', 'AFP at 812', 'CT scans were normal'."""
     if re.search(r"\b(?:history of|known)\b", clause, re.I) and not re.search(r"\d", clause):
         return False  # 'a history of high cholesterol' is a disease
-    # 'A spirometry is booked', 'his target HbA1c is 7 %'
-    if not says_something(clause) or _INTENDED.search(clause):
+    if not says_something(clause) or _aim_of(name).search(clause):
         return False
     return _result_of(name).search(clause) is not None
+
+
+@lru_cache(maxsize=2000)
+def _aim_of(name: str) -> re.Pattern[str]:
+    """'His target INR', 'aims for an HbA1c of 7 %'; not 'HbA1c was 9 %, above target'."""
+    words = r"(?: (?:for|of|is|was|an?|the|his|her|their))*"
+    name = re.escape(name)
+    return re.compile(
+        rf"\b(?:target|goal|aim)s?{words} {name}\b|\b{name} (?:target|goal|aim)\b", re.I
+    )
 
 
 @lru_cache(maxsize=2000)
@@ -374,7 +386,8 @@ def _result_of(name: str) -> re.Pattern[str]:
     ]
     # 'Biopsy was benign' is a result; 'glucose was measured' is none.
     if category_of(name) != "laboratory":
-        ways.append(rf"{after} (?:had|has|was|were|is)\b")
+        # Nor is a spirometry that is booked.
+        ways.append(rf"{after} (?:had|has|was|were|is)\b(?! (?:been )?(?:\w+ly )?{_PLANNED}\b)")
     return re.compile("|".join(ways), re.IGNORECASE)
 
 

@@ -56,9 +56,10 @@ _KNOWLEDGE = phrase_pattern(
     "know | known | aware | unaware | informed | told | understand | remember | sure"
 )
 # 'You are not aware of any specific test results': no word of it is history, as allergies are.
+_INFORMED = "aware | informed | told | sure"
 _UNAWARE = re.compile(
-    r"The patient is (?:not |un)(?:\w+ )?(?:aware|informed|told|sure)\b.*"
-    r"\b(?:tests?|results?|findings|diagnos\w+)\b"
+    rf"The patient is (?:not |un)(?:\w+ )?{phrase_regex(_INFORMED, '')}\b.*"
+    rf"\b{phrase_regex('test | result | finding | diagnos*')}\b"
 )
 _NOT = re.compile(r"\b(?:not|no|never|nothing|neither|unaware)\b|n['’]t\b", re.IGNORECASE)
 # 'For the patient actor: You are an 81-year-old man': the part begins behind the stage direction.

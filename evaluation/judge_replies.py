@@ -8,6 +8,7 @@ from pydantic import model_validator
 
 from medaction.llm.replies import Form, MalformedReply, WholeNumbers, read, split_thinking
 from medaction.llm.untrusted import one_line
+from medaction.words.negation import DENIAL
 
 MOST_ITEMS = 60
 """Tests of one side that are compared; a reply of a thousand 'tests' must not cost a thousand
@@ -52,6 +53,13 @@ class _Pair(Form):
     requested: WholeNumbers
     documented: WholeNumbers
 
+    @model_validator(mode="after")
+    def _one_on_a_side(self) -> "_Pair":
+        # Several on both may be columns of pairs, or all with all.
+        if min(len(self.requested), len(self.documented)) > 1:
+            raise ValueError("write one number of each list a pair")
+        return self
+
 
 class _Pairs(Form):
     matches: list[_Pair]
@@ -63,7 +71,7 @@ class _Pairs(Form):
         the list, whatever its key."""
         if isinstance(value, dict) and len(value) == 1:
             [value] = value.values()
-        elif isinstance(value, dict) and "matches" not in value:
+        if isinstance(value, dict) and "matches" not in value:
             value = [value]
         return {"matches": value} if isinstance(value, list) else value
 
@@ -84,7 +92,8 @@ def read_verdict(reply: str, answers: tuple[str, str]) -> bool:
     answer = split_thinking(reply)[1].strip(_MARKS).casefold()
     label, colon, word = answer.partition(":")
     # 'Answer: correct', '**Verdict:** correct'
-    if colon and label.strip(_MARKS).isalpha() and label not in answers:
+    label = label.strip(_MARKS)
+    if colon and label.isalpha() and label not in answers and not DENIAL.search(label):
         answer = word.strip(_MARKS)
     if answer not in answers:
         # `alone`: an object within other words may be quoted from what is judged.

@@ -68,7 +68,7 @@ def environments_of(cases: Path, training: bool) -> dict[str, ClinicalEnvironmen
 
 def world_of(worlds: Mapping[str, ClinicalEnvironment], case_id: str) -> ClinicalEnvironment:
     if case_id not in worlds:
-        raise ValueError(f"there is no case {case_id[:100]!r} here; one is {next(iter(worlds))!r}")
+        raise ValueError(f"there is no case {case_id!r:.100} here; one is {next(iter(worlds))!r}")
     return worlds[case_id]
 
 

@@ -73,7 +73,7 @@ def clinician(cases: str, t_max: int) -> Solver:
     """Lets the model play the sample's episode."""
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        play = Play(world_of(cases, state), t_max)
+        play = Play(world_of_sample(cases, state), t_max)
         replies: list[str] = []
         # inspect begins with the sample's input as a message, which stands in our own prompt
         # already.
@@ -91,7 +91,7 @@ def clinician(cases: str, t_max: int) -> Solver:
     return solve
 
 
-def world_of(cases: str, state: TaskState) -> ClinicalEnvironment:
+def world_of_sample(cases: str, state: TaskState) -> ClinicalEnvironment:
     return worlds_of(Path(cases), False)[str(state.sample_id)]
 
 
@@ -103,7 +103,7 @@ def episode_scores(cases: str, judge: str, t_max: int) -> Scorer:
     """What `medaction evaluate` scores, and the reward of training."""
 
     async def score(state: TaskState, target: Target) -> Score:
-        play = Play(world_of(cases, state), t_max)
+        play = Play(world_of_sample(cases, state), t_max)
         # Played again from the log alone: `inspect score` has no solver's episode.
         for reply in state.store.get(REPLIES, []):
             play.step(reply)

@@ -111,7 +111,7 @@ class Form(BaseModel):
 
 def whole_number(value: Any) -> Any:
     """A number by which a reply points at something: 2, and in other forms 2.0, '2' and '2.'."""
-    written = re.fullmatch(r"(\d{1,9})\.?0*", str(value).strip())
+    written = re.fullmatch(r"(\d{1,9})(?:\.0*)?", str(value).strip())
     return int(written[1]) if written and isinstance(value, str | float) else value
 
 

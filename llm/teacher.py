@@ -170,7 +170,9 @@ class Teacher(BaseModel):
         # 'structured: none' is a value; 'seed: none' means that the parameter is not sent.
         if left_out := [name for name in LEFT_OUT if values.get(name) == "none"]:
             rest = {name: value for name, value in values.items() if name not in left_out}
-            values = rest | {"left_out": [*rest.get("left_out", ()), *left_out]}
+            stated = rest.get("left_out") or ()
+            if isinstance(stated, list | tuple):  # else pydantic says what is wrong with it
+                values = rest | {"left_out": [*dict.fromkeys([*stated, *left_out])]}
         match = _SHORTHAND.fullmatch(model)
         if match and match["api_base"] and not values.get("api_base"):
             values, model = {**values, **match.groupdict()}, match["model"]

@@ -149,8 +149,11 @@ def _answered(body: bytes, request: dict[str, Any]) -> Response:
             # LM Studio answers 200 to a path that it does not have.
             raise Trouble(404 if "unexpected endpoint" in words.casefold() else status, words)
         # A gateway may part one reply into choices: words, then the tool call (GitHub Copilot).
-        responses = [_response_of(row, answer, request) for row in rows or [answer]]
-        response = next((part for part in responses if "{" in part.text), responses[0])
+        response = _response_of(choice, answer, request)
+        for row in (rows or [])[1:]:
+            if "{" not in response.text and isinstance(row, dict):
+                other = _response_of(row, answer, request)
+                response = other if "{" in other.text else response
         # An empty text has a reason then: the caller says which (`calls.whole_text`).
         ended = response.finish_reason in ("length", "content_filter", "refusal")
         if not (rows or response.text or response.thinking or ended):
@@ -473,12 +476,13 @@ async def _send_by_litellm(
         answered = getattr(getattr(error, "response", None), "headers", None)
         pause = retry_after_s(getattr(error, "litellm_response_headers", None) or answered)
         message, traceback, _ = str(error).partition("Traceback (most recent call last)")
+        unconnected = isinstance(error, litellm.APIConnectionError)
         # An answer that LiteLLM could not read: later may help, and its code's words, which name
-        # parameters, teach nothing of the server.
-        unread = status < 400 or bool(traceback)
-        reached = unread or not isinstance(error, litellm.APIConnectionError)
+        # parameters, teach nothing of the server. A server's own traceback is of another class.
+        unread = status < 400 or (unconnected and bool(traceback))
+        words = message.strip() if unread else str(error)
         # `from None`: the chain of causes may show a key too.
-        raise Trouble(502 if unread else status, message.strip(), pause, reached) from None
+        raise Trouble(502 if unread else status, words, pause, unread or not unconnected) from None
     response = _answered(answer.model_dump_json().encode(), request)
     # LiteLLM's price, where the answer itself (OpenRouter's) has none.
     cost = (getattr(answer, "_hidden_params", None) or {}).get("response_cost")

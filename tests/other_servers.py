@@ -642,6 +642,7 @@ WAYS: dict[str, Way] = {
             **{"Content-Type": "application/json; charset=iso-8859-1"},
         )
     ),
+    "null_as_second_choice": in_body('{"choices": [{"message": {"content": "TEXT"}}, null]}'),
     "words_and_call_as_two_choices": in_body(
         '{"choices": [{"message": {"content": "I order a test."}},'
         ' {"message": {"tool_calls": [{"function": {"arguments": "TEXT"}}]}}]}'

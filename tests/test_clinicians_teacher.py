@@ -47,6 +47,11 @@ def test_settings_may_follow_the_model(text: str) -> None:
     assert teacher.max_tokens == 900
     fields = {"structured": "none", "seed": "none", "temperature": "none", "max_tokens": 900}
     assert Teacher.model_validate({"model": text} | fields) == teacher
+    twice = {"model": text, "seed": "none", "left_out": ["seed", "max_tokens"]}
+    assert Teacher.model_validate(twice).left_out == ("seed", "max_tokens")
+    assert Teacher.model_validate({"model": text, "seed": "none", "left_out": None}).left_out
+    with pytest.raises(ValidationError, match="left_out"):
+        Teacher.model_validate({"model": text, "seed": "none", "left_out": "seed"})
     assert teacher.name == Teacher.parse(text).name
     assert Teacher.model_validate({"model": f"{text};in_flight=3"}).in_flight == 3
     assert Teacher.parse(f"{text};name=other").name == "other"

@@ -163,6 +163,7 @@ HOW_AND_WHERE = [
     ["Chemistry", "laboratory", "Serum lipase 2100 U/L; ascitic lipase 9000 U/L"],
     ["Random urine", "laboratory", "Protein/creatinine ratio 2.1"],
     ["Creatinine", "laboratory", "1.6 mg/dL"],
+    ["Creatinine (recurrent episode)", "laboratory", "Within the normal range"],
     ["Cerebral MR venography", "imaging", "Open sinuses."],
     ["Transrectal ultrasound of the prostate", "imaging", "40 mL"],
     ["Transvaginal ultrasound of the pelvis", "imaging", "A cyst."],
@@ -249,6 +250,7 @@ HOW_AND_WHERE = [
         ("Sputum HSV PCR", ["Sputum cytology"]),
         ("CSF HSV PCR", []),
         ("Factor IX activity", ["Clotting"]),
+        ("Serum creatinine", ["Creatinine"]),
     ],
 )
 def test_how_where_and_when_a_test_is_done_decide(order: str, tests: list[str]) -> None:

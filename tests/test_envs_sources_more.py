@@ -391,6 +391,7 @@ def test_an_image_challenge_becomes_observation_and_menu(tmp_path: Path) -> None
         "A 41-year-old woman",
         "A 41-year-old Korean cheesemaker",
         "A 41-year-old",
+        "A 41 year old female",
         "A previously healthy infant",
     ],
 )
@@ -401,7 +402,9 @@ def test_the_age_of_a_part_without_one_is_the_question_s_which_the_ledger_knows(
         "As an actor, you should know this: - **You** have had fevers. Your voice must be low."
         " You are not aware of any specific test results."
     )
-    question = f"{patient} presented with fevers. What is the most likely diagnosis?"
+    if "infant" not in patient:
+        part += " You have a healthy infant."
+    question = f"{patient} noticed a tumor. What is the most likely diagnosis?"
     row = CHALLENGE | {"patient_info": part, "question": question}
     [challenge] = agentclinic.read(rows(tmp_path / "nejm.jsonl", row))
     assert isinstance(challenge, CaseReport)
@@ -410,7 +413,7 @@ def test_the_age_of_a_part_without_one_is_the_question_s_which_the_ledger_knows(
     observation = built.environment.initial_observation
     patient = patient[0].lower() + patient[1:]
     first_line = observation.splitlines()[0]
-    assert first_line == f"The patient is {patient}. They have had fevers."
+    assert first_line.startswith(f"The patient is {patient}. They have had fevers.")
     reasons = {line.reason for line in built.ledger}
     assert "the question of the exam, beside the patient's part" in reasons
 

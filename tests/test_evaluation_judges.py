@@ -58,6 +58,8 @@ WORLD = ClinicalEnvironment(
         ("**Verdict:** Correct", True),
         ("Incorrect: correct", None),
         ("It is not: correct", None),
+        ("Not: correct", None),
+        ('"Incorrect": correct', None),
         ("```json\n{\"answer\": \"correct\"}\n```", True),
         ("The answer is not correct", None),
         ("Incorrect, although some would say correct", None),
@@ -178,6 +180,8 @@ def test_lists_are_matched_by_numbers() -> None:
     [
         '{"matches": [[1, 1]]}',
         '{"matches": [{"requested": 0, "documented": 1}]}',
+        '{"requested": [1, 2], "documented": [2, 3]}',
+        '{"matches": [{"requested": "1000000000", "documented": 1}]}',
         '{"matches": [{"requested": 1, "documented": 4}]}',
         '{"matches": [{"requested": 1}]}',
         '{"matches": [{"requested": "1", "documented": true}]}',
@@ -200,6 +204,7 @@ def test_matches_of_tests_that_do_not_exist_are_refused(reply: str) -> None:
 def test_matches_in_another_form_are_the_same(reply: str) -> None:
     assert read_pairs(reply, 2, 3) == {(0, 1), (1, 2)}
     assert read_pairs('{"requested": 1, "documented": [1, 2]}', 2, 3) == {(0, 0), (0, 1)}
+    assert read_pairs('{"matches": {"requested": 1, "documented": 2}}', 2, 3) == {(0, 1)}
     assert read_pairs('{"matches": [{"requested": 1, "documented": null}]}', 2, 3) == set()
     assert read_pairs("[]", 2, 3) == set()
 

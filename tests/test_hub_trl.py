@@ -20,6 +20,8 @@ def test_tools_play_the_episode_and_earn_its_reward() -> None:
     episode = ToolEpisode(SAMPLES)
     with pytest.raises(ValueError, match=r"no case 'x' here; one is 'medaction-01'"):
         episode.reset(case_id="x")
+    with pytest.raises(ValueError, match="no case 7 here"):
+        episode.reset(case_id=7)  # type: ignore[arg-type]
     assert episode.reset(case_id=world.case_id) == world.initial_observation
     unsure = {"Influenza": 60, world.diagnosis: 30}
     results = episode.order_tests(unsure, "Which?", [test.name for test in world.menu[:3]])

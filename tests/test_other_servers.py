@@ -33,7 +33,7 @@ from medaction.llm.usage import MENDED, Message
 from medaction.trajectories.records import RolloutSpec, Trajectory
 from medaction.trajectories.rollout import RolloutFailed, play
 from tests.openai_server import Asked, Reply, Script, openai_server
-from tests.other_servers import WAYS, at_first, mending
+from tests.other_servers import WAYS, at_first, mending, refuses
 from tests.records import environment
 
 COUNT = [{"role": "user", "content": "count"}]
@@ -109,6 +109,14 @@ def test_a_model_that_can_mend_its_reply_plays(name: str) -> None:
     [result], asked = rollout(mending(WAYS[name]))
     assert isinstance(result, Trajectory), result.__cause__
     assert len(asked) > 4
+
+
+def test_a_servers_own_traceback_is_read_through_litellm() -> None:
+    words = "Traceback (most recent call last): TypeError: create() got an unexpected keyword"
+    way = refuses("seed", 500, f"{words} argument 'seed'")
+    [result], asked = rollout(way.answer, model="together_ai/some-model")
+    assert isinstance(result, Trajectory), result.__cause__
+    assert len(asked) == 5
 
 
 def test_an_answer_that_litellm_cannot_read_is_asked_for_again() -> None:

@@ -340,7 +340,9 @@ def test_too_little_disk_or_memory_is_said_before_the_start(
         (("gpu", 1, 24 * GIB), {"method": "lora"}, "rows of 6548 tokens", "--method lora"),
         (("gpu", 1, 30 * GIB), {"method": "lora", "gradient_checkpointing": False},
          "--gradient-checkpointing (27.6 GiB)", "--method lora"),
-        (("cpu", 1, 2 * GIB), {}, "No setting makes it fit", "--method"),
+        (("cpu", 1, 2 * GIB), {}, "No change of one setting makes it fit", "--method"),
+        (("gpu", 1, 24 * GIB), {"zero": 2}, "--method qlora without --zero (", "--sharding"),
+        (("gpu", 1, 24 * GIB), {"sharding": "fsdp"}, "qlora without --sharding (", "--zero"),
     ],
 )  # fmt: skip
 def test_a_refusal_names_what_would_fit(
@@ -358,10 +360,12 @@ def test_a_refusal_names_what_would_fit(
     assert fits in fitting
     assert not_named not in fitting
     for option in re.findall(r"--[^()]+(?= \([\d.]+ GiB)", fitting):
+        option, *dropped = option.split(" without --")
         words: list[Any] = option.replace("--", "").replace("-", "_").split()
         named = dict(zip(words[::2], [*words[1::2], True], strict=False))
         if "zero" in named:
             named["zero"] = int(named["zero"])
+        named |= {name: TrainSettings.model_fields[name].default for name in dropped}
         changed = TrainSettings.model_validate(asked.model_dump() | named)
         launch.fitting_the_machine(changed, LARGE, HALF)
 

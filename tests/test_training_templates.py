@@ -203,6 +203,13 @@ MAGISTRAL = (
     "{%- endfor %}{{- '</s>' }}{%- endif %}"
     "{%- endfor %}"
 )
+# Has the word of Magistral's parts for something else, and writes a list as Python does.
+EFFORT = (
+    "{%- if effort == 'thinking' %}{{- 'Think first.' }}{%- endif %}"
+    "{%- for m in messages %}"
+    "{{- '<|im_start|>' ~ m.role ~ '\\n' ~ m.content ~ '<|im_end|>\\n' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
+)
 # One mark begins and ends a turn.
 ONE_MARK = (
     "{{- '<|turn|>' }}"
@@ -248,6 +255,11 @@ MARKS = {
     "two-blocks": (TWO_BLOCKS, ("<|im_start|>", "<|im_end|>")),
     "deepseek3.1": (DEEPSEEK31, ("<s>", "<|User|>", "<|Assistant|>", "</s>")),
     "magistral": (MAGISTRAL, ("<s>", "[SYSTEM_PROMPT]", "[INST]", "[THINK]", "[/THINK]", "</s>")),
+    "effort": (EFFORT, ("<|im_start|>", "<|im_end|>")),
+    "qwen3-effort": (
+        "{%- set deep = effort == 'thinking' %}" + QWEN3,
+        ("<|im_start|>", "<|im_end|>"),
+    ),
     "one-mark": (ONE_MARK, ("<|turn|>",)),
     "unended": (UNENDED, ("<|im_start|>", "<|im_end|>", "<|endoftext|>")),
     "kimi": (KIMI, ("<|im_user|>", "<|im_assistant|>", "<|im_middle|>", "<|im_end|>")),
@@ -371,6 +383,8 @@ def test_a_template_that_fails_is_an_error_of_its_own() -> None:
         ("thought", "{thoughts}\n</thought>\n\n{reply}<|im_end|>"),
         ("deepseek3.1", "{thoughts}</think>{reply}</s>"),
         ("magistral", "[THINK]{thoughts}[/THINK]{reply}</s>"),
+        ("effort", "<think>\n{thoughts}\n</think>\n\n{reply}<|im_end|>"),
+        ("qwen3-effort", "<think>\n{thoughts}\n</think>\n\n{reply}<|im_end|>"),
         ("one-mark", "<think>\n{thoughts}\n</think>\n\n{reply}<|turn|>"),
         ("kimi", "<think>{thoughts}</think>{reply}<|im_end|>"),
     ],

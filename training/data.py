@@ -441,7 +441,7 @@ def prepare_samples(frame: pl.DataFrame, renderer: Renderer, max_length: int) ->
             f"every record is longer than --max-length {max_length}: the shortest has {shortest}"
             " tokens"
         )
-    shares = tuple(_shares(frame, {dropped.id for dropped in overlong}))
+    shares = tuple(_shares_dropped(frame, {dropped.id for dropped in overlong}))
     train, validation = tuple(parts["train"]), tuple(parts["validation"])
     return Prepared(train, validation, tuple(overlong), shares, frozenset(thinking))
 
@@ -456,7 +456,7 @@ def _tokenized(records: Sequence[dict[str, Any]], renderer: Renderer) -> list[tu
     return renderer.tokenize(texts)
 
 
-def _shares(frame: pl.DataFrame, dropped: set[str]) -> Iterator[DroppedShare]:
+def _shares_dropped(frame: pl.DataFrame, dropped: set[str]) -> Iterator[DroppedShare]:
     marked = frame.with_columns(
         pl.col("id").is_in(dropped).alias("dropped"),
         pl.when("final").then(pl.lit("diagnosis")).otherwise(pl.lit("orders")).alias("ending"),

@@ -254,7 +254,7 @@ def check_resources(
         raise TrainError(f"the run needs {'; and '.join(lacking)}")
 
 
-CHANGES: tuple[dict[str, Any], ...] = (
+REMEDIES: tuple[dict[str, Any], ...] = (
     {"gradient_checkpointing": True},
     {"sharding": "fsdp"},
     {"zero": 3},
@@ -278,16 +278,16 @@ def what_fits(settings: TrainSettings, row: int, tried: Callable[[TrainSettings,
     and a row -> bytes on the device; raises TrainError where they do not fit either."""
     fitting: list[str] = []
     known: list[set[tuple[str, Any]]] = []
-    for change in CHANGES:
+    for change in REMEDIES:
         if any(set(change.items()) > smaller for smaller in known):
             continue
         with suppress(TrainError, ValidationError):  # a change may not go with the other settings
-            changed = TrainSettings.model_validate(settings.model_dump() | change)
-            words = " ".join(
+            changed, dropped = _changed(settings, change)
+            words = [
                 f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}")
                 for name, value in change.items()
-            )
-            fitting.append(f"{words} ({tried(changed, row) / GIB:.1f} GiB)")
+            ] + [f"without --{name}" for name in dropped]
+            fitting.append(f"{' '.join(words)} ({tried(changed, row) / GIB:.1f} GiB)")
             known.append(set(change.items()))
     tokens = row
     while tokens >= 2 * ROW_STEP:
@@ -297,8 +297,20 @@ def what_fits(settings: TrainSettings, row: int, tried: Callable[[TrainSettings,
             fitting.insert(0, f"rows of {tokens} tokens (--row-tokens, --max-length)")
             break
     if not fitting:
-        return "No setting makes it fit: take a smaller --base, or a larger machine"
+        return "No change of one setting makes it fit: take a smaller --base, or a larger machine"
     return f"What would fit: {'; '.join(fitting[:MOST_NAMED])}"
+
+
+def _changed(settings: TrainSettings, change: dict[str, Any]) -> tuple[TrainSettings, list[str]]:
+    """The settings with a change, and those that it does not go with, which are left out. Raises
+    ValidationError where others are in its way."""
+    stated = settings.model_dump()
+    with suppress(ValidationError):
+        return TrainSettings.model_validate(stated | change), []
+    shared_out = {"zero": None, "sharding": "zero", "offload": "none"}
+    left_out = {name: value for name, value in shared_out.items() if name not in change}
+    dropped = [name for name, value in left_out.items() if stated[name] != value]
+    return TrainSettings.model_validate(stated | left_out | change), dropped
 
 
 ROW_STEP = 256

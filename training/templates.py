@@ -115,7 +115,7 @@ class Renderer:
         self.switches = switches_of(self.template)
         self.knows_system = self._knows_system()
         self.takes_block = self._takes_block()
-        self.takes_parts = bool(re.search(r"==\s*['\"]thinking['\"]", self.template))
+        self.takes_parts = self._takes_parts()
 
     def _knows_system(self) -> bool:
         messages = [{"role": role, "content": f"the {role}'s text"} for role in ("system", "user")]
@@ -139,6 +139,20 @@ class Renderer:
         )
         empty = off.removeprefix(on)
         return not empty.strip() or "think" in empty
+
+    def _takes_parts(self) -> bool:
+        """Whether a message's content may have its thoughts as a part (Magistral's). Other
+        templates refuse a list, drop what they do not know of it, or write it with its keys."""
+        messages: list[dict[str, Any]] = [
+            {"role": "user", "content": "?"},
+            {"role": "assistant", "content": _in_parts("the thoughts", "the reply")},
+        ]
+        try:
+            _, thoughts, behind = self._rendered(messages, {}).rpartition("the thoughts")
+        except TrainError:
+            return False
+        between, reply, _ = behind.partition("the reply")
+        return bool(thoughts and reply) and "text" not in between
 
     def _rendered(
         self, messages: Sequence[dict[str, Any]], switches: dict[str, bool], **options: Any
@@ -229,15 +243,17 @@ def _ways_to_answer(
         return [reply]
     block = {"content": f"<think>\n{taught}\n</think>\n\n{body}"}
     fields = dict.fromkeys(THOUGHT_FIELDS, taught)
-    kinds = ("thinking", taught), ("text", body)
-    parts = {"content": [{"type": kind, kind: text} for kind, text in kinds]}
     ways: list[dict[str, Any]] = [
-        *([parts] if takes_parts else []),
+        *([{"content": _in_parts(taught, body)}] if takes_parts else []),
         fields,
         *([block] if takes_block else []),
         {},
     ]
     return [reply | way for way in ways]
+
+
+def _in_parts(taught: str, body: str) -> list[dict[str, str]]:
+    return [{"type": "thinking", "thinking": taught}, {"type": "text", "text": body}]
 
 
 def _behind(question: str, prompt: str, conversation: str) -> str:
@@ -306,5 +322,8 @@ def _beginning(opening: str, before: str, taught: str, takes_block: bool) -> str
 def _closing(tag: str, before: str) -> str:
     """What closes a block of thoughts that the prompt opens: as the template writes it before a
     reply, where it does (DeepSeek V3.1 has no line breaks about it)."""
-    written = re.search(rf"(\n*)</{tag}>(\s*)$", before)
-    return f"{written[1][:1]}</{tag}>{written[2]}" if written else f"\n</{tag}>\n\n"
+    thoughts, written, space = before.rpartition(f"</{tag}>")
+    if not written or space.strip():
+        return f"\n</{tag}>\n\n"
+    line_break = "\n" if thoughts.endswith("\n") else ""
+    return f"{line_break}</{tag}>{space}"

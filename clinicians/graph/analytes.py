@@ -102,7 +102,7 @@ def _analytes_by_name(specimen: str) -> dict[str, Analyte]:
 
 
 @cache
-def _mention(specimen: str) -> re.Pattern[str]:
+def _analyte_pattern(specimen: str) -> re.Pattern[str]:
     """A pattern of all names, the longest first."""
     names = sorted(_analytes_by_name(specimen), key=len, reverse=True)
     long, short = (
@@ -129,7 +129,7 @@ def levels(text: str) -> Iterator[tuple[Analyte, Level]]:
     # Only before the first colon: 'urine' further on is another test's.
     heading = text.partition(":")[0].lower()
     specimen = next((name for name in SPECIMENS if name in heading), "")
-    mentions = list(_mention(specimen).finditer(text))
+    mentions = list(_analyte_pattern(specimen).finditer(text))
     next_starts = [*(mention.start() for mention in mentions[1:]), len(text)]
     for mention, next_start in zip(mentions, next_starts, strict=False):
         # Up to the next name: its value is not this one's.

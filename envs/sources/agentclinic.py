@@ -201,12 +201,13 @@ def _wanted_of(question: str) -> str:
 # --- NEJM image challenges --------------------------------------------------------------
 
 _UNIT_OF_AGE = "(?:year|month|week|day)"
-_STATED_AGE = re.compile(rf"\d+[- ]{_UNIT_OF_AGE}s?[- ]old\b|\bage[ds]?\b|{NEWBORN}", re.IGNORECASE)
-# 'An 80-year-old presented with fever': 'fever' ends like a farmer.
-_ATTRIBUTE = r"(?: (?!with\b|who\b|in\b|is\b|was\b|ha[ds]\b|presented\b|came\b)[\w-]+)"
+_STATED_AGE = re.compile(rf"\d+[- ]{_UNIT_OF_AGE}s?[- ]old\b|\bage[ds]?\b", re.IGNORECASE)
+# 'An 80-year-old presented with fever', '... noticed a tumor': these end like a farmer.
+_ATTRIBUTE = r"(?: (?!(?:with|who|in|is|was|ha[ds]|\w+ed|came|an?|the)\b)[\w-]+)"
 # 'A 45-year-old Korean farmer': the endings of a person's noun are those of nations, too.
 _AGED_PERSON = re.compile(
-    rf"an? (?:\d+-{_UNIT_OF_AGE}-old\b(?:{_ATTRIBUTE}{{0,2}}?(?: (?:{PERSON.pattern})){{1,2}})?"
+    rf"an? (?:\d+[- ]{_UNIT_OF_AGE}[- ]old\b"
+    rf"(?:{_ATTRIBUTE}{{0,2}}?(?: (?:{PERSON.pattern}|(?:fe)?male\b)){{1,2}})?"
     rf"|(?:[\w-]+ ){{0,2}}?{NEWBORN})",
     re.IGNORECASE,
 )
@@ -226,7 +227,12 @@ def _challenge(row: Any, number: int, path: Path, place: str) -> CaseReport:
     history, directions = patients_part(part)
     tests, findings, left_out = _notes(notes)
     # The part often leaves out what its actor would show.
-    if not _STATED_AGE.search(history) and (patient := _AGED_PERSON.match(question.strip())):
+    patient = _AGED_PERSON.match(question.strip())
+    is_stated = _STATED_AGE.search(history)
+    # A mother's infant says nothing of her own age.
+    if patient and not re.search(r"\d", patient[0]):
+        is_stated = is_stated or re.search(NEWBORN, history, re.IGNORECASE)
+    if patient and not is_stated:
         history = f"The patient is {patient[0][0].lower()}{patient[0][1:]}. {history}"
     left_out = (
         f"the question of the exam, beside the patient's part: {question}",

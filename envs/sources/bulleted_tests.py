@@ -9,7 +9,7 @@ from functools import partial
 
 from medaction.envs.categories import category_of, known_category
 from medaction.envs.diagnosis_names import english_words
-from medaction.envs.documented import is_documented
+from medaction.envs.documented import MONTHS, is_documented
 from medaction.envs.leaks import outcomes_in
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import (
@@ -119,9 +119,8 @@ _OPERATION = phrase_pattern(
     "surg* | excision | resection | *ectomy | graft | implant* | transplant*"
 )
 _BEGUN = re.compile(rf"{_LATER_COURSE.pattern} \w+ed\b", re.IGNORECASE)  # 'therapy initiated'
-_TREATED = re.compile(
-    r"\b(?:was|were) (?:started|given|begun|commenced|initiated|administered|prescribed)\b", re.I
-)
+_BEGINNING = "started | given | begun | commenced | initiated | administered | prescribed"
+_TREATED = re.compile(rf"\b(?:was|were) {phrase_regex(_BEGINNING, '')}\b", re.IGNORECASE)
 _PERSON_AS_SUBJECT = re.compile(
     r"(?:he|she|they|(?:the )?(?:patient|child|infant))\b", re.IGNORECASE
 )
@@ -143,15 +142,14 @@ _RESULT_TIMES = (
     " | time | date | admission | #"
 )
 _ORDINALS = "first | second | third"
-_MONTHS = " | ".join((*calendar.month_name[1:], *calendar.month_abbr[1:]))
 _WHEN = re.compile(
     rf"(?:{phrase_regex(f'{_BEFORE_A_TIME} | {_RESULT_TIMES} | {_ORDINALS}')}"
-    rf"|{phrase_regex(_MONTHS, '')}|[\w-]+ (?:hour|day|week|month|year)s? (?:later|after))\b",
+    rf"|{phrase_regex(MONTHS, '')}|[\w-]+ (?:hour|day|week|month|year)s? (?:later|after))\b",
     re.IGNORECASE,
 )
 # A 'first' one without a noun; the 'second eye' is no time.
 _TIME = re.compile(
-    rf"{phrase_pattern(f'{_RESULT_TIMES} | {_MONTHS}').pattern}|^{phrase_regex(_ORDINALS, '')}$",
+    rf"{phrase_pattern(f'{_RESULT_TIMES} | {MONTHS}').pattern}|^{phrase_regex(_ORDINALS, '')}$",
     re.IGNORECASE,
 )
 _LATER = re.compile(r"(?:follow-?up|post)", re.IGNORECASE)
