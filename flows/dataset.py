@@ -52,8 +52,9 @@ def write_dataset(store: Store, settings: DistillSettings) -> Version:
 
     budgets = {teacher.name: teacher.context_tokens for teacher in settings.teachers}
     packages = versions()
-    # Uncommitted changes have no version of their own.
-    rendered_by = None if packages["medaction"].endswith("+") else [packages, budgets]
+    # Neither uncommitted changes ('+') nor a folder without git have a version of their own.
+    has_version = "-" in packages["medaction"] and not packages["medaction"].endswith("+")
+    rendered_by = [packages, budgets] if has_version else None
     return export_dataset(
         store, settings.out, prompt, settings.validation_percent, card, rendered_by
     )

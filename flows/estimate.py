@@ -43,7 +43,8 @@ def estimate(
     cache = {"on": "refresh", "read": "off"}.get(settings.call_cache, settings.call_cache)
     change = {"only": sorted(sample), "limit": None, "call_cache": cache}
     tried = settings.model_copy(update={"out": settings.out / "estimate", **change})
-    if trouble := trouble_of(run("distill", tried)):
+    # What is played costs the same whether pruning keeps it or not.
+    if trouble := trouble_of(run("distill", tried), wants_records=False):
         names = ", ".join(sorted(sample)) or "these reports"
         raise MedactionError(f"cannot be projected from {names}: {trouble}")
     with Store(tried.out / STORE) as store:

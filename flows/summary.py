@@ -3,7 +3,6 @@
 The queries are in summary.sql.
 """
 
-import hashlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -26,6 +25,7 @@ from medaction.trajectories.records import WORKER_LOST
 from medaction.trajectories.store import Store, StoreError
 from medaction.words.errors import MedactionError, typed
 from medaction.words.markdown import markdown_table
+from medaction.words.versions import checksum
 
 REPORT_QUERIES = read_queries(Path(__file__).with_name("summary.sql"))
 CHECKS = ("Cases", "Checks", "Ledger", "Second opinions", "Refused cases", "Failures")
@@ -58,7 +58,7 @@ def write_summary(store: Store, settings: DistillSettings) -> dict[str, Any]:
         if not frame.is_empty():
             parts += _section(REPORT_QUERIES[title], frame)
     parts += ["## Settings", "", f"```json\n{settings.model_dump_json(indent=2)}\n```", ""]
-    _write_sealed(settings.out / "summary.md", parts)
+    _write(store, settings.out / "summary.md", parts)
     return {"out": str(settings.out), "notes": notes} | {
         title.lower(): rows_of(tables[title])
         for title in ("Funnel", "Teachers", "Cost", "Failures")
@@ -132,7 +132,7 @@ def write_checks(store: Store, out: Path) -> dict[str, Any]:
     parts = [f"# Environments of {out}", ""]
     for title in CHECKS:
         parts += _section(REPORT_QUERIES[title], store.frame(REPORT_QUERIES[title].sql))
-    _write_sealed(out / "checks.md", parts)
+    _write(store, out / "checks.md", parts)
     return {"out": str(out), **check_tables(store)}
 
 
@@ -141,9 +141,10 @@ def check_tables(store: Store) -> dict[str, list[dict[str, Any]]]:
     return {title.lower(): rows_of(store.frame(REPORT_QUERIES[title].sql)) for title in CHECKS}
 
 
-def trouble_of(summary: dict[str, Any]) -> str:
+def trouble_of(summary: dict[str, Any], wants_records: bool = True) -> str:
     """Why a distillation has nothing to show or is not complete, in one line with the remedy;
-    empty when all is well. A refused case is a result, no trouble, as long as others remain."""
+    empty when all is well. A refused case is a result, no trouble, as long as others remain.
+    `wants_records`: a dataset without a record is trouble, too."""
     count = {row["step"].strip(): row["count"] for row in summary["funnel"]}
     out = summary["out"]
     if not count["cases read"]:
@@ -183,57 +184,55 @@ def trouble_of(summary: dict[str, Any]) -> str:
             f"{count['rollouts failed']} rollouts failed, the rest is in {out}; run again what"
             f" failed: medaction retry --out {typed(out)}"
         )
+    # A benchmark's run has no dataset.
+    has_dataset = wants_records and (Path(out) / "dataset").exists()
+    if has_dataset and not count["kept (records of the dataset)"]:
+        return (
+            f"nothing was kept of the {count['trajectories played']} trajectories played:"
+            f" {out}/summary.md says why"
+        )
     return ""
 
 
 # --- as a file ------------------------------------------------------------------------------------
 
-_SEAL = "<!-- SHA-256 of all above: "
+
+def _write(store: Store, file: Path, parts: Sequence[str]) -> None:
+    file.write_text("\n".join(parts), encoding="utf-8")
+    store.set_meta(file.name, checksum(file))
 
 
-def _write_sealed(file: Path, parts: Sequence[str]) -> None:
-    text = "\n".join(parts)
-    file.write_text(f"{text}{_SEAL}{_sha256(text)} -->\n", encoding="utf-8")
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _fault_of(file: Path) -> str:
-    """Empty: it is what was written."""
+def _fault_of(file: Path, written: str) -> str:
+    """Empty: it has the checksum with which it was written."""
     try:
-        text, seal, rest = file.read_text(encoding="utf-8").rpartition(_SEAL)
+        return "" if checksum(file) == written else "was changed since it was written"
     except FileNotFoundError:
         return "is missing"
-    except (OSError, UnicodeDecodeError):
+    except OSError:
         return "cannot be read"
-    if not seal:
-        return "has no checksum at its end: it was cut, or an earlier program wrote it"
-    return "" if rest == f"{_sha256(text)} -->\n" else "was changed since it was written"
 
 
 def damage_of_reports(out: Path, repair: bool) -> Iterator[Damage]:
-    """Look at summary.md or checks.md, whichever the last run in `out` left; with `repair` it is
-    written anew from the store, and what was there is moved aside. A store that cannot be read has
-    been named."""
+    """Look at summary.md and checks.md, as far as the runs in `out` wrote them and noted their
+    checksums, which earlier programs did not; with `repair` they are written anew from the store,
+    and what was there is moved aside. A store that cannot be read has been named."""
     with suppress(StoreError, duckdb.Error):
         if not (out / STORE).exists():
             return
         with Store(out / STORE) as store:
-            flow, settings_json = store.last_run()
-            file = out / {"distill": "summary.md", "environments": "checks.md"}.get(flow, ".")
-            if file == out or not (fault := _fault_of(file)):
-                return
-            if repair:
-                if file.exists():
-                    aside(file)
-                if flow == "distill":
-                    settings = DistillSettings.model_validate_json(settings_json)
-                    write_summary(store, settings.model_copy(update={"out": out}))
-                else:
-                    write_checks(store, out)
-            yield Damage(file, fault, "write it anew from the store", repair)
+            for file in (out / "summary.md", out / "checks.md"):
+                written = store.meta(file.name)
+                fault = _fault_of(file, written) if written else ""
+                if fault and repair:
+                    if file.exists():
+                        aside(file)
+                    if file.name == "checks.md":
+                        write_checks(store, out)
+                    else:
+                        settings = DistillSettings.model_validate_json(store.last_run("distill")[1])
+                        write_summary(store, settings.model_copy(update={"out": out}))
+                if fault:
+                    yield Damage(file, fault, "write it anew from the store", repair)
 
 
 # --- in the terminal ------------------------------------------------------------------------------

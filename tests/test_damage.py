@@ -19,6 +19,7 @@ from medaction.flows.settings import DistillSettings
 from medaction.trajectories import damage
 from medaction.trajectories.damage import damage_of_run
 from medaction.trajectories.store import Store, StoreError
+from tests.conftest import SAMPLES
 
 
 @pytest.fixture
@@ -129,6 +130,23 @@ def test_damage_is_named_and_made_good(
     export(run)
     assert doctor("--out", run)[0] == 0
     assert records(run).equals(records(run_here))
+
+
+def test_a_summary_is_looked_at_where_its_checksum_was_noted(run: Path) -> None:
+    """Not by earlier programs, nor by a run that was killed before it."""
+    (run / "summary.md").unlink()
+    with Store(run / "trajectories.duckdb") as store, store.transaction():
+        store.db.execute("delete from meta where key = 'summary.md'")
+    assert doctor("--out", run)[0] == 0
+    checks = ["envs", "build", "--cases", str(SAMPLES), "--out", str(run), "--limit", "1"]
+    CliRunner().invoke(medaction, checks, catch_exceptions=False)
+    edit(run / "checks.md")
+    status, words = doctor("--out", run)
+    assert status == 1
+    assert "checks.md" in words
+    assert "summary.md" not in words
+    doctor("--out", run, "--repair")
+    assert doctor("--out", run)[0] == 0
 
 
 @pytest.mark.parametrize("harm", [remove, empty, replace_by_something_else])

@@ -86,7 +86,8 @@ def test_an_unchanged_dataset_stays_the_version_that_it_is(run: Path):
 def test_nothing_is_rendered_where_nothing_has_changed(
     run: Path, change: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medaction.flows.versions.code_version", lambda: "0.1.0")
+    code_version = "medaction.flows.versions.code_version"
+    monkeypatch.setattr(code_version, lambda: "0.1.0-0123456789")
     rendered = []
     write = export._write_records
     monkeypatch.setattr(
@@ -101,8 +102,14 @@ def test_nothing_is_rendered_where_nothing_has_changed(
         assert again == first
         if change:
             store.db.execute(change)
-        write_dataset(store, settings.model_copy(update={"validation_percent": 10 + (not change)}))
-    assert len(rendered) == 2
+        changed = settings.model_copy(update={"validation_percent": 10 + (not change)})
+        write_dataset(store, changed)
+        assert len(rendered) == 2
+        # Of which code these are nobody knows.
+        for version in ("0.1.0", "0.1.0-0123456789+"):
+            monkeypatch.setattr(code_version, lambda version=version: version)
+            write_dataset(store, changed)
+    assert len(rendered) == 4
 
 
 def test_what_changed_is_told_by_case_and_teacher_and_the_version_before_stays(run: Path):
@@ -161,6 +168,18 @@ def test_what_is_rejected_is_no_reply_and_contamination_stays_noted(run: Path):
     assert f"{trajectory_id}-{number}" not in {*left["rejected_id"], *left["chosen_id"]}
     manifest = json.loads((run / "dataset" / "manifest.json").read_text())
     assert manifest["contaminated"] == {"bench.json": ["medaction-01"]}
+
+
+def test_what_is_quarantined_and_was_no_record_leaves_the_preferences(run: Path):
+    case_id = preferences(run)["case_id"][0]
+    of_case = "where trajectory_id in (select trajectory_id from trajectories where case_id = ?)"
+    with Store(run / "trajectories.duckdb") as store:
+        for change in ("kept_turns = []", "reason = 'teacher_quarantined'"):
+            assert case_id in {*preferences(run)["case_id"]}
+            store.db.execute(f"update verdicts set {change} {of_case}", [case_id])
+            version = write_dataset(store, settings_of(store, run))
+    assert (version.number, version.is_new, version.changes) == (3, True, ())
+    assert case_id not in {*preferences(run)["case_id"]}
 
 
 def test_a_link_of_a_lower_hypothesis_that_changed_makes_other_preferences(run: Path):

@@ -142,6 +142,7 @@ def test_the_longest_phrase_wins():
         ("Hemoglobin: 79 g/L", "low"),
         ("Hb 11.0 g/dL (normal range: 10-14)", "normal"),  # the printed range wins over the table
         ("WBC: 13,400/mm3", "high"),
+        ("White  blood cell\tcount: 13,400/mm3", "high"),
         ("Platelets: 27 x 10^9/L", "low"),
         ("Platelet count 280,000/µL", "normal"),
         ("Potassium 6.1 H", "high"),
@@ -159,8 +160,14 @@ def test_laboratory_values(text: str, status: str):
     assert [level for _, level in levels(text)] == [status]
 
 
-@pytest.mark.parametrize("text", ["Hemoglobin: pending", "Semen analysis: pH 7.2"])
-def test_a_pending_value_and_one_of_a_specimen_without_analytes_say_nothing(text: str):
+@pytest.mark.parametrize(
+    "text",
+    [
+        *["Hemoglobin: pending", "Semen analysis: pH 7.2"],
+        *["Potaſſium 3.0", "HEMOGLOBİN 7.9", "Hemoglobın 7.9"],  # no letters of ours
+    ],
+)
+def test_what_is_pending_or_of_no_known_analyte_says_nothing(text: str):
     assert list(levels(text)) == []
 
 

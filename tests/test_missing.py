@@ -1,6 +1,7 @@
 """What a run still has to do is told by its store; what a run has to show decides how it ends."""
 
 import asyncio
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,7 +10,9 @@ from typing import Any
 
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
+from medaction.cli.main import medaction
 from medaction.clinicians.make import make_clinician
 from medaction.envs.build import build_environment
 from medaction.envs.oracle import Oracle
@@ -298,6 +301,15 @@ def test_a_run_with_nothing_to_show_ends_with_the_reason(
         print_summary(summary(*counts) | {"failures": [failed]})
     assert message in str(error.value)
     assert "In runs/a" not in capsys.readouterr().out
+
+
+def test_a_run_of_which_nothing_is_kept_ends_with_1_and_can_be_projected(tmp_path: Path) -> None:
+    """A trajectory of one turn is discarded (section 3.3)."""
+    fields = ("--limit", "1", "--rollouts", "1", "--launch-points", "0", "--t-max", "1", "--json")
+    place = ("--cases", str(SAMPLES), "--out", str(tmp_path / "run"), "--teacher", "kg-targeted")
+    done = CliRunner().invoke(medaction, ["distill", *place, *fields])
+    assert str(done.exception).startswith("nothing was kept of the 1 trajectories played: ")
+    assert trouble_of(json.loads(done.stdout), wants_records=False) == ""
 
 
 def test_a_run_of_which_nothing_failed_says_what_is_there_and_what_comes_next(

@@ -37,7 +37,10 @@ def browser() -> Iterator[Page]:
         started = driver.chromium.launch(
             executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"]
         )
-        yield started.new_page(viewport={"width": 1500, "height": 1600})
+        opened = started.new_page(viewport={"width": 1500, "height": 1600})
+        # Its own 30 s are too few where other work keeps the machine busy.
+        opened.set_default_timeout(180_000)
+        yield opened
         started.close()
 
 

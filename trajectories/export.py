@@ -20,6 +20,7 @@ from medaction.envs.records import ClinicalEnvironment
 from medaction.envs.turns import Turn
 from medaction.trajectories.damage import checksum_of_manifest, checksums, damage_of_version
 from medaction.trajectories.labels import rejected
+from medaction.trajectories.quarantine import QUARANTINED
 from medaction.trajectories.records import Trajectory, path_of
 from medaction.trajectories.store import IN, Store, StoreError
 from medaction.trajectories.stored_trees import trees_of
@@ -299,7 +300,9 @@ def _version_of_replies(store: Store) -> str:
     # A hypothesis below the first has no DTC, and counts in the gain of information.
     links = rows.format('graph, kind, "text", node', "links")
     cases, turns = rejected(store.path.parent)
-    return version_of([store.rows(scores), store.rows(links), sorted(cases), sorted(turns)])
+    sql = "select trajectory_id from verdicts where reason = ? order by all"
+    left_out = [sorted(cases), sorted(turns), *store.rows(sql, [QUARANTINED])]
+    return version_of([store.rows(scores), store.rows(links), *left_out])
 
 
 def _inputs(store: Store, validation_percent: int, rendered_by: object) -> str:

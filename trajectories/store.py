@@ -266,9 +266,11 @@ class Store:
             if not self._has_failed_to_write:  # of which the error speaks already
                 log.warning("%s: the end of the run could not be stored: %s", self.path, error)
 
-    def last_run(self) -> tuple[str, str]:
-        """Flow and settings (JSON) of the newest run. Raises StoreError when there is none."""
-        runs = self.rows("select flow, settings from runs order by started desc limit 1")
+    def last_run(self, flow: str | None = None) -> tuple[str, str]:
+        """Flow and settings (JSON) of the newest run, of this flow if one is named. Raises
+        StoreError when there is none."""
+        sql = "select flow, settings from runs where flow = coalesce(?, flow)"
+        runs = self.rows(f"{sql} order by started desc limit 1", [flow])
         if not runs:
             raise StoreError(f"{self.path} has no run yet: start one with `medaction distill`")
         return runs[0]

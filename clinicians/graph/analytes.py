@@ -107,11 +107,15 @@ def _analyte_pattern(specimen: str) -> re.Pattern[str]:
     names = sorted(_analytes_by_name(specimen), key=len, reverse=True)
     long, short = (
         # Of no name an alternative that never matches.
-        "|".join(re.escape(name) for name in names if (len(name) > 3) is is_long) or "(?!)"
+        "|".join(
+            re.escape(name).replace(r"\ ", r"\s+") for name in names if (len(name) > 3) is is_long
+        )
+        or "(?!)"
         for is_long in (True, False)
     )
-    # Not a part of a word: 'WBC' is in no 'WBC/hpf'.
-    return re.compile(rf"(?<![^\s,;:()=])(?:(?i:{long})|{short})(?![^\s,;:()=.])")
+    # Not a part of a word: 'WBC' is in no 'WBC/hpf'. Without 'a' a 'ſ' is an 's', which `_folded`
+    # does not know.
+    return re.compile(rf"(?<![^\s,;:()=])(?:(?ai:{long})|{short})(?![^\s,;:()=.])")
 
 
 # Not the stop of an initial ('S. aureus'); 'with' begins what the value is not of.

@@ -46,13 +46,14 @@ def hypotheses() -> tuple[Disease, ...]:
     for common in common_diseases():
         names = [normalise(name) for name in (common.name, *common.synonyms)]
         common_names.update(names)
-        findings = {DISEASE + common.name: NAMED}
+        findings: dict[str, float] = {}
         for annotated in (rare[name].findings for name in names if name in rare):
             findings |= {term: ALSO_SHOWN * share for term, share in annotated.items()}
         # where the disease is itself a finding in HPO, whoever has the one has the other
         findings |= {ids[name]: 0.95 for name in names if name in ids}
         # Last, so that the curated share wins.
         findings |= {ids[normalise(label)]: share for label, share in common.findings.items()}
+        findings[DISEASE + common.name] = NAMED
         diseases.append(replace(common, findings=findings))
     diseases += [disease for name, disease in rare.items() if name not in common_names]
     return tuple(diseases)
