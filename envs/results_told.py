@@ -289,8 +289,10 @@ def _subject_that_tells(clause: str) -> str:
             ):
                 return name
     place = _TOLD_BY_PLACE.search(clause)
-    is_test = place and _ends_in_test(place[1]) and is_ordered(place[1])
-    return place[1] if place and is_test else ""
+    # 'He was seen by the radiologist'
+    if not place or re.search(r"\bby .*(?:ist|ian|grapher)$", place[0]):
+        return ""
+    return place[1] if _ends_in_test(place[1]) and is_ordered(place[1]) else ""
 
 
 def _ends_in_test(name: str) -> bool:
