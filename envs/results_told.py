@@ -63,7 +63,8 @@ _LEVEL_OF_CODE = re.compile(
 _PROVEN = re.compile(r"\b[\w-]+-(?:proven|confirmed|verified)\b", re.IGNORECASE)
 _PRESENT_ILLNESS = re.compile(r"\W*history(?: of (?:the )?present illness)?\W*:\W*", re.IGNORECASE)
 _PHRASE_END = re.compile(r"[,;.]\s+|\band\b")
-_PREPOSITION = re.compile(r"\b(?:as|by|for|from|to|at|on|in|of|with)\b")
+_PREPOSITIONS = "as | by | for | from | to | at | on | in | of | with"
+_PREPOSITION = re.compile(rf"\b{phrase_regex(_PREPOSITIONS, '')}\b")
 _LONGEST_PHRASE = 4
 """Words of a list's item. In 445 real cases three such items tell a result, of which one was known
 (looked at while it was written); longer ones are the patient's own words."""
@@ -110,7 +111,8 @@ _TOLD_BY_PLACE = re.compile(
     re.IGNORECASE,
 )
 _FLUID_AT_END = re.compile(r"([\w-]+)(?: fluid)?$", re.IGNORECASE)
-_CLAUSE_BEFORE = re.compile(r"\b(?:that|and|but|then|while|who|whose|which)\b|[;.:]\s")
+_JOINING = "that | and | but | then | while | who | whose | which"
+_CLAUSE_BEFORE = re.compile(rf"\b{phrase_regex(_JOINING, '')}\b|[;.:]\s")
 _SAMPLED = "taken | obtained | sent | drawn | collected"
 _BEHIND_SUBJECT = (
     "of | on | in | at | for | from | by | with | after | before | done | made | performed | worn"
