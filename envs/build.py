@@ -31,7 +31,7 @@ Extract = Callable[[CaseReport], StructuredCase]
 
 _RULES = (
     "build categories checks composition diagnosis_names documented extracted extraction grounding"
-    " leaks mentions naming patients redaction results_told scripts voice"
+    " leaks mentions naming patients phenotype_tests redaction results_told scripts voice"
 )
 # With them a changed rule makes a run build its environments anew.
 RULES = tuple(f"medaction.envs.{name}" for name in _RULES.split())
