@@ -93,7 +93,7 @@ _NO_OBJECT = (
 )
 # Verbs without '-ed' of what a thing bears or brings; not what a procedure does ('left', 'made').
 _IRREGULAR_VERBS = (
-    r"(?:shown|had|has|held|bore|drew|grew|gave|caught|saw|found|lit up|stood|rose|fell"
+    r"(?:shown|ha[ds](?! been)|held|bore|drew|grew|gave|caught|saw|found|lit up|stood|rose|fell"
     r"|failed to|came back(?: with)?|comes back(?: with)?)"
 )
 _TOLD_BY_SUBJECT = re.compile(

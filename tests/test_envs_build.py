@@ -559,6 +559,7 @@ def test_the_first_sentence_tells_the_patient_without_the_result(told: str, name
         "His target INR is 2.5.",
         "The swabs got lost.",
         "He was seen by the radiologist.",
+        "An echo has been arranged for May.",
         "Blood pressure is 132/84 mmHg and vital signs are normal.",
         "His mother carries a variant of MYH7.",
         "Otoscopy showed a red drum.",
