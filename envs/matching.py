@@ -99,8 +99,8 @@ def read_entry(test: DocumentedTest) -> Entry:
     tokens = tuple(tokens_of(text))
     reading = _profile_of_entry(cut(test.name))
     # 'Glucose: random 9 mmol/L'; a 'trans-' of a result is of many things.
-    told = frozenset(state for state in states_in(text) if state[0] != "way")
-    reading = replace(reading, states=more_states(reading.states, told))
+    of_result = frozenset(state for state in states_in(text) if state[0] != "way")
+    reading = replace(reading, states=more_states(reading.states, of_result))
     # 'Potassium: 5.8, 3.2 at 6 hours' answers for both times.
     if not reading.moments and (later := moments_in(text)):
         reading = replace(reading, moments=later | {0})

@@ -355,8 +355,8 @@ class Oracle:
         entries = {n for n in entries if self._entries[n].statements} | reporting.keys()
         # One sentence of several entries is told once, by the one of the ordered kind.
         alike = {n for n in entries if self._entries[n].profile.kinds & ordered.kinds}
-        told = {self._entries[n].clauses for n in alike}
-        entries = {n for n in entries if n in alike or self._entries[n].clauses not in told}
+        texts = {self._entries[n].clauses for n in alike}
+        entries = {n for n in entries if n in alike or self._entries[n].clauses not in texts}
         # Only where nothing reports a value: 'LFTs: normal' answers an order of ALT.
         if not entries:
             panels: dict[int, set[str | None]] = defaultdict(set)

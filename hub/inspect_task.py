@@ -25,7 +25,7 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 from medaction.envs.episode import T_MAX
 from medaction.envs.records import ClinicalEnvironment
 from medaction.evaluation.judges import OFFLINE
-from medaction.hub.episodes import Play, environments_of, scorer_of
+from medaction.hub.episodes import Play, environments_of, scorer_of, world_of
 from medaction.llm.usage import Message
 
 REPLIES = "medaction_replies"
@@ -92,7 +92,7 @@ def clinician(cases: str, t_max: int) -> Solver:
 
 
 def world_of_sample(cases: str, state: TaskState) -> ClinicalEnvironment:
-    return worlds_of(Path(cases), False)[str(state.sample_id)]
+    return world_of(worlds_of(Path(cases), False), str(state.sample_id))
 
 
 SAMPLE_SCORES = ("correct", "precision", "recall", "f1", "reward")

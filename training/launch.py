@@ -202,23 +202,23 @@ def fitting_the_machine(
     a_process = memory if kind == "gpu" else memory // on_machine
     available = memory_available()
 
-    def tried(
-        asked: TrainSettings, row: int = load.tokens
+    def trial(
+        candidate: TrainSettings, row: int = load.tokens
     ) -> tuple[TrainSettings, estimate.Needs | None]:
-        bf16 = asked.uses_bf16(kind == "gpu")
+        bf16 = candidate.uses_bf16(kind == "gpu")
         part = estimate.Load(row, load.targets * row // load.tokens)
-        chosen = resolved(asked, base, processes, bf16, part, a_process)
+        chosen = resolved(candidate, base, processes, bf16, part, a_process)
         needs = estimate.needs(base, chosen, processes, bf16, part)
         if needs is not None:
             estimate.check_resources(needs, chosen, on_machine, memory, kind, available, row)
         return chosen, needs
 
-    def on_device(asked: TrainSettings, row: int) -> int:
-        _, needs = tried(asked, row)
+    def on_device(candidate: TrainSettings, row: int) -> int:
+        _, needs = trial(candidate, row)
         return needs.on_device(on_machine, kind) if needs else 0
 
     try:
-        chosen, needs = tried(settings)
+        chosen, needs = trial(settings)
     except TrainError as error:
         fitting = estimate.what_fits(settings, load.tokens, on_device)
         raise TrainError(f"{error}. {fitting}") from None

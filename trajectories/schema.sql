@@ -296,8 +296,7 @@ select trajectory_id, first_id, same_replies from placed where trajectory_id <> 
 
 -- What tells a broken or poisoned teacher, as shares of the turns that it played: replies that had
 -- to be asked again, that are to the letter those to another case (a copy of it under another id is
--- none), and that are in letters beyond
--- ASCII (two bytes and more each) where the case is not.
+-- none), and that are in letters beyond ASCII (two bytes and more each) where the case is not.
 create or replace view teacher_rates as
 with played as (
     select teacher, repaired, hash(initial_observation) as case_text, hash(raw) as reply,

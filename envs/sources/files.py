@@ -22,7 +22,8 @@ MAX_JSON_PARTS = 1_500_000
 MedR-Bench has 0.2 million."""
 
 MAX_ROW_PARTS = 100_000
-"""The same in one line of JSON Lines, of which several are read to know their form."""
+"""The same in one line of JSON Lines, of which several are read to know their form: our choice. A
+case of MedR-Bench has 735 at most."""
 
 
 _NO_TEXT = {
