@@ -234,7 +234,10 @@ def _statement(clause: str) -> Statement | None:
         return Statement(clause, names or (test,))
     if (general := _GENERAL_TEST.search(clause)) and not names:
         name = next(kind for kind, words in general.groupdict().items() if words)
-        name = " ".join(filter(None, (general["specimen"], name.replace("_", " "))))
+        # 'Salmonella-positive stool' is no test of the blood.
+        of_word = general[0].rpartition(" ")[2].casefold() if name == "laboratory_tests" else ""
+        specimen = general["specimen"] or (specimen_of(of_word) and of_word)
+        name = " ".join(filter(None, (specimen, name.replace("_", " "))))
         return Statement(clause, (name.capitalize(),))
     # 'Anemia with no identified cause' is a history.
     finding = re.search(rf"(?<!\bno )(?<!\bany )(?:{FINDING.pattern})", clause, re.IGNORECASE)

@@ -398,7 +398,7 @@ def test_a_result_in_other_words_is_cut() -> None:
         ("He has normal median nerve evoked potentials.", {"Median nerve evoked potentials": 0}),
         ("He has asthma with elevated hs-QZ3 levels.", {"Hs-QZ3": 0}),
         ("A culture later grew a mould.", {"Culture": 0}),
-        ("He took tablets for Shigella-positive stool.", {"Laboratory tests": 0}),
+        ("He took tablets for Shigella-positive stool.", {"Stool laboratory tests": 0}),
         ("She was told of a 46,XY pattern.", {"Karyotype": 0}),
         ("Bacteria were isolated from two wound cultures.", {"Culture": 0}),
         ("Sodium, taken by her doctor the week before, was 121 mmol/L.", {"Sodium": 0}),
