@@ -180,9 +180,12 @@ _BLOOD_FINDINGS = {
     word: test
     for test, words in FINDINGS.items()
     for word in words
-    # Endings: counts and electrolytes are not seen or felt; 'anemia' may be meant by pallor.
+    # Endings: counts and electrolytes are not seen or felt; 'anemia' may be meant by pallor, and
+    # blood or pus in the urine is seen.
     if re.search(
-        r"(?:penia|cytosis|philia|(?:natr|kal|calc|albumin|prote|ferritin|ammon)emia)$", word
+        r"(?:penia|cytosis|philia|(?:natr|kal|calc|albumin|prote|ferritin|ammon)emia"
+        r"|(?<!hemat)(?<!py)uria)$",
+        word,
     )
 }
 _RECORDS = frozenset(TABLE["records"].split())

@@ -354,6 +354,30 @@ MENUS = {
         "IGRA": (),
         "Mantoux": (),
     },
+    "A rise in AFP and advancing size prompted imaging and chemotherapy.": {"AFP": ()},
+    "Positive antinuclear antibody, anti-Jo-1, and pANCA.": {
+        "antinuclear antibody": (),
+        "anti-Jo-1": (),
+        "pANCA": (),
+    },
+    "Elevated lipase (90 U/L), transaminases, and prolonged coagulation profile.": {
+        "lipase": (),
+        "transaminases": (),
+        "prolonged coagulation profile": (),
+    },
+    "Coombs test negative, BP 110/70 mmHg, fasting glucose 0.9 g/L.": {
+        "Coombs test": (),
+        "fasting glucose": (),
+    },
+    "Normal hearing tests, eye exam, and echocardiogram.": {
+        "hearing tests": (),
+        "eye exam": (),
+        "echocardiogram": (),
+    },
+    "Biopsy confirmed a carcinoma. Investigations ruled out an infection.": {
+        "Biopsy": (),
+        "Investigations": (),
+    },
     "Typical acylcarnitine elevations, muscle biopsy showing fat.": {
         "Ancillary tests": (),
         "muscle biopsy": (),

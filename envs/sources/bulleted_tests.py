@@ -111,6 +111,10 @@ _GROUPS = (
 _CATEGORY = re.compile(
     rf"(?:{phrase_regex(_ATTRIBUTES, '')} )*{phrase_regex(_GROUPS)}(?: \(.*\))?", re.IGNORECASE
 )
+_INVESTIGATIONS = re.compile(
+    rf"(?:{phrase_regex(_ATTRIBUTES, '')} )*(?:tests?|testing|investigations?|work-?up|imaging)",
+    re.I,
+)
 # Labels and subjects that tell what was done for the patient or became of them.
 _LATER_COURSE = phrase_pattern(
     "treatment | therapy | management | outcome | prognosis | complication | course | recovery"
@@ -470,11 +474,14 @@ def _clauses_of_tests(sentence: str) -> list[str]:
 def _is_result_alone(clause: str) -> bool:
     """Whether a clause without a verb names a test and what it found: 'fibrillation on ECG', 'IGRA
     negative', 'normal spirometry', 'mild anemia (Hb 10)'."""
+    if re.match(r"[A-Z]{2,} \d", clause):  # 'BP 110/70 mmHg'
+        return True
     if SHOWING_VERB.search(clause) or not (names := named_tests(clause)):
         return False
     by_test = any(re.search(rf"\w (?:on|by|via) .*{re.escape(n)}\W*$", clause) for n in names)
     has_status = BARE_STATUS.match(clause) or re.search(rf" {IMPRESSION}\W*$", clause)
-    return bool(by_test or has_status or re.search(r"\(.*\d.*\)", clause))
+    has_value = re.search(r"\(.*\d.*\)", clause) or _value_of_item(clause)
+    return bool(by_test or has_status or has_value)
 
 
 def _are_tests(node: Bullet) -> bool:
@@ -774,18 +781,20 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_BulletLi
     is_list = subject in ("", container) or BARE_STATUS.match(sentence)
     tests = tests_joined(phrase if is_list else subject)
     if len(tests) > 1:
-        for test in with_specimen(tests):  # 'Normal brain CT and EMG': one finding of several tests
-            name, asides = IN_BRACKETS.sub("", test), " ".join(IN_BRACKETS.findall(test))
-            name = ARTICLE.sub("", name)
+        for item in with_specimen(tests):  # 'Normal brain CT and EMG': one finding of several tests
+            name = ARTICLE.sub("", IN_BRACKETS.sub("", item))
             if canonical_of(name) is None:  # 'thrombocytopenia' is a platelet count
                 name = TEST_OF_FINDING.get(normalise(name).rpartition(" ")[2], name)
             name = re.sub(r" (?:level|value)s?$", "", name)
-            others = (*ABBREVIATION.findall(test), *named_tests(asides))
+            asides = " ".join(IN_BRACKETS.findall(item))
+            others = (*ABBREVIATION.findall(item), *named_tests(asides))
             category, text = category_of(name, container), without_markdown(sentence)
             yield DocumentedTest(name, category, text, aliases=_once(others, name))
         return
     phrase = IN_BRACKETS.sub("", phrase)
-    if name := subject or phrase:
+    # 'Normal sweat test, gait and ECG' is of all three.
+    is_more = is_list and len(names) and phrase.startswith(f"{subject}, ")
+    if name := phrase if is_more else subject or phrase:
         # 'magnetic resonance imaging (MRI)': the short form is how it will be ordered.
         short = tuple(
             match[1]
@@ -815,6 +824,10 @@ def _subject(sentence: str, names: tuple[str, ...], container: str, begins: bool
     if begins and finding and test and len(named_tests(finding["row"])) > 1:
         return test
     subject = subject_of(sentence, names, begins)
+    shows = SHOWING_VERB.search(sentence)
+    # 'Investigations ruled out an infection' is no more of the biopsy before.
+    if shows and not subject and _INVESTIGATIONS.fullmatch(sentence[: shows.start()]):
+        subject = sentence[: shows.start()]
     if begins and not subject and not names and (statement := result_told(sentence)):
         subject = statement.tests[0]  # 'Operative findings', 'Laboratory tests'
     # 'Na 130, CRP elevated': the first value is not what the sentence is about.

@@ -73,7 +73,7 @@ _NOUNS = (
     "test | testing | analysis | analyses | evaluation | examination | level | study | studies"
     " | markers | panel | screen | screening | antibody | antibodies | antigen | assay | culture"
     " | scraping | smear | staining | serology | serologies | function | ratio | sampling"
-    " | lab | blood work | bloodwork | work up | workup | titer | scan | profile"
+    " | lab | blood work | bloodwork | work up | workup | titer | scan | profile | exam"
 )
 # 'Stains for acid-fast bacilli' goes on: only the singular ends a name.
 TEST_NOUN = re.compile(rf"[^.;:,(]{{0,60}}?\b(?:{phrase_regex(_NOUNS)}|stain)\b", re.IGNORECASE)
@@ -90,8 +90,8 @@ _BEFORE_PHRASE = re.compile(
 )
 _BEHIND_PHRASE = re.compile(
     rf"[;:(]|\.(?:\s|$)|\s(?:{phrase_regex(_PREPOSITIONS, '')}|{_STATUS}|{SHOWS}|{_STATE_VERBS}"
-    r"|\w+ed)\b"
-    r"|\s[<>≤≥=~]?\s*\d",
+    # 'CT characterized the mass', not 'prolonged prothrombin time'.
+    r"|\w+ed (?:the|an?|to|by|in|on|as|no))\b|\s[<>≤≥=~]?\s*\d",
     re.IGNORECASE,
 )
 
@@ -223,13 +223,15 @@ def is_test(item: str) -> bool:
     ends = any(name.endswith(test) for test in named_tests(name))
     if not 0 < len(name.split()) <= _MOST_WORDS:
         return named_tests(name) == (name,)
-    is_code = re.fullmatch(r"(?=.*[A-Z])[A-Z\d][\w-]*[A-Z\d]", name)
-    is_finding = normalise(name).rpartition(" ")[2] in TEST_OF_FINDING
-    is_named = ends or is_code or is_finding or TEST_NOUN.fullmatch(name)
-    # 'Fat pad aspiration'; one word alone may be a place or a time.
+    has_code = re.fullmatch(r"(?=.*[A-Z])\w[\w-]*[A-Z\d]", name)
     first, _, noun = name.rpartition(" ")
-    is_named = is_named or (first and known_category(noun) in _SEEN)
-    return bool(is_named) or canonical_of(name) is not None
+    return (
+        bool(ends or has_code or TEST_NOUN.fullmatch(name))
+        or normalise(noun) in TEST_OF_FINDING
+        # 'Fat pad aspiration'; 'growth prompted imaging' is a sentence, one word may be a time.
+        or (known_category(noun) in _SEEN and bool(first) and not re.search(r"ed\b", first))
+        or canonical_of(name) is not None
+    )
 
 
 def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
