@@ -45,7 +45,7 @@ MAX_SPANNING = 200
 MOST_PATIENTS = 50
 """Run-in headings of patients that an article may have: a bound, as each makes a section."""
 
-ARTICLE_NAME = re.compile(r"(?P<pmcid>PMC[0-9]{1,12})(?:\.[0-9]+)?")
+ARTICLE_NAME = re.compile(r"(?P<pmcid>PMC[0-9]{1,12})(?:\.(?P<version>[0-9]{1,4}))?")
 """PMC's cloud service names an article's folder, and each file in it, by id and version."""
 
 CASE_REPORT = "case-report"
