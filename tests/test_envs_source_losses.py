@@ -83,6 +83,23 @@ PACKET = {
     "medicalActions": [{"treatment": "rest"}],
     "diseases": [{"term": {"id": "MONDO:1", "label": "Tuberculosis"}}],
 }
+LUNG = {"id": "UBERON:1", "label": "lung"}
+FAMILY = {
+    "id": "f1",
+    "relatives": [{"id": "p2"}],
+    "consanguinousParents": True,
+    "proband": {
+        "subject": {"id": "1"},
+        "phenotypicFeatures": [],
+        "interpretations": [
+            {"id": "i", "diagnosis": {"disease": {"id": "MONDO:1", "label": "Tuberculosis"}}}
+        ],
+        "diseases": [
+            {"term": {"id": "MONDO:1", "label": "Tuberculosis"}, "primarySite": LUNG},
+            {"term": {"id": "MONDO:2", "label": "Gout"}},
+        ],
+    },
+}
 TEXT = "title: A cough\nTitle: Again\n\n![The chest](chest.png)\n" + "He coughed at night. " * 20
 
 
@@ -143,6 +160,16 @@ def write(folder: Path, name: str, *rows: object) -> Path:
                 ("field", "subject.karyotypicSex: not read"): 1,
                 ("field", "phenotypicFeatures.evidence: not read"): 2,
                 ("measurement", "it has no value"): 1,
+            },
+        ),
+        (
+            "family.json",
+            FAMILY,
+            {
+                ("field", "relatives: not read"): 1,
+                ("field", "consanguinousParents: not read"): 1,
+                ("field", "diseases.primarySite: not read"): 1,
+                ("disease", "a disease beside the diagnosis: not read"): 1,
             },
         ),
         (
