@@ -618,8 +618,9 @@ def test_text_in_nested_paragraphs_comes_once(tmp_path: Path) -> None:
 
 
 def test_real_articles_have_title_licence_sections_and_body() -> None:
-    cases = list(read_cases(shared_data("pmc_jats")))
+    *cases, folder = read_cases(shared_data("pmc_jats"))
     assert len(cases) == 33  # 32 articles, one of which has two patients
+    assert "not_case_reports" in str(folder)
     for case in cases:
         assert isinstance(case, CaseReport)
         assert case.title
@@ -789,7 +790,8 @@ def test_nothing_to_read_is_said_clearly(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["agentclinic", "medrbench", "pmc_jats"])
 def test_real_data_needs_no_leave(name: str) -> None:
     refused = [case.reason for case in read_cases(shared_data(name)) if isinstance(case, BadCase)]
-    assert set(refused) <= {"several_patients"}
+    # 'not_read': the folder of articles that are no case reports.
+    assert set(refused) <= {"several_patients", "not_read"}
 
 
 def test_a_folder_holds_articles_archives_and_cases_alike(tmp_path: Path) -> None:
