@@ -179,9 +179,12 @@ _BLOOD_FINDINGS = {
     word: test
     for test, words in FINDINGS.items()
     for word in words
-    # Endings: counts and electrolytes are not seen or felt; 'anemia' may be meant by pallor.
+    # Endings: counts and electrolytes are not seen or felt; 'anemia' may be meant by pallor, and
+    # blood or pus in the urine is seen.
     if re.search(
-        r"(?:penia|cytosis|philia|(?:natr|kal|calc|albumin|prote|ferritin|ammon)emia)$", word
+        r"(?:penia|cytosis|philia|(?:natr|kal|calc|albumin|prote|ferritin|ammon)emia"
+        r"|(?<!hemat)(?<!py)uria)$",
+        word,
     )
 }
 _RECORDS = frozenset(TABLE["records"].split())
@@ -233,7 +236,10 @@ def _statement(clause: str) -> Statement | None:
         return Statement(clause, names or (test,))
     if (general := _GENERAL_TEST.search(clause)) and not names:
         name = next(kind for kind, words in general.groupdict().items() if words)
-        name = " ".join(filter(None, (general["specimen"], name.replace("_", " "))))
+        # 'Salmonella-positive stool' is no test of the blood.
+        of_word = general[0].rpartition(" ")[2].casefold() if name == "laboratory_tests" else ""
+        specimen = general["specimen"] or (specimen_of(of_word) and of_word)
+        name = " ".join(filter(None, (specimen, name.replace("_", " "))))
         return Statement(clause, (name.capitalize(),))
     # 'Anemia with no identified cause' is a history.
     finding = re.search(rf"(?<!\bno )(?<!\bany )(?:{FINDING.pattern})", clause, re.IGNORECASE)
