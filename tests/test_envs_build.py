@@ -398,7 +398,8 @@ def test_a_result_in_other_words_is_cut() -> None:
         ("He has normal median nerve evoked potentials.", {"Median nerve evoked potentials": 0}),
         ("He has asthma with elevated hs-QZ3 levels.", {"Hs-QZ3": 0}),
         ("A culture later grew a mould.", {"Culture": 0}),
-        ("He took tablets for Shigella-positive stool.", {"Laboratory tests": 0}),
+        ("She has gout with a QZ-1/RTF ratio of 77 on admission.", {"QZ-1/RTF ratio": 0}),
+        ("He took tablets for Shigella-positive stool.", {"Stool laboratory tests": 0}),
         ("She was told of a 46,XY pattern.", {"Karyotype": 0}),
         ("Bacteria were isolated from two wound cultures.", {"Culture": 0}),
         ("Sodium, taken by her doctor the week before, was 121 mmol/L.", {"Sodium": 0}),
@@ -718,11 +719,16 @@ def test_a_list_of_what_a_scan_showed_goes_whole() -> None:
     assert environment.menu[-1].result.startswith("CT showed a mass, fluid in the chest, and air")
 
 
-def test_what_only_a_laboratory_tells_is_no_finding_of_the_examination() -> None:
-    passage = f"{LONG}\nPhysical Examination: Pale, thrombocytopenia. Soft abdomen."
+@pytest.mark.parametrize(
+    ("finding", "test"), [("thrombocytopenia", "Platelets"), ("proteinuria", "Urine analysis")]
+)
+def test_what_only_a_laboratory_tells_is_no_finding_of_the_examination(
+    finding: str, test: str
+) -> None:
+    passage = f"{LONG}\nPhysical Examination: Pale, {finding}. Soft abdomen."
     environment = environment_of(report(replace(CASE, initial_observation=passage)))
     assert environment.initial_observation == f"{LONG}\nPhysical Examination: Pale. Soft abdomen."
-    assert environment.menu[-1].name == "Platelets"
+    assert environment.menu[-1].name == test
 
 
 @pytest.mark.parametrize(
