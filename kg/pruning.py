@@ -153,15 +153,12 @@ def _idle(measured: Measured, last: int, idle_turns: int) -> set[int]:
     return {
         t
         for t in range(last + 1 - idle_turns)
-        if all(_unmoved(measured, t + later) for later in range(1, idle_turns + 1))
+        if all(
+            # Of an entry that is no node nobody can tell whether it stayed.
+            hops is not None and not hops.changed and not hops.unlinked
+            for hops in measured.rac[t + 1 : t + idle_turns + 1]
+        )
     }
-
-
-def _unmoved(measured: Measured, t: int) -> bool:
-    """Whether the differential at position `t` is known to be that of the turn before."""
-    hops = measured.rac[t]
-    # Of an entry that is no node nobody can tell whether it stayed.
-    return hops is not None and not hops.changed and not hops.unlinked
 
 
 def _unknown(course: Course, at: int, subject: str) -> str:
