@@ -185,23 +185,19 @@ def for_training(
             f"{folder} holds cases of {', '.join(marked)}, a benchmark: they are for evaluation"
             " only, never for training"
         )
-    refuse_noted_cases(folder, set(frame["case_id"]) - without)
+    cases = set(frame["case_id"]) - without
+    # What `medaction contamination` found stands in the dataset's manifest.
+    for benchmark, copies in _noted(folder, "contaminated").items():
+        if cases_in_both := sorted(cases.intersection(copies)):
+            raise TrainError(
+                f"{folder} holds {len(cases_in_both)} cases of {benchmark}"
+                f" ({', '.join(cases_in_both[:5])}): training on them would make every score there"
+                " worthless; leave them out with --without, one by one"
+            )
     if validation_percent and not (frame["split"] == "validation").any():
         splits = [split_of(case, validation_percent) for case in frame["case_id"]]
         frame = frame.with_columns(split=pl.Series(splits, dtype=pl.String))
     return frame
-
-
-def refuse_noted_cases(folder: Path, cases: set[str]) -> None:
-    """Cases that `medaction contamination` found in a benchmark stand in the dataset's manifest."""
-    for benchmark, marked in _noted(folder, "contaminated").items():
-        if cases_in_both := sorted(cases.intersection(marked)):
-            raise TrainError(
-                f"{folder} holds {len(cases_in_both)} cases of {benchmark}"
-                f" ({', '.join(cases_in_both[:5])}):"
-                " training on them would make every score there"
-                " worthless; leave them out with --without, one by one"
-            )
 
 
 def dataset_folder(path: Path) -> Path:

@@ -98,7 +98,9 @@ def needs(
         wide_moments = 0 if lora else base.vocabulary * base.hidden
         moments = 8 * wide_moments + round(EIGHT_BIT_MOMENTS * (trained - wide_moments))
     if settings.sharding == "fsdp":
-        state = (16 * trained + (frozen if lora else 0)) // processes + wide * _gathered(base)
+        # FSDP2 has embeddings and head and two layers whole at a time.
+        whole = 2 * base.vocabulary * base.hidden + 2 * linear_weights(base) // max(1, base.layers)
+        state = (16 * trained + (frozen if lora else 0)) // processes + wide * whole
         saved = 4 * (trained if lora else base.parameters)
         checkpoint = 12 * trained + saved  # torch's copy, and the model's
         copied = 12 * trained // settings.nodes + saved  # the model is whole on the first machine
@@ -130,16 +132,13 @@ def needs(
     kept, a_layer = activations
     # The loss and a layer's recomputation are never in memory at the same time; nothing of a step
     # is there when episodes are played.
-    passing = max(kept + max(loss, a_layer), _keys_and_values(base, settings, wide))
+    passing = kept + max(loss, a_layer)
+    if settings.episodes:
+        # Keys and values of every layer, of the episodes that are played side by side: no more
+        # tokens than a row has, or one episode's.
+        tokens = max(settings.row, settings.max_length)
+        passing = max(passing, 2 * wide * base.layers * base.keys * tokens)
     return Needs(disk, checkpoint, state, passing, offloaded, copied, merged)
-
-
-def _keys_and_values(base: Base, settings: TrainSettings, wide: int) -> int:
-    """Keys and values of every layer, of the episodes that are played side by side: no more tokens
-    than a row has, or one episode's."""
-    if not settings.episodes:
-        return 0
-    return 2 * wide * base.layers * base.keys * max(settings.row, settings.max_length)
 
 
 def checkpoints_at_once(settings: TrainSettings) -> int:
@@ -152,11 +151,6 @@ def linear_weights(base: Base) -> int:
     """Weights of the linear layers, without embeddings and head: what QLoRA keeps in 4 bits."""
     attention = 2 * base.hidden * (base.queries + base.keys)
     return base.layers * (attention + 3 * base.hidden * base.inner)
-
-
-def _gathered(base: Base) -> int:
-    """Weights that FSDP2 has whole at a time: embeddings and head, two layers."""
-    return 2 * base.vocabulary * base.hidden + 2 * linear_weights(base) // max(1, base.layers)
 
 
 def adapters(base: Base, rank: int) -> int:
