@@ -203,6 +203,29 @@ MAGISTRAL = (
     "{%- endfor %}{{- '</s>' }}{%- endif %}"
     "{%- endfor %}"
 )
+# Thoughts are a block of a message's content; another form of it is refused.
+APERTUS = (
+    "{%- for m in messages %}"
+    "{{- '<|' + m.role + '_start|>' }}"
+    "{%- if m.content is string %}{{- m.content }}"
+    "{%- elif m.content is mapping and 'blocks' in m.content %}"
+    "{%- for block in m.content.blocks %}"
+    "{{- '<|inner|>' + block.text + '<|/inner|>' if block.type == 'thoughts' else block.text }}"
+    "{%- endfor %}"
+    "{%- else %}{{ raise_exception('Invalid content') }}{%- endif %}"
+    "{{- '<|end|>' }}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|assistant_start|>' }}{%- endif %}"
+)
+# Thoughts are a message of their own, with the end mark of a reply (Solar Open).
+TWO_ENDS = GPT_OSS.replace("<|return|>", "<|end|>")
+# The prompt has a line break where the conversation has a space.
+OTHER_SPACE = (
+    "{%- for m in messages %}"
+    "{{- '<|' + m.role + '|>' + (' ' if m.role == 'assistant' else '\n') + m.content + '<|end|>' }}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|assistant|>\n' }}{%- endif %}"
+)
 # Has the word of Magistral's parts for something else, and writes a list as Python does.
 EFFORT = (
     "{%- if effort == 'thinking' %}{{- 'Think first.' }}{%- endif %}"
@@ -255,6 +278,8 @@ MARKS = {
     "two-blocks": (TWO_BLOCKS, ("<|im_start|>", "<|im_end|>")),
     "deepseek3.1": (DEEPSEEK31, ("<s>", "<|User|>", "<|Assistant|>", "</s>")),
     "magistral": (MAGISTRAL, ("<s>", "[SYSTEM_PROMPT]", "[INST]", "[THINK]", "[/THINK]", "</s>")),
+    "apertus": (APERTUS, ("<|assistant_start|>", "<|inner|>", "<|/inner|>", "<|end|>")),
+    "other-space": (OTHER_SPACE, ("<|user|>", "<|assistant|>", "<|end|>")),
     "effort": (EFFORT, ("<|im_start|>", "<|im_end|>")),
     "qwen3-effort": (
         "{%- set deep = effort == 'thinking' %}" + QWEN3,
@@ -285,6 +310,8 @@ def tokenizer_of(family: str) -> Any:
         ("command-a", "<|RESPONSE|>{reply}<|END|>"),
         ("deepseek3.1", "{reply}</s>"),
         ("magistral", "{reply}</s>"),
+        ("apertus", "{reply}<|end|>"),
+        ("other-space", "{reply}<|end|>"),
         ("one-mark", "{reply}<|turn|>"),
         ("unended", "{reply}<|endoftext|>"),
         ("kimi", "<think></think>{reply}<|im_end|>"),
@@ -334,6 +361,7 @@ def test_thinking_that_the_prompt_opens_is_closed_at_once_or_after_the_thoughts(
     [
         (TWO_BLOCKS.replace("assistant\\n<think>\\n'", "assistant\\n'"), MARKS["two-blocks"][1]),
         (GEMMA4_TOOLS, MARKS["gemma4"][1]),
+        (TWO_ENDS, ("<|start|>", "<|channel|>", "<|message|>", "<|end|>")),
     ],
 )
 def test_thoughts_without_one_place_are_refused(template: str, marks: tuple[str, ...]) -> None:
@@ -383,6 +411,8 @@ def test_a_template_that_fails_is_an_error_of_its_own() -> None:
         ("thought", "{thoughts}\n</thought>\n\n{reply}<|im_end|>"),
         ("deepseek3.1", "{thoughts}</think>{reply}</s>"),
         ("magistral", "[THINK]{thoughts}[/THINK]{reply}</s>"),
+        ("apertus", "<|inner|>{thoughts}<|/inner|>{reply}<|end|>"),
+        ("other-space", "<think>\n{thoughts}\n</think>\n\n{reply}<|end|>"),
         ("effort", "<think>\n{thoughts}\n</think>\n\n{reply}<|im_end|>"),
         ("qwen3-effort", "<think>\n{thoughts}\n</think>\n\n{reply}<|im_end|>"),
         ("one-mark", "<think>\n{thoughts}\n</think>\n\n{reply}<|turn|>"),
@@ -502,6 +532,15 @@ def test_a_limit_that_bends_the_data_is_refused_until_it_is_allowed(tmp_path: Pa
     named = re.search(r"--max-length (\d+) takes", str(no.value))
     assert named
     assert int(named[1]) == max(prepared.overlong.values())
+
+
+def test_a_template_that_drops_an_earlier_question_is_refused() -> None:
+    last_alone = "{%- for m in messages[-2:] %}" + LLAMA3.partition("{%- for m in messages %}")[2]
+    earlier = {"role": "user", "content": "Cough?"}
+    for template in (last_alone, LLAMA3.replace("m.content", "m.content.replace('ugh?', 'gh?')")):
+        renderer = Renderer(tiny_tokenizer(template, MARKS["llama3"][1]))
+        with pytest.raises(TrainError, match="the user's words"):
+            renderer.texts([earlier, REPLY, ASKED[1], REPLY])
 
 
 def test_a_record_without_a_question_is_refused_in_one_line() -> None:

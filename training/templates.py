@@ -4,7 +4,7 @@ the model is served, and the target that the loss is on."""
 import json
 import re
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from itertools import takewhile
 from string import ascii_letters
@@ -30,6 +30,22 @@ gpt-oss's."""
 TODAY = date(2026, 1, 1)
 """What templates that write a date (Llama 3, gpt-oss) take for today: the same records on every
 day, so that a run goes on from its checkpoints tomorrow."""
+
+FORMS_WITH_THOUGHTS: tuple[Callable[[str, str], Any], ...] = (
+    lambda thoughts, reply: [
+        {"type": "thinking", "thinking": thoughts},
+        {"type": "text", "text": reply},
+    ],
+    lambda thoughts, reply: {
+        "blocks": [{"type": "thoughts", "text": thoughts}, {"type": "response", "text": reply}]
+    },
+)
+"""A message's content with its thoughts as a part: Magistral's, Apertus'."""
+
+WORDS_LOST = (
+    "the chat template changes or drops the user's words (one for images may want messages in"
+    " parts): take a base model whose template takes plain text"
+)
 
 _OPENED = re.compile(r"<(\w+)>\s*$")
 
@@ -115,7 +131,7 @@ class Renderer:
         self.switches = switches_of(self.template)
         self.knows_system = self._knows_system()
         self.takes_block = self._takes_block()
-        self.takes_parts = self._takes_parts()
+        self.in_parts = self._form_with_thoughts()
 
     def _knows_system(self) -> bool:
         messages = [{"role": role, "content": f"the {role}'s text"} for role in ("system", "user")]
@@ -140,19 +156,20 @@ class Renderer:
         empty = off.removeprefix(on)
         return not empty.strip() or "think" in empty
 
-    def _takes_parts(self) -> bool:
-        """Whether a message's content may have its thoughts as a part (Magistral's). Other
-        templates refuse a list, drop what they do not know of it, or write it with its keys."""
-        messages: list[dict[str, Any]] = [
-            {"role": "user", "content": "?"},
-            {"role": "assistant", "content": _in_parts("the thoughts", "the reply")},
-        ]
-        try:
-            _, thoughts, behind = self._rendered(messages, {}).rpartition("the thoughts")
-        except TrainError:
-            return False
-        between, reply, _ = behind.partition("the reply")
-        return bool(thoughts and reply) and "text" not in between
+    def _form_with_thoughts(self) -> Callable[[str, str], Any] | None:
+        """The form in which a message's content may have its thoughts as a part. Templates that
+        know none refuse it, drop what they do not know of it, or write it with its keys."""
+        for form in FORMS_WITH_THOUGHTS:
+            answer = {"role": "assistant", "content": form("the thoughts", "the reply")}
+            try:
+                text = self._rendered([{"role": "user", "content": "?"}, answer], {})
+            except TrainError:
+                continue
+            _, thoughts, behind = text.rpartition("the thoughts")
+            between, reply, _ = behind.partition("the reply")
+            if thoughts and reply and "text" not in between:
+                return form
+        return None
 
     def _rendered(
         self, messages: Sequence[dict[str, Any]], switches: dict[str, bool], **options: Any
@@ -202,8 +219,11 @@ class Renderer:
         prompt = self._rendered(context, switches, add_generation_prompt=True)
         # Templates strip it too.
         question = context[-1]["content"].strip()
+        asked = [message["content"].strip() for message in context if message["role"] == "user"]
+        if not question or any(text not in prompt for text in asked):
+            raise TrainError(WORDS_LOST)
         before, end = "", ""
-        for answer in _ways_to_answer(body, taught, self.takes_block, self.takes_parts):
+        for answer in _ways_to_answer(body, taught, self.takes_block, self.in_parts):
             conversation = self._rendered([*context, answer], switches)
             before, end = _around(body, _behind(question, prompt, conversation))
             # The first way by which the template writes the thoughts at all.
@@ -211,7 +231,14 @@ class Renderer:
                 break
         opening = prompt[prompt.rindex(question) + len(question) :]
         beginning = _beginning(opening, before, taught, self.takes_block)
-        return prompt, beginning + body + self._end_mark(end)
+        end = self._end_mark(end)
+        mark = next(special for special in self.special if end.endswith(special))
+        if mark in beginning:
+            raise TrainError(
+                f"the chat template ends the thoughts of a reply with {mark!r}, at which a server"
+                " stops before the reply: train without thinking (--thinking empty)"
+            )
+        return prompt, beginning + body + end
 
     def _end_mark(self, end: str) -> str:
         """What follows the reply, up to the tokenizer's own mark: servers stop there, and some
@@ -232,19 +259,19 @@ class Renderer:
 
 
 def _ways_to_answer(
-    body: str, taught: str, takes_block: bool, takes_parts: bool
+    body: str, taught: str, takes_block: bool, in_parts: Callable[[str, str], Any] | None
 ) -> list[dict[str, Any]]:
     """The assistant's message: its thoughts as a part of their own where the template knows such
-    (Magistral), or in the fields of which a template reads one (gpt-oss has a channel for them),
-    else before the reply between <think> and </think>; last without them, where a template leaves
-    them out."""
+    (FORMS_WITH_THOUGHTS), or in the fields of which a template reads one (gpt-oss has a channel for
+    them), else before the reply between <think> and </think>; last without them, where a template
+    leaves them out."""
     reply: dict[str, Any] = {"role": "assistant", "content": body}
     if not taught:
         return [reply]
     block = {"content": f"<think>\n{taught}\n</think>\n\n{body}"}
     fields = dict.fromkeys(THOUGHT_FIELDS, taught)
     ways: list[dict[str, Any]] = [
-        *([{"content": _in_parts(taught, body)}] if takes_parts else []),
+        *([{"content": in_parts(taught, body)}] if in_parts else []),
         fields,
         *([block] if takes_block else []),
         {},
@@ -252,19 +279,12 @@ def _ways_to_answer(
     return [reply | way for way in ways]
 
 
-def _in_parts(taught: str, body: str) -> list[dict[str, str]]:
-    return [{"type": "thinking", "thinking": taught}, {"type": "text", "text": body}]
-
-
 def _behind(question: str, prompt: str, conversation: str) -> str:
     """What the conversation has behind the user's text."""
-    times = prompt.count(question) if question else 0
-    parts = conversation.split(question, times) if times else []
+    times = prompt.count(question)
+    parts = conversation.split(question, times)
     if len(parts) <= times:
-        raise TrainError(
-            "the chat template changes or drops the user's words (one for images may want messages"
-            " in parts): take a base model whose template takes plain text"
-        )
+        raise TrainError(WORDS_LOST)
     return parts[-1]
 
 
@@ -287,6 +307,8 @@ def _beginning(opening: str, before: str, taught: str, takes_block: bool) -> str
     alike = takewhile(lambda pair: pair[0] == pair[1], zip(opening, before, strict=False))
     shared = sum(1 for _ in alike)
     only_prompt, missing = opening[shared:], before[shared:]
+    if only_prompt and not only_prompt.strip():
+        missing = missing.lstrip()  # the prompt has other white space there, and is served so
     tag = _OPENED.search(opening)
     # A tag of the assistant's turn stands in the conversation too; one of thoughts (EXAONE Deep
     # has another word for them) may not.
