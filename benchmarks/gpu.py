@@ -150,46 +150,6 @@ def attention(given: Made, way: str) -> dict[str, Any]:
     }
 
 
-def compiled(given: Made, dynamic: bool) -> dict[str, Any]:
-    """A whole layer of the 8B shape, forward and backward, as it is and by torch.compile, for any
-    length (`dynamic`) or anew for each: milliseconds of a row, seconds that compiling adds to all
-    rows, and into how many pieces the layer falls."""
-    import torch
-    from torch._dynamo.utils import counters
-    from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer, Qwen3RotaryEmbedding
-
-    from medaction.training.attention import choose_attention, implementation, register
-
-    kind = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = torch.bfloat16 if kind.type == "cuda" else torch.float32
-    way, _ = choose_attention("auto", qwen3(given), kind, bf16=True)
-    register()
-    config = qwen3(given, attn_implementation=implementation(way))
-    layer = Qwen3DecoderLayer(config, 0).to(kind, dtype).train()
-    rotary = Qwen3RotaryEmbedding(config).to(kind)
-    # A CPU shows that the part works, without a compiler.
-    backend = "aot_eager" if given.tiny else "inductor"
-    whole = torch.compile(layer, dynamic=dynamic, backend=backend)
-    figures: dict[str, Any] = {"attention": way}
-    for name, module in (("ms", layer), ("ms_compiled", whole)):
-        new, again = [], []
-        for positions, borders in new_rows(given, way, kind):
-            hidden = torch.randn(1, positions.shape[1], config.hidden_size).to(kind, dtype)
-            turned = rotary(hidden, positions)
-
-            def once(
-                module: Any = module, hidden: Any = hidden, turned: Any = turned,
-                borders: Any = borders,
-            ) -> None:  # fmt: skip
-                module(hidden, position_embeddings=turned, **borders).float().sum().backward()
-
-            new.append(seconds_of(once))
-            again.append(timed(once, 3))
-        figures[name] = 1000 * sorted(again)[len(again) // 2]
-        figures[f"s_first{name.removeprefix('ms')}"] = sum(new) - sum(again)
-    return figures | {"graphs": counters["stats"]["unique_graphs"]}
-
-
 def loss(given: Made, way: str) -> dict[str, Any]:
     """The loss of 2,048 targets and its gradients: milliseconds and the memory that it takes."""
     import torch
@@ -220,11 +180,15 @@ def loss(given: Made, way: str) -> dict[str, Any]:
     return {"ms": 1000 * seconds, "peak_gib": peak / 2**30}
 
 
-def steps(given: Made, shape: str, method: str, way: str = "auto") -> dict[str, Any]:
+def steps(
+    given: Made, shape: str, method: str, way: str = "auto", compiled: bool = False
+) -> dict[str, Any]:
     """Whole steps of ours: tokens a second, MFU, memory beside its estimate."""
     write_model(given, shape)
     settings = arguments(given, method, way)
-    return ours(settings, model_of(given, shape), given.folder / f"{shape}-{method}-{way}")
+    settings.compile = compiled
+    out = given.folder / f"{shape}-{method}-{way}{'-compiled' * compiled}"
+    return ours(settings, model_of(given, shape), out)
 
 
 def against(given: Made, shape: str, method: str) -> dict[str, Any]:
@@ -242,7 +206,7 @@ def arguments(given: Made, method: str, way: str = "auto") -> Any:
     return SimpleNamespace(
         data=given.data, records=given.records, batch=given.batch, micro=1, zero=None,
         method=method, max_length=given.row_tokens, row_tokens=given.row_tokens,
-        checkpointing=None, attention=way,
+        checkpointing=None, attention=way, compile=False,
     )  # fmt: skip
 
 
@@ -333,10 +297,7 @@ PARTS: dict[str, Part] = {
         60,
         lambda given: steps(given, "qwen3-0.6b", "full", "per_sequence"),
     ),
-    **{
-        f"compile {lengths}": (60, lambda given, dynamic=dynamic: compiled(given, dynamic))
-        for lengths, dynamic in (("any length", True), ("each length", False))
-    },
+    "compile qwen3-0.6b": (90, lambda given: steps(given, "qwen3-0.6b", "full", compiled=True)),
 }
 """Name -> (seconds that it may take, the part), in the order in which they run."""
 

@@ -68,7 +68,7 @@ def ours(given: argparse.Namespace, model: Path, out: Path) -> dict[str, Any]:
     from medaction.training.launch import fit, prepare_run
     from medaction.training.settings import TrainSettings
 
-    names = ("max_length", "row_tokens", "batch", "zero", "attention", "method")
+    names = ("max_length", "row_tokens", "batch", "zero", "attention", "method", "compile")
     settings = TrainSettings(
         data=[str(given.data)], base=str(model), out=out, scale=given.records,
         gradient_checkpointing=given.checkpointing,
@@ -235,6 +235,7 @@ def main() -> None:
     parser.add_argument("--row-tokens", type=int, default=8192)
     parser.add_argument("--zero", type=int, help="DeepSpeed's ZeRO stage of ours")
     parser.add_argument("--attention", default="auto", help="ours")
+    parser.add_argument("--compile", action="store_true", help="the layers of ours")
     parser.add_argument("--method", choices=["full", "lora"], default="full")
     checkpointing = "gradient checkpointing in all [each as it is by itself]"
     parser.add_argument(

@@ -10,6 +10,7 @@ _PATIENTS = (
     "case | sibling | sister | brother | twin | individual | relative | family member"
     f" | male | female | {_PEOPLE}"
 )
+_ORDINALS = "first|second|third|fourth"
 _SEVERAL = re.compile(
     rf"\b(?:{phrase_regex(_NUMBER_WORDS, '')}|[2-9]|(?:case )?series of)(?: [\w-]+){{0,2}}"
     rf" (?:{phrase_regex(_PATIENTS, 's')}|(?:wo)?men|children)\b",
@@ -33,14 +34,16 @@ _LABEL_OF_PATIENT = re.compile(r"\W*(?:[A-Z][\w ]{2,40}:)?\W*(?:a |[Ww]e \w+ )?"
 _NUMBERED = re.compile(r"\b(case|patient|twin|sibling)s? (?:no\.? ?|#)?([1-9]|[A-F])\b(?!-)", re.I)
 _SHORT = re.compile(r"(?<![\w-])(P[1-9])\b(?=\s*[:,;)(]| (?:had|has|was|is|with|\w+ed)\b)")
 _HEADING = re.compile(
-    r"^\W*(?:[\d.]+\s*)?(?:clinical )?((?:case|patient)(?: (?:report|no\.?|number|presentation))?"
-    r" ?#?(?:[1-9]|[A-F]|I{1,3}|one|two|three))\b.{0,60}$",
+    r"^\W*(?:[\d.]+\s*)?(?:clinical |the )?("
+    r"(?:case|patient)(?: (?:report|no\.?|number|presentation))?"
+    r" ?#?(?:[1-9]|[A-F]|I{1,3}|one|two|three)"
+    rf"|(?:{_ORDINALS}) (?:case|patient|twin|sibling))\b.{{0,60}}$",
     re.IGNORECASE | re.MULTILINE,
 )
 # A patient's name where it opens what is told of the patient.
 _WHO = (
     r"(?:(?:case|patient|twin|sibling) (?:[1-9]|[A-F])|P[1-9]"
-    r"|(?:first|second|third|fourth) (?:case|patient|twin|sibling))\b(?!-)"
+    rf"|(?:{_ORDINALS}) (?:case|patient|twin|sibling))\b(?!-)"
 )
 # 'A man of 38 (first case), one of 26 (second case)': names behind what is told.
 _NAME_BEHIND = re.compile(rf" (?P<told>[^,;:()]+) \((?P<name>{_WHO})\)[,;.]?", re.IGNORECASE)

@@ -57,19 +57,95 @@ def test_rows_and_captions_are_in_the_text_wherever_they_stand(
     assert [(loss.kind, loss.count, loss.sample) for loss in report.losses] == [("figure", 1, "f2")]
 
 
+CITED = '<xref ref-type="bibr">3</xref>'
+SPANS = (
+    "<table><thead><tr><th rowspan='2'>Test</th><th colspan='2'>Serum</th><th>Range</th></tr>"
+    "<tr><th>Day 1</th><th>Day 9</th><th>mmol/L</th></tr></thead><tr><td>Urea</td>"
+    "<td colspan='2'>9.8</td><td>3-8</td></tr></table>"
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "lines"),
+    [
+        ("<table><tr><td><p>Iron 12</p><p>Zinc 9</p></td></tr></table>", ["Iron 12 Zinc 9"]),
+        ("<table><tr><td>TSH 1.9<break/>T4 13</td><td>x</td></tr></table>", ["TSH 1.9 T4 13 | x"]),
+        (
+            "<table><tr><td><list><list-item><p>Iron 12</p></list-item><list-item><p>Zinc 9</p>"
+            "</list-item></list></td><td>x</td></tr></table>",
+            ["Iron 12 Zinc 9 | x"],
+        ),
+        (
+            SPANS,
+            [
+                "Test | Serum | Serum | Range",
+                "Test | Day 1 | Day 9 | mmol/L",
+                "Urea | 9.8 |  | 3-8",
+            ],
+        ),
+        (
+            "<table><tgroup><tbody><row><entry morerows='1'>Iron</entry><entry>12</entry></row>"
+            "<row><entry>14</entry></row></tbody></tgroup></table>",
+            ["Iron | 12", "Iron | 14"],
+        ),
+        ("<media><caption><p>Septum 15 mm.</p></caption></media>", ["Septum 15 mm."]),
+        (f"<p>Sodium 128<sup>{CITED},{CITED}</sup> mmol/L</p>", ["Sodium 128 mmol/L"]),
+        ("<p>HCO<sub>3</sub><sup>-</sup> 34 mmol/L</p>", ["HCO3^- 34 mmol/L"]),
+        (
+            "<p>Ratio <math><mfrac><mn>41</mn><mn>7</mn></mfrac></math>, cells <math><msup>"
+            "<mn>10</mn><mn>9</mn></msup></math></p>",
+            ["Ratio 41/7, cells 10^9"],
+        ),
+        (
+            r"<p>pH <inline-formula><tex-math>\begin{document}$7.1$\end{document}</tex-math>"
+            "</inline-formula> and <inline-formula><alternatives><math><mn>7.2</mn></math>"
+            "<tex-math>$7.2$</tex-math></alternatives></inline-formula></p>",
+            ["pH $7.1$ and 7.2"],
+        ),
+    ],
+)
+def test_what_stands_apart_in_print_stays_apart_in_the_text(
+    tmp_path: Path, body: str, lines: list[str]
+) -> None:
+    (tmp_path / "a.xml").write_text(article(body))
+    (report,) = reports(tmp_path)
+    assert isinstance(report, CaseReport)
+    assert report.text.split("\n\n")[-len(lines) :] == lines
+    assert report.losses == ()
+
+
 def test_what_is_not_read_is_counted(tmp_path: Path) -> None:
     picture = "<table-wrap id='t1'><graphic/></table-wrap>"
     review = "<sub-article><body><p>Accept it.</p></body></sub-article>"
-    notes = "<back><sec><title>Consent</title><p>Was obtained.</p></sec></back>"
-    (tmp_path / "a.xml").write_text(article(picture, notes + review))
+    notes = (
+        "<back><sec><title>Consent</title><p>Was obtained.</p></sec><ack><p>We thank.</p></ack>"
+        "<fn-group><fn><p>Iron was 12.</p></fn></fn-group><ref-list><title>x</title></ref-list>"
+        "</back>"
+    )
+    abstracts = (
+        '<abstract abstract-type="teaser"><p>Read on!</p></abstract><abstract><p>It grew.</p>'
+        "</abstract><trans-abstract><p>Elle croissait.</p></trans-abstract><permissions>"
+    )
+    text = article(picture, notes + review).replace("<permissions>", abstracts)
+    (tmp_path / "a.xml").write_text(text)
     (report,) = reports(tmp_path)
     assert isinstance(report, CaseReport)
     assert {(loss.kind, loss.count, loss.sample) for loss in report.losses} == {
         ("table", 1, "t1"),
         ("sub-article", 1, "Accept it."),
-        ("section", 1, "Consent Was obtained."),
+        ("section", 3, "Consent Was obtained."),
+        ("abstract", 2, "Read on!"),
     }
     assert "Accept it" not in report.text
+    assert "It grew." in report.text
+
+
+def test_several_articles_in_one_file_are_refused(tmp_path: Path) -> None:
+    text = f"<pmc-articleset>{article()}{article()}</pmc-articleset>"
+    (tmp_path / "a.xml").write_text(text)
+    (refusal,) = reports(tmp_path)
+    assert isinstance(refusal, BadCase)
+    assert "holds 2 articles" in refusal.message
 
 
 def test_a_cell_never_spans_without_bound(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("torch", reason="training is not installed (pip install 'medaction[train]')")
 
-from benchmarks.gpu import PARTS, WAYS, attention, compiled, loss, run_part
+from benchmarks.gpu import PARTS, WAYS, attention, loss, run_part
 from benchmarks.training import SHAPES
 
 pytestmark = pytest.mark.train
@@ -30,13 +30,6 @@ def test_the_parts_that_need_no_model() -> None:
     assert attention(TINY, "varlen") == {"obstacle": "needs a GPU"}
     assert loss(TINY, "chunked")["ms"] > 0
     assert loss(TINY, "liger") == {"obstacle": "chunked"}
-
-
-@pytest.mark.slow
-def test_the_part_that_compiles_a_layer() -> None:
-    layer = compiled(TINY, dynamic=True)
-    assert layer["ms_compiled"] > 0
-    assert layer["graphs"] >= 1
 
 
 def test_a_part_that_hangs_or_fails_leaves_a_line(tmp_path: Path) -> None:
@@ -58,7 +51,7 @@ def test_what_packages_print_is_no_result(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_ctrl_c_ends_the_part_that_runs() -> None:
-    command = [sys.executable, "-m", "benchmarks.gpu", "--tiny", "--only", "compile any"]
+    command = [sys.executable, "-m", "benchmarks.gpu", "--tiny", "--only", "compile"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
         while not (parts := psutil.Process(running.pid).children()):
             assert running.poll() is None
@@ -80,7 +73,7 @@ def test_every_way_and_shape_has_a_part() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_whole_steps_in_tiny_shapes() -> None:
-    parts = ("model qwen3-0.6b", "steps qwen3-0.6b full")
+    parts = ("model qwen3-0.6b", "steps qwen3-0.6b full", "compile qwen3-0.6b")
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.gpu", "--tiny", "--seconds", "800", "--only", *parts],
         capture_output=True, text=True, timeout=800,
@@ -88,6 +81,7 @@ def test_whole_steps_in_tiny_shapes() -> None:
     assert done.returncode == 0, done.stderr
     lines = {line["part"]: line for line in map(json.loads, done.stdout.splitlines())}
     assert {*parts} <= {*lines}
-    steps = lines["steps qwen3-0.6b full"]
-    assert steps["tokens_per_s"] > 0
-    assert steps["notes"]
+    for part in parts[1:]:
+        steps = lines[part]
+        assert steps["tokens_per_s"] > 0
+        assert steps["notes"]

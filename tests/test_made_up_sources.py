@@ -207,7 +207,10 @@ def test_lone_adjectives_name_no_disease() -> None:
     ]
 
 
-def test_an_article_of_two_patients_is_two_cases_by_its_sections(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [("Case 1", "Case 2"), ("First patient", "The second patient")])
+def test_an_article_of_two_patients_is_two_cases_by_its_sections(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
     article = (SOURCES / "two_patients.xml").read_text()
     tables = (
         '<floats-group><table-wrap id="t1"><label>Table 1</label><table><tr><td>ACE</td><td>91'
@@ -218,6 +221,7 @@ def test_an_article_of_two_patients_is_two_cases_by_its_sections(tmp_path: Path)
     for number in ("1", "2"):
         heading = f"<title>2.{number}. Case {number}</title><p>"
         cited = cited.replace(heading, f'{heading}<xref rid="t{number}">Table {number}</xref> ')
+        cited = cited.replace(f" Case {number}</title>", f" {names[int(number) - 1]}</title>")
     (tmp_path / "PMC77.xml").write_text(cited)
     first, second = read_cases(tmp_path)
     assert isinstance(first, CaseReport)

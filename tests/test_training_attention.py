@@ -14,9 +14,10 @@ from torch.nn.attention.flex_attention import create_mask
 
 from medaction.training import attention
 from medaction.training.attention import ATTENTION, FlexAttention, sees, variable_lengths
+from medaction.training.compilation import compile_layers
 from medaction.training.data import Sample
 from medaction.training.packing import GRAIN, plan
-from medaction.training.rows import Layout, Rows, tensors
+from medaction.training.rows import Layout, Rows, Spans, tensors
 from medaction.training.settings import TrainError
 from tests.test_training_packing import PREFIX, SAMPLES
 from tests.tiny_model import tiny_model
@@ -257,9 +258,35 @@ def test_a_kernel_is_given_one_type_of_16_bits_under_autocast(
     assert types == [{torch.bfloat16}] * LAYERS
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("way", ["per_sequence", "varlen", "flex"])
+def test_layers_are_compiled_once_for_all_rows(folder: Path, way: str) -> None:
+    from torch._dynamo.utils import counters
+    from transformers import AutoModelForCausalLM
+
+    attention.register()
+    torch.compiler.reset()
+    counters.clear()
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation=attention.implementation(way)
+    ).train()
+    compile_layers(model, apart=False)
+    graphs = []
+    for samples in (SAMPLES[:4], TREE, SAMPLES[1:4], SAMPLES[:2], TREE[:3]):
+        row = tensors(samples, Layout(way))
+        expected = run(folder, dict(row), way)[0]
+        del row["targets"]
+        logits = model(**row, use_cache=False).logits[0]
+        logits.sum().backward()
+        assert (logits - expected).abs().max() < 1e-4
+        graphs.append(counters["stats"]["unique_graphs"])
+    # The trial's, and a layer's parts before and behind its attention.
+    assert 3 <= graphs[-1] == graphs[1] <= 6
+
+
 def test_without_the_borders_a_neighbour_would_be_seen(folder: Path) -> None:
     row = tensors(SAMPLES[:2], Layout("per_sequence", shared=False))
-    row["spans"] = ((0, row["input_ids"].shape[1], ()),)
+    row["spans"] = Spans(((0, row["input_ids"].shape[1], ()),))
     alone = run(folder, tensors(SAMPLES[1:2], Layout("per_sequence")), "per_sequence")[0]
     assert (run(folder, row, "per_sequence")[0][-5:] - alone).abs().max() > 1e-3
 

@@ -335,6 +335,48 @@ def test_one_process_starts_no_deepspeed(
     assert "deepspeed" not in said
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"gradient_checkpointing": True, "sharding": "fsdp", "processes": 2}, {"zero": 2}],
+    ids=str,
+)
+def test_compiled_layers_take_the_same_steps(
+    change: dict[str, Any],
+    finished_model: tuple[TrainSettings, list[dict[str, Any]]],
+    tmp_path: Path,
+) -> None:
+    asked, log = finished_model
+    again = asked.model_copy(
+        update={"out": tmp_path / "out", "compile": True, "max_steps": 3, **change}
+    )
+    steps = losses(trained(again))
+    assert max(abs(steps[step, "loss"] - losses(log)[step, "loss"]) for step in (1, 2, 3)) < 1e-3
+    output = (again.out / "processes-0.txt").read_text()
+    assert "layers are compiled at their first rows" in output
+    assert "layers: compiled" in output
+
+
+def test_a_machine_that_cannot_compile_is_said_before_the_first_step(
+    base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "/no/compiler")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "nothing is compiled yet"))
+    asked = settings(base, data, tmp_path / "out", compile=True)
+    asked.out.mkdir()
+    prepare_run(asked)
+    with pytest.raises(
+        TrainError, match=r"--compile: torch\.compile fails here .*leave --compile out"
+    ):
+        fit(asked, lambda line: None)
+
+
+def test_what_gathers_weights_as_it_runs_is_not_compiled(base: Path, data: Path) -> None:
+    for change in ({"zero": 3}, {"offload": "all"}, {"objective": "dpo"}):
+        with pytest.raises(ValueError, match="compile is for objective sft"):
+            settings(base, data, Path("out"), compile=True, **change)
+
+
 def test_another_run_is_not_gone_on_with(
     finished_model: tuple[TrainSettings, list[dict[str, Any]]],
 ) -> None:

@@ -23,7 +23,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from medaction.training.packing import segments_of, share
-from medaction.training.rows import BORDERS
+from medaction.training.rows import BORDERS, Spans
 from medaction.training.settings import TrainError
 
 Kernel = Callable[..., torch.Tensor]
@@ -133,7 +133,8 @@ def register() -> None:
     from transformers import AttentionInterface
 
     for way, attend in ATTENTION.items():
-        AttentionInterface.register(implementation(way), attend)
+        # A compiled layer breaks off here: see compilation.py.
+        AttentionInterface.register(implementation(way), torch.compiler.disable(attend))
 
 
 def implementation(way: str) -> str:
@@ -169,18 +170,18 @@ def _per_sequence(
     dropout: float = 0.0,
     scaling: float | None = None,
     sliding_window: int | None = None,
-    spans: tuple[Any, ...] = (),
+    spans: Spans | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
     """query, key, value: 1 x heads x tokens x head size, keys and values with fewer heads where
-    these are shared. `spans`: see rows.spans; without them the row is one record."""
+    these are shared. Without `spans` the row is one record."""
     _refuse_others(options)
     arguments: dict[str, Any] = {
         "scale": scaling, "dropout_p": dropout, "enable_gqa": query.shape[1] != key.shape[1],
     }  # fmt: skip
     outputs = []
     with _without_cudnn(query.device):
-        for start, end, before in spans or ((0, query.shape[2], ()),):
+        for start, end, before in spans.parts if spans else ((0, query.shape[2], ()),):
             length, depth = end - start, sum(stop - begin for begin, stop in before)
             queries, keys, values = (
                 torch.cat(

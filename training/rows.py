@@ -103,12 +103,22 @@ def _places(leaf: Segment) -> np.ndarray:
     return np.concatenate([np.arange(part.start, part.end) for part in leaf.path])
 
 
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """A row's segments: (start, end, what comes before it as pairs of the same). A record and no
+    bare tuple: torch.compile would compile a layer anew for every length of a tuple."""
+
+    parts: tuple[tuple[int, int, tuple[tuple[int, int], ...]], ...]
+
+
 def spans(segments: Sequence[Segment]) -> dict[str, Any]:
-    """For attention segment by segment: (start, end, what comes before it as pairs of the same)."""
+    """For attention segment by segment."""
     return {
-        "spans": tuple(
-            (part.start, part.end, tuple((above.start, above.end) for above in part.before))
-            for part in segments
+        "spans": Spans(
+            tuple(
+                (part.start, part.end, tuple((above.start, above.end) for above in part.before))
+                for part in segments
+            )
         )
     }
 

@@ -16,6 +16,7 @@ from transformers import AutoConfig, TrainerCallback, TrainingArguments
 
 from medaction.training import attention as attention_ways
 from medaction.training.checkpoints import Writes, newest_checkpoint
+from medaction.training.compilation import compile_layers
 from medaction.training.data import Prepared, Sample, read_samples
 from medaction.training.job import Job, MarkComplete, mark_trained, open_job, train_to_end
 from medaction.training.looks import Looks
@@ -69,6 +70,7 @@ def train_records(
         len(planned.steps),
         f"attention: {attention} ({why}); loss: {loss_way}; {settings.shared_out_by};"
         f" activations: {'recomputed' if settings.gradient_checkpointing else 'kept'}"
+        + ("; layers: compiled" if settings.compile else "")
         + (f"; it goes on from {newest.name}" if (newest := newest_checkpoint(out)) else ""),
     )
     writes = Writes()
@@ -124,6 +126,9 @@ def _model_and_tokenizer(job: Job, attention: str, end_marks: AbstractSet[int]) 
     if settings.method == "prompt":
         tokenizer = add_soft_prompt(tokenizer, settings.prompt_tokens)
         model = trained_prompt(model, tokenizer, settings)
+    if settings.compile:
+        apart = settings.gradient_checkpointing or settings.sharding == "fsdp"
+        compile_layers(model, bool(apart))
     if settings.sharding == "fsdp":
         share_out(model, settings.uses_bf16(job.cuda))
     return model, tokenizer
@@ -157,7 +162,7 @@ def _arguments(out: Path, settings: TrainSettings, planned: Plan, cuda: bool) ->
         train_sampling_strategy="sequential",  # the plan has every epoch's order
         num_train_epochs=1,
         warmup_steps=round(settings.warmup * len(planned.steps)),
-        use_liger_kernel=cuda and liger_loads(),
+        use_liger_kernel=cuda and liger_loads() and not settings.compile,
         # The loss is computed at the targets only (PackedTrainer), so Liger's own is not wanted.
         liger_kernel_config={"fused_linear_cross_entropy": False, "cross_entropy": False},
         remove_unused_columns=False,

@@ -249,6 +249,11 @@ class TrainSettings(BaseModel):
         description="Less memory for activations, about a third more time. [where the memory is too"
         " small without]",
     )
+    compile: bool = Field(
+        default=False,
+        description="sft: each layer by torch.compile, but for its attention; on a GPU in place of"
+        " Liger's norms and activations. A minute or two at the first rows.",
+    )
     launcher: Literal["torchrun", "ray"] = Field(
         default="torchrun", description="Who starts the processes."
     )
@@ -366,6 +371,11 @@ class TrainSettings(BaseModel):
             raise ValueError(
                 "sharding fsdp is for objective sft or dpo, method full or lora, and optimizer"
                 " adamw, without --zero and --offload"
+            )
+        if self.compile and (self.objective != "sft" or self.zero == 3 or self.offload == "all"):
+            raise ValueError(
+                "compile is for objective sft, and ZeRO below stage 3, which gathers a layer's"
+                " weights as it runs"
             )
         if self.objective == "grpo":
             self._can_be_played()

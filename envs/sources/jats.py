@@ -58,10 +58,19 @@ _BLOCKS = {"p", "title", "label", "term", "preformat", "verse-line", "disp-formu
 _NESTED = set(
     """
     table-wrap fig fig-group list boxed-text disp-quote def-list supplementary-material
+    graphic media
     """.split()  # noqa: SIM905
 )
+_SPACED = _BLOCKS | {"break", "list-item", "td", "th"}
+"""What begins a line of its own, so that its words never join those before it."""
+_ROWS = ("tr", "row")
+"""Rows of the tables of HTML and of CALS, which some publishers' archives still hold."""
+_BETWEEN = {"mfrac": "/", "msup": "^"}
+"""What a formula shows by places alone: 10 to the power of 9 is not 109."""
 _EMPHASIS = ("bold", "italic", "underline")
-_UNREAD_TAGS = {"ref-list", "ack", "fn-group", "object-id", "graphic", "media", "tex-math"}
+_UNREAD_TAGS = {"ref-list", "ack", "fn-group", "object-id", "alt-text"}
+_READ_BEHIND = {"app-group", "app", "ref-list"}
+"""What of the back is read, and the list of references, which is no part of a report."""
 
 
 def read(path: Path, any_article: bool = False) -> Iterator[CaseReport | BadCase]:
@@ -146,7 +155,7 @@ def _report(
         case_id=case_id,
         source="jats",
         title=title,
-        text="\n\n".join(filter(None, [title, _abstract(article), body, *apart])),
+        text="\n\n".join(filter(None, [title, _sections(_abstract_of(article)), body, *apart])),
         path=path,
         licence=_licence(article) or licence,
         structured=structured,
@@ -255,7 +264,7 @@ def _losses_of_article(article: etree._Element) -> Iterator[Loss]:
             figure for figure in article.iter("fig") if figure.find("caption") is None
         ],
         ("table", "it is a picture or a file"): [
-            table for table in article.iter("table-wrap") if next(table.iter("tr"), None) is None
+            table for table in article.iter("table-wrap") if next(table.iter(*_ROWS), None) is None
         ],
         ("supplement", "files beside the article are not read"): [
             *article.iter("supplementary-material")
@@ -264,7 +273,15 @@ def _losses_of_article(article: etree._Element) -> Iterator[Loss]:
             *article.iterfind("sub-article"),
             *article.iterfind("response"),
         ],
-        ("section", "it stands behind the body, among the notes"): [*article.iterfind("back/sec")],
+        ("section", "it stands behind the body, among the notes"): [
+            part for part in article.iterfind("back/*") if _tag(part) not in _READ_BEHIND
+        ],
+        ("abstract", "one abstract is read"): [
+            part
+            for name in ("abstract", "trans-abstract")
+            for part in article.iterfind(f"front/article-meta/{name}")
+            if part is not _abstract_of(article)
+        ],
     }
     for (kind, reason), elements in parts.items():
         if elements:
@@ -309,11 +326,14 @@ def parse(data: bytes, name: str) -> etree._Element:
     # Journals use namespaces, or not, or prefixes of their own.
     for element in root.iter(etree.Element):
         element.tag = etree.QName(element).localname
-    article = root.find("article") if root.tag == "pmc-articleset" else root
-    if article is None or article.tag != "article":
+    articles = root.findall("article") if root.tag == "pmc-articleset" else [root]
+    if len(articles) > 1:
+        fault = f"{name}: it holds {len(articles)} articles; give each a file of its own"
+        raise BadCase("bad_xml", fault)
+    if not articles or articles[0].tag != "article":
         fault = f"{name}: the root element is {str(root.tag)[:40]!r}, not 'article'"
         raise BadCase("bad_xml", fault)
-    return article
+    return articles[0]
 
 
 def pmcid_of(article: etree._Element) -> str:
@@ -440,9 +460,10 @@ def _licence(article: etree._Element) -> str | None:
     )
 
 
-def _abstract(article: etree._Element) -> str:
-    abstract = article.find("front/article-meta/abstract")
-    return "" if abstract is None else _sections(abstract)
+def _abstract_of(article: etree._Element) -> etree._Element | None:
+    """The abstract that is read: one without a type, before teasers, highlights and pictures."""
+    abstracts = article.findall("front/article-meta/abstract")
+    return min(abstracts, key=lambda abstract: "abstract-type" in abstract.attrib, default=None)
 
 
 def _sections(element: etree._Element | None) -> str:
@@ -455,7 +476,7 @@ def _paragraphs_of(element: etree._Element) -> Iterator[str]:
     spanning: dict[int, tuple[int, int, str]] = {}
     for child in element:
         tag = _tag(child)
-        if tag == "tr":
+        if tag in _ROWS:
             yield " | ".join(_cells_of_row(child, spanning))
         elif tag == "alternatives":
             # The same thing in several forms, a table and a picture of it, say: the first text.
@@ -479,24 +500,30 @@ def _cells_of_row(row: etree._Element, spanning: dict[int, tuple[int, int, str]]
     rows that are left, columns, and the cell's text; changed to what spans the next row."""
     column = 0
     cells = deque(cell for cell in row if _tag(cell))
+    heads = row.getparent() is not None and _tag(row.getparent()) == "thead"  # type: ignore[arg-type]
     while cells or column in spanning:
         if column in spanning:
             # A cell from above takes its column before the row's own next cell does.
             rows, width, text = spanning.pop(column)
         else:
             cell = cells.popleft()
-            text = _inline(cell, _NESTED)
-            rows, width = _span(cell, "rowspan"), _span(cell, "colspan")
+            text = _inline(cell, set())
+            # CALS counts the rows behind the first.
+            rows = _span(cell, "rowspan") + _span(cell, "morerows", 0)
+            width = _span(cell, "colspan")
         yield text
+        # What stands behind a wide cell keeps its column; a line of its own needs none.
+        if cells or (heads and column):
+            yield from [text if heads and len(text) <= MAX_SPANNING else ""] * (width - 1)
         # Long text would be repeated in each row: it is no heading of rows.
         if rows > 1 and len(text) <= MAX_SPANNING:
             spanning[column] = rows - 1, width, text
         column += width
 
 
-def _span(cell: etree._Element, name: str) -> int:
-    number = cell.get(name, "1").strip()
-    return min(int(number), MAX_ROW_SPAN) if re.fullmatch(r"[0-9]{1,4}", number) else 1
+def _span(cell: etree._Element, name: str, default: int = 1) -> int:
+    number = cell.get(name, "").strip()
+    return min(int(number), MAX_ROW_SPAN) if re.fullmatch(r"[0-9]{1,4}", number) else default
 
 
 def _inline(element: etree._Element, apart: set[str] = _NESTED | _BLOCKS) -> str:
@@ -515,16 +542,27 @@ def _inline(element: etree._Element, apart: set[str] = _NESTED | _BLOCKS) -> str
 
 def _pieces(element: etree._Element, left_out: set[str]) -> Iterator[str]:
     yield element.text or ""
-    for child in element:
+    for number, child in enumerate(element):
         tag = _tag(child)
         if isinstance(child, etree._Entity):
             # Named characters such as &nbsp; need the DTD, which is never loaded; those of HTML are
             # the same.
             yield html.unescape(child.text)
+        elif tag == "tex-math":
+            # The same formula stands beside it as MathML, or nowhere else.
+            if element.find("math") is None:
+                yield re.sub(
+                    r"(?s)^.*\\begin\{document\}|\\end\{document\}.*$", "", child.text or ""
+                )
         # 'bibr': a number of the reference list, which would look like a value.
         elif tag and tag not in left_out and child.get("ref-type") != "bibr":
-            # '10<sup>9</sup>' must not become 109.
-            yield from ("^" if tag == "sup" else "", *_pieces(child, left_out))
+            text = "".join(_pieces(child, left_out))
+            space = " " if tag in _SPACED else ""
+            # '10<sup>9</sup>' must not become 109; nothing is raised where citations were.
+            cites = tag == "sup" and child.find(".//xref[@ref-type='bibr']") is not None
+            if not cites or any(map(str.isalnum, text)):
+                power = "^" if tag == "sup" else _BETWEEN.get(_tag(element), "") if number else ""
+                yield f"{space}{power}{text}{space}"
         yield child.tail or ""
 
 
