@@ -16,7 +16,7 @@ from typing import Literal
 
 from rapidfuzz import fuzz
 
-from medaction.envs.naming import TABLE, canonical_of, profile, regions_in_text, vocabulary
+from medaction.envs.naming import TABLE, canonical_of, profile, vocabulary
 from medaction.envs.records import DocumentedTest
 from medaction.kg.encoder import TOKENIZER
 from medaction.words.names import normalise
@@ -182,7 +182,7 @@ def _names_in(diagnosis: str) -> Iterator[DiagnosisName]:
         for name in _whole_names(part.text):
             yield DiagnosisName(name, kind, part.text)
         # 'Salmonella-induced diarrhea': the diarrhea may be what the patient comes with.
-        if induced and not _ORGANISM.fullmatch(induced[2]):
+        if induced:
             for name in _whole_names(induced[2]):
                 yield DiagnosisName(name, "effect", part.text)
         # A part of a cause is judged like the cause, whose history may be told.
@@ -201,7 +201,7 @@ def _names_in(diagnosis: str) -> Iterator[DiagnosisName]:
             genus, species = organism.split()
             # 'Cytomegalovirus retinitis' names one, 'postpartum thyroiditis' is spelt like it.
             if is_disease(species):
-                if not (_TELLS_WHEN.match(genus) or regions_in_text([genus.casefold()])):
+                if not _TELLS_WHEN.match(genus):
                     yield DiagnosisName(genus, lesser, part.text)
                 continue
             # Behind its first mention an organism is written 'K. oxytoca'.
@@ -210,11 +210,7 @@ def _names_in(diagnosis: str) -> Iterator[DiagnosisName]:
             yield DiagnosisName(genus, lesser, part.text)
             # 'pneumonia' of 'Klebsiella oxytoca pneumonia'.
             remainder = part.text.partition(organism)[2].strip()
-            if (
-                len(remainder) >= 4
-                and not _CONNECTOR.match(remainder)
-                and not is_general(remainder)
-            ):
+            if len(remainder) >= 4 and not is_general(remainder):
                 yield DiagnosisName(remainder, "effect", part.text)
         # 'Perthes' of the Legg-Calvé-Perthes disease; 'White' is an English word.
         for person in _persons_in(part.text):
@@ -260,8 +256,8 @@ def _persons_in(part: str) -> list[str]:
 def _lesser_names(part: str) -> Iterator[str]:
     """'sparganosis' of 'pulmonary sparganosis', 'thyroid carcinoma' of 'papillary thyroid
     carcinoma'."""
-    if _SPREAD.match(part) and (bare := _LEADING.sub("", part)) != part:
-        yield bare
+    if _SPREAD.match(part):
+        yield _LEADING.sub("", part)
     # Before the place: behind 'of' stands a site, no disease.
     words = normalise(_PREPOSITION.split(part)[0]).split()
     for before, word in zip(["", *words], words, strict=False):
@@ -361,7 +357,7 @@ def _forms_to_spell(part: str) -> tuple[list[str], ...]:
 def _spells(short: str, words: list[str]) -> bool:
     """Whether `short` has the first letter of each word, of two or more, and between them only
     further letters of the word before, in their order."""
-    if not words or not short or short[0] != words[0][0]:
+    if short[0] != words[0][0]:
         return False
     if len(words) == 1:
         return _is_in_order(short, words[0])
@@ -512,8 +508,7 @@ def _mentions(text: str, name: str) -> bool:
     stems = [word[: max(5, len(word) - 3)] for word in name.split() if len(word) > 3]
     # One sentence: words that stand far apart name another thing each.
     if len(stems) >= 2 and any(
-        all(f" {stem}" in sentence or f"+{stem}" in sentence for stem in stems)
-        for sentence in _sentences(text)
+        all(f" {stem}" in sentence for stem in stems) for sentence in _sentences(text)
     ):
         return True
     return len(name) >= FUZZY_LENGTH and _words_align(name, plain)
@@ -533,10 +528,7 @@ def _pattern_of(name: str) -> re.Pattern[str]:
     # No Latin letter: neither plurals nor English endings.
     if not re.search(r"[a-z]", name):
         letters = [word for word in name.split() if len(word) > 1]
-        alphabetic = all(
-            unicodedata.bidirectional(c) == "L" and c.lower() != c.upper() for c in name[:1]
-        )
-        if alphabetic:
+        if name[0].lower() != name[0].upper():
             # Russian or Greek: two letters at the end are case and number.
             stems = (re.escape(word[: max(4, len(word) - 2)]) + r"\w*" for word in letters)
             return re.compile(r"\b" + r"\s".join(stems))

@@ -5,7 +5,6 @@ A result that the observation tells becomes an entry of the menu, in its own wor
 diagnosis or the outcome is cut.
 """
 
-import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -140,8 +139,6 @@ _INSIDE = frozenset(
 )
 _AND_ANOTHER = re.compile(r"(?=,? and (?:an?|the)\b)")
 _OPERATIVE = ("Operative findings",)
-# What says more of the part of the sentence before it: 'with pneumonia | for two days'.
-_ADJUNCT = re.compile(r" for\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +194,11 @@ class _Cutter:
         label = LABEL.match(line)[0]  # type: ignore[index]
         body = line[len(label) :]
         is_complaint = COMPLAINT.search(label) is not None
-        # For each line: its label says whether words of a laboratory are out of place (`_result`).
-        self.is_examination = "examination" in label.casefold()
-        self.is_present = "present" in label.casefold()
+        # The label says whether words of a laboratory are out of place (`_result`), here and in the
+        # bullets below.
+        if not line[0].isspace():
+            self.is_examination = "examination" in label.casefold()
+            self.is_present = "present" in label.casefold()
         is_list = bool(_LISTED_SECTIONS.search(label)) or (
             label.casefold().lstrip(" -*•").startswith("past medical")
         )
@@ -296,25 +295,19 @@ class _Cutter:
     def _without_tail(self, label: str, sentence: str) -> str:
         """A sentence that must stay, up to where it leaves the patient's age and sex."""
         demographics = _DEMOGRAPHICS.search(sentence)
-        if demographics is None or COMPLAINT.search(label):
+        if demographics is None:
             return sentence
         # A part alone may lack what excuses it: 'from Ghana, where malaria | is common'.
         if not self.leaks(label + sentence) and not self._result(sentence):
-            return sentence
-        head = sentence[: demographics.end()]
-        # What must stay leaks itself: the case is refused.
-        if self.leaks(head):
             return sentence
         tail = sentence[demographics.end() :]
         # 'In whom a CT had shown ...' has a subject of its own before its verb.
         in_whom = tail.startswith(" in whom ")
         parts = _AND_ANOTHER.split(tail) if in_whom else _whole_clauses(_PREDICATE.split(tail))
         removed: list[str] = []
-        stays = [head]
-        for before, part in itertools.pairwise(["", *parts]):
-            hangs = bool(removed) and removed[-1] == before
-            hangs = hangs and bool(in_whom or _ADJUNCT.match(part))
-            goes = hangs or self.leaks(part) or self._result(part)
+        stays = [sentence[: demographics.end()]]
+        for part in parts:
+            goes = (removed and in_whom) or self.leaks(part) or self._result(part)
             (removed if goes else stays).append(part)
         if not removed:
             return sentence
@@ -348,8 +341,11 @@ class _Cutter:
         # Of a list that ends 'no shunt on echocardiography' the items before may be its own.
         ends_list = not is_list or removed[0].startswith("and ")
         hangs = _PREDICATE_ALONE.match(removed[0]) or (ends_list and _BY_TEST.search(removed[0]))
-        fragment = bool(stays) and hangs and stays[0] == clauses[0]
-        self._take(_verbatim(removed, sentence), context=sentence if fragment else "")
+        fragment = bool(stays) and hangs
+        # 'Flutter on ECG, effusion on a chest X-ray': each item of a list is a test's own.
+        is_each = is_list and not fragment and all(map(self._result, removed))
+        for text in removed if is_each else [_verbatim(removed, sentence)]:
+            self._take(text, context=sentence if fragment else "")
         # 'Sodium, taken the week before, | was 121': without its verb the rest is no sentence.
         # 'He had fever for a week, | was seen on CT to have nodules' has a verb of its own.
         is_subject = named_tests(clauses[0]) or canonical_of(clauses[0])
@@ -408,7 +404,9 @@ class _Cutter:
                 break
             goes = result or (word != " with " and self.leaks(label + after))
             # What is left must be a phrase by itself: 'he was', 'presented' would hang.
-            stands = not re.search(r"(?:^|ed|is|was|are|were|ent|ible|man|boy|girl)$", before)
+            stands = not re.search(
+                r"(?:^|ed|is|was|are|were|ent|ible|man|boy|girl|along|together)$", before
+            )
             if goes and stands and not self._result(before) and not self.leaks(label + before):
                 return [before + "," * after.endswith(","), word.strip() + " " + after]
         before, joint, after = clause.rpartition(" and ")

@@ -34,6 +34,7 @@ class CellRow:
     records: training records; None for the base model. held_out: loss on the held-out cases after
     training. f1: of mean precision and mean recall. low, high: 95 % bootstrap intervals over cases.
     scored, of: rollouts with a judged diagnosis, and those that should have been played.
+    unreadable: those of them that no reply could be read of, which score 0.
     """
 
     question: str
@@ -52,6 +53,7 @@ class CellRow:
     accuracy_high: float | None = None
     scored: int = 0
     of: int = 0
+    unreadable: int | None = None
     folder: str = ""
 
 
@@ -59,7 +61,7 @@ def ablation_table(rows: Sequence[CellRow]) -> str:
     """The rows as Markdown, a section a question."""
     lines = []
     measures = ["held-out loss", "precision", "recall", "F1", "95 %", "accuracy", "95 %"]
-    headings = ["cell", "records", *measures, "scored", "evaluation"]
+    headings = ["cell", "records", *measures, "scored", "unreadable", "evaluation"]
     for question in dict.fromkeys(row.question for row in rows):
         cells = [_row_cells(row) for row in rows if row.question == question]
         lines += [f"## {TITLES[question]}", "", *markdown_table(headings, cells), ""]
@@ -68,12 +70,13 @@ def ablation_table(rows: Sequence[CellRow]) -> str:
 
 def _row_cells(row: CellRow) -> list[str]:
     if row.state != "scored":
-        return [row.cell, *[""] * 9, f"{row.state}: {row.why}"]  # one cell says why
+        return [row.cell, *[""] * 10, f"{row.state}: {row.why}"]  # one cell says why
     records = "none" if row.records is None else f"{row.records:,}"
     tests = [*map(number, (row.held_out, row.precision, row.recall, row.f1))]
     intervals = span(row.f1_low, row.f1_high), span(row.accuracy_low, row.accuracy_high)
     measures = [*tests, intervals[0], number(row.accuracy), intervals[1]]
-    return [row.cell, records, *measures, f"{row.scored} of {row.of}", row.folder]
+    rollouts = [f"{row.scored} of {row.of}", number(row.unreadable, "d")]
+    return [row.cell, records, *measures, *rollouts, row.folder]
 
 
 def draw_ablation(rows: Sequence[CellRow], judge: str) -> Figure:

@@ -119,9 +119,11 @@ def power_statement(pool: Pool, cases: int, seeds: int, runs: int) -> str:
     return "\n".join([*section("Before it ran", about, table)[1:], ""])
 
 
-def mean_score(scores: Scores) -> tuple[float, float | None, float | None]:
-    """(mean over seeds and cases, low, high)."""
+def mean_score(scores: Scores) -> tuple[float | None, float | None, float | None]:
+    """(mean over seeds and the cases that all have, low, high); None without such a case."""
     cases = sorted(set.intersection(*({*of_seed} for of_seed in scores.values())))
+    if not cases:
+        return None, None, None
     values = _score_matrix(scores, cases)
     low, high = interval(lambda drawn: _resampled(values, drawn, 0), len(cases))
     return float(values.mean()), low, high
@@ -158,30 +160,36 @@ def _resampled(values: np.ndarray, drawn: np.ndarray, stream: int) -> np.ndarray
     return values[picks[:, None, :], drawn[None]].mean(axis=(0, 1))
 
 
-def experiment_report(measures: Mapping[str, Mapping[str, Scores]]) -> str:
+def experiment_report(
+    measures: Mapping[str, Mapping[str, Scores]], unreadable: Mapping[str, str]
+) -> str:
     """`measures`: measure -> arm -> scores. The arms' means and every pair's difference, as
-    Markdown."""
+    Markdown. `unreadable`: arm -> 'n of m' rollouts of which no reply could be read."""
     means, effects = [], []
     for measure, arms in measures.items():
         for arm, scores in arms.items():
             mean, low, high = mean_score(scores)
-            means.append([arm, measure, str(len(scores)), f"{mean:.3f}", span(low, high)])
+            means.append([arm, measure, str(len(scores)), number(mean), span(low, high)])
         for first, second in combinations(arms, 2):
             seen = effect(arms, first, second)
             change = number(seen.difference, "+.3f")
-            # The interval does not hold 0: both ends have one sign.
-            apart = seen.low is not None and seen.high is not None and seen.low * seen.high > 0
-            verdict = [span(seen.low, seen.high), "yes" if apart else "no"]
+            apart = ""
+            if seen.low is not None and seen.high is not None:
+                # The interval does not hold 0: both ends have one sign.
+                apart = "yes" if seen.low * seen.high > 0 else "no"
+            verdict = [span(seen.low, seen.high), apart]
             effects.append([first, second, measure, str(seen.cases), change, *verdict])
     headings = ["first", "second", "measure", "cases", "second - first", "95 %", "told apart"]
     arms_table = markdown_table(["arm", "measure", "seeds", "mean", "95 %"], means)
+    counts = ", ".join(f"{arm} {count}" for arm, count in unreadable.items())
+    form = f"Rollouts without a reply that could be read, which score 0: {counts or 'none'}."
     note = (
         "Percentile bootstrap over cases and seeds together; not corrected for the number of"
         " comparisons. With one seed, its own luck is in no interval. An interval without width"
         " says that all these cases scored alike, and nothing of others."
     )
     lines = [
-        *section("Arms", arms_table),
+        *section("Arms", form, arms_table),
         *section("Differences", note, markdown_table(headings, effects)),
     ]
     return "\n".join([*lines[1:], ""])
@@ -191,15 +199,18 @@ def draw_experiment(measures: Mapping[str, Mapping[str, Scores]]) -> Figure:
     """Each arm's mean with its interval, its seeds as dots, a column a measure."""
     figure, axes = canvas("Filters at equal numbers of records", "", "score", (7.2, 4.4))
     names = list(measures)
-    arms = list(next(iter(measures.values())))
+    # An arm whose judge failed has the other measure alone.
+    arms = list(dict.fromkeys(arm for of_arm in measures.values() for arm in of_arm))
     for place, arm in enumerate(arms):
         at = np.arange(len(names)) + (place - (len(arms) - 1) / 2) * min(0.18, 0.9 / len(arms))
         for x, measure in zip(at, names, strict=True):
-            scores = measures[measure][arm]
-            mean, low, high = mean_score(scores)
+            scores = measures[measure].get(arm, {})
+            mean, low, high = mean_score(scores) if scores else (None, None, None)
+            if mean is None:
+                continue
             if low is not None and high is not None:
                 axes.plot([x, x], [low, high], color=hue_of(place), linewidth=2)
-            label = arm if x == at[0] else None
+            label = None if arm in axes.get_legend_handles_labels()[1] else arm
             axes.plot([x], [mean], "o", color=hue_of(place), markersize=7, label=label)
             for of_seed in scores.values():
                 axes.plot([x + 0.05], [np.mean([*of_seed.values()])], ".", color="#555555", ms=4)

@@ -173,7 +173,8 @@ def scored(cell: Cell, evaluated: EvaluationSettings) -> CellRow:
         scores |= {f"{name}_low": measure["low"], f"{name}_high": measure["high"]}
     return CellRow(
         cell.question, cell.name, "scored", **trained, **scores, accuracy=accuracy["mean"],
-        scored=accuracy["scored"], of=accuracy["of"], folder=str(evaluated.out),
+        scored=accuracy["scored"], of=accuracy["of"], unreadable=accuracy.get("unreadable"),
+        folder=str(evaluated.out),
     )  # fmt: skip
 
 

@@ -41,6 +41,7 @@ from medaction.training.data import (
     thinned,
     without_repeats,
 )
+from medaction.training.launch import base_and_tokenizer
 from medaction.training.settings import TrainSettings, installed
 from medaction.training.templates import Renderer
 from medaction.words.errors import MedactionError
@@ -86,8 +87,11 @@ def experiment(settings: ExperimentSettings, plan: bool = False) -> list[str]:
     held_out = held_out_cases(settings)
     base = with_base(settings.stages()[1], settings).base
     weights = base_folder(base, settings.out / "base")
+    # Before the pool is played, which may take days.
+    common = settings.stages()[1].model_copy(update={"base": str(weights)})
+    renderer = Renderer(base_and_tokenizer(common)[1], common.thinking)
     datasets = filtered(settings)
-    pool, arms = planned(settings, datasets, base, weights)
+    pool, arms = planned(settings, datasets, base, renderer)
     words = [
         "# Filters at equal numbers of records\n",
         power_statement(pool, held_out, len(settings.seeds), settings.evaluate.runs),
@@ -102,6 +106,7 @@ def experiment(settings: ExperimentSettings, plan: bool = False) -> list[str]:
         evaluation = evaluation_of(settings, training.out / "model")
         cells[arm, seed] = Cell("experiment", f"{arm}, seed {seed}", None, training, evaluation)
     scores: dict[str, dict[str, dict[int, dict[str, float]]]] = {}
+    unreadable: dict[str, tuple[int, int]] = {}
     failed: list[str] = []
     # One Ray for all cells, so that its processes load graphs once.
     with ExitStack() as started:
@@ -113,12 +118,18 @@ def experiment(settings: ExperimentSettings, plan: bool = False) -> list[str]:
             row = run_cell(cell, lambda: None)
             if row.state == "scored" and cell.evaluate:
                 result = read_result(cell.evaluate.out)
+                before, of = unreadable.get(arm, (0, 0))
+                unreadable[arm] = (before + (row.unreadable or 0), of + row.of)
                 for field, measure in SCORE_TITLES.items():
-                    of_arm = scores.setdefault(measure, {}).setdefault(arm, {})
-                    of_arm[seed] = by_case(result, field)
+                    if of_case := by_case(result, field):
+                        scores.setdefault(measure, {}).setdefault(arm, {})[seed] = of_case
+                    else:
+                        failed.append(f"{cell.name}: no case has a score of {measure}")
             else:
                 failed.append(f"{cell.name}: {row.why}")
-            _write_report(settings, [*words, experiment_report(scores)], scores, failed)
+            counts = {name: f"{count} of {of}" for name, (count, of) in unreadable.items()}
+            report = experiment_report(scores, counts)
+            _write_report(settings, [*words, report], scores, failed)
     return failed
 
 
@@ -161,16 +172,13 @@ def filtered(settings: ExperimentSettings) -> dict[str, Path]:
 
 
 def planned(
-    settings: ExperimentSettings, datasets: Mapping[str, Path], base: str, weights: Path
+    settings: ExperimentSettings, datasets: Mapping[str, Path], base: str, renderer: Renderer
 ) -> tuple["Pool", dict[tuple[str, int], TrainSettings]]:
     """The pool, and how each (arm, seed) is trained."""
-    from transformers import AutoTokenizer
-
     from medaction.evaluation.experiment import choose_pool, shared_records
 
     # Without the scale: the pool is chosen from all records of the arms.
     common = settings.stages()[1].model_copy(update={"base": base, "scale": None})
-    renderer = Renderer(AutoTokenizer.from_pretrained(weights), common.thinking)
     prepared: dict[str, Prepared] = {}
     for arm, folder in datasets.items():
         frame = read_datasets(common.model_copy(update={"data": [str(folder)]}))

@@ -31,7 +31,7 @@ from medaction.kg.tests_table import aliases_of_tests
 FOLDER = Path(__file__).parent / "made_up_reports"
 INPUTS: list[dict[str, Any]] = [
     item
-    for letter in "abcdefghjklmnp"
+    for letter in "abcdefghjklmnpq"
     for item in json.loads((FOLDER / f"blind_{letter}.json").read_text(encoding="utf-8"))
 ]
 FILE_NAMES = {

@@ -175,6 +175,23 @@ def test_the_folders_of_the_cloud_service_hold_one_article_each(tmp_path: Path, 
     assert refusal.reason == "retracted"
 
 
+def test_an_older_version_is_the_duplicate_and_what_lies_apart_is_named(tmp_path: Path) -> None:
+    for version in ("9", "10"):
+        (folder := tmp_path / f"PMC999001.{version}").mkdir()
+        (folder / f"{folder.name}.xml").write_text(article(f"<p>Version {version}.</p>"))
+    (tmp_path / "PMC999002.1").mkdir()
+    (tmp_path / "PMC999002.1" / "PMC999002.1.json").write_text('{"pmcid": "PMC999002"}')
+    for name in ("PMC999003.1", "pictures", "more"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "more" / "a.txt").write_text(TEXT)
+    newest, older, lone, apart = reports(tmp_path)
+    assert isinstance(newest, CaseReport)
+    assert "Version 10." in newest.text
+    assert str(older).startswith("duplicate_id")
+    assert "PMC999002.1.json is PMC's metadata of an article whose .xml is missing" in str(lone)
+    assert "2 folders that are not read, or hold no article: PMC999003.1, more;" in str(apart)
+
+
 def test_bullets_need_no_indentation_below_a_heading_that_is_none(tmp_path: Path) -> None:
     summary = (
         "**Chief Complaint:** Loose teeth.\n**Ancillary Tests:**\n- **Genetic Testing:** Variant"

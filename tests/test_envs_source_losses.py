@@ -83,6 +83,23 @@ PACKET = {
     "medicalActions": [{"treatment": "rest"}],
     "diseases": [{"term": {"id": "MONDO:1", "label": "Tuberculosis"}}],
 }
+LUNG = {"id": "UBERON:1", "label": "lung"}
+FAMILY = {
+    "id": "f1",
+    "relatives": [{"id": "p2"}],
+    "consanguinousParents": True,
+    "proband": {
+        "subject": {"id": "1"},
+        "phenotypicFeatures": [],
+        "interpretations": [
+            {"id": "i", "diagnosis": {"disease": {"id": "MONDO:1", "label": "Tuberculosis"}}}
+        ],
+        "diseases": [
+            {"term": {"id": "MONDO:1", "label": "Tuberculosis"}, "primarySite": LUNG},
+            {"term": {"id": "MONDO:2", "label": "Gout"}},
+        ],
+    },
+}
 TEXT = "title: A cough\nTitle: Again\n\n![The chest](chest.png)\n" + "He coughed at night. " * 20
 
 
@@ -146,6 +163,16 @@ def write(folder: Path, name: str, *rows: object) -> Path:
             },
         ),
         (
+            "family.json",
+            FAMILY,
+            {
+                ("field", "relatives: not read"): 1,
+                ("field", "consanguinousParents: not read"): 1,
+                ("field", "diseases.primarySite: not read"): 1,
+                ("disease", "a disease beside the diagnosis: not read"): 1,
+            },
+        ),
+        (
             "cough.txt",
             TEXT,
             {
@@ -194,11 +221,6 @@ def test_refused_rows_of_mediq_have_ids_of_their_own(tmp_path: Path) -> None:
     ("part", "history"),
     [
         ("You're 44. The pain wakes you and your wife.", "The patient is 44. The pain wakes them"),
-        (
-            "Hello, I'm a nurse of 30. I was well until my leg hurt me.",
-            "They were well until their",
-        ),
-        ("I am 50 and I've bipolar I disorder, I think.", "they've bipolar I disorder, they think"),
         ("You are 9. Your mother told you that you snore.", "Their mother told them that they"),
         # The direction ends before the list that it introduces, and an order about the part goes.
         (
@@ -207,7 +229,7 @@ def test_refused_rows_of_mediq_have_ids_of_their_own(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_first_and_second_person_become_the_third(part: str, history: str) -> None:
+def test_the_second_person_becomes_the_third(part: str, history: str) -> None:
     assert history in patients_part(part)[0]
 
 

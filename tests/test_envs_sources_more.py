@@ -679,8 +679,7 @@ def test_a_packet_becomes_observation_menu_and_diagnosis(tmp_path: Path) -> None
     assert case.meta == {"pmcid": "PMC12", "doi": "10.1/x"}
     assert told.initial_observation == (
         "Age: 3 years 1 month. Sex: female.\n"
-        "Present: Hypotonia (severe, onset 3 months); Frequent falls (episodic, onset Childhood"
-        " onset).\n"
+        "Present: Hypotonia (severe, onset 3 months); Frequent falls (episodic, onset Childhood).\n"
         "Absent: Seizure; Hearing impairment."
     )
     assert {test.name: test.result for test in told.tests} == {
@@ -795,6 +794,11 @@ def test_wrapped_packets_families_and_cohorts(tmp_path: Path) -> None:
             "Gout, Obesity",
         ),
         (
+            PACKET | {"interpretations": [], "diseases": [{"term": {"id": "OMIM:1"}}]},
+            "no_diagnosis",
+            "OMIM:1 is a code",
+        ),
+        (
             PACKET | {"subject": {"id": "x", "taxonomy": term("Mus musculus", "NCBITaxon:10090")}},
             "not_human",
             "Mus musculus",
@@ -808,6 +812,33 @@ def test_a_packet_that_tells_no_case_is_refused(
     assert (bad.reason, bad.case_id) == (reason, "packet")
     assert "packet.json" in bad.message
     assert told in bad.message
+
+
+@pytest.mark.parametrize(
+    ("row", "line"),
+    [
+        ({"gene": {"symbol": "DMD"}}, "DMD, causative"),
+        (
+            {
+                "variantInterpretation": {
+                    "variationDescriptor": {
+                        "structuralType": term("deletion"),
+                        "vcfRecord": {"chrom": "15", "pos": "22", "ref": "N", "alt": "<DEL>"},
+                    }
+                }
+            },
+            "deletion 15:22 N <DEL>, causative",
+        ),
+    ],
+)
+def test_a_gene_alone_and_a_place_alone_are_documented_too(
+    row: dict[str, object], line: str, tmp_path: Path
+) -> None:
+    genomic = [{"interpretationStatus": "CAUSATIVE", **row}]
+    solved = {"id": "a", "diagnosis": {"disease": term("Gout"), "genomicInterpretations": genomic}}
+    packet = PACKET | {"interpretations": [solved]}
+    case = structure(only(phenopackets.read(write(tmp_path / "packet.json", packet))))
+    assert case.tests[-1].result == line
 
 
 def test_a_number_is_told_as_it_is_written_and_nothing_else_is(tmp_path: Path) -> None:

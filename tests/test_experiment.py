@@ -21,8 +21,10 @@ from medaction.evaluation.experiment import (
     shared_records,
 )
 from medaction.evaluation.power import detectable, paired_power, sd_of_difference
-from medaction.flows.experiment import ExperimentSettings, held_out_cases
+from medaction.flows.experiment import ExperimentSettings, experiment, held_out_cases
 from medaction.flows.pipeline_settings import PIPELINES
+from medaction.flows.tiny_base import tiny_base
+from medaction.training.settings import TrainError
 from medaction.words.errors import MedactionError
 from tests.runs import medaction
 
@@ -99,6 +101,23 @@ def test_one_held_out_case_is_refused_before_anything_is_played(tmp_path: Path) 
         held_out_cases(settings)
 
 
+def test_a_base_without_its_tokenizer_is_refused_before_anything_is_played(tmp_path: Path) -> None:
+    pytest.importorskip(
+        "torch", reason="training is not installed (pip install 'medaction[train]')"
+    )
+    base = tiny_base(tmp_path / "base")
+    for file in base.glob("*token*"):
+        file.unlink()
+    preset = yaml.safe_load((PIPELINES / "tiny.yaml").read_text())
+    preset["train"] |= {"base": str(base)}
+    (tmp_path / "bare.yaml").write_text(yaml.safe_dump(preset))
+    file = str(tmp_path / "bare.yaml")
+    settings = pipeline_settings(ExperimentSettings, file, tmp_path / "out", None, None)
+    with pytest.raises(TrainError, match="its tokenizer or configuration cannot be loaded"):
+        experiment.fn(settings)
+    assert not (settings.out / "pool").exists()
+
+
 def scores(rate: float, seeds: int, spread: float, stream: int) -> dict[int, dict[str, float]]:
     luck = np.random.default_rng(stream)
     return {
@@ -126,7 +145,8 @@ def test_an_interval_holds_the_true_difference_as_often_as_it_says() -> None:
 
 def test_arms_that_differ_are_told_apart_and_equal_ones_are_not() -> None:
     arms = {"none": scores(0.2, 3, 0, 1), "dtc_rac": scores(0.7, 3, 0, 2)}
-    report = experiment_report({"accuracy": arms | {"again": arms["none"]}})
+    report = experiment_report({"accuracy": arms | {"again": arms["none"]}}, {"none": "2 of 9"})
+    assert "which score 0: none 2 of 9." in report
     lines = [line for line in report.splitlines() if line.startswith("| none | ")]
     assert lines[-2].endswith("| yes |")
     assert lines[-1].endswith("| no |")
@@ -142,6 +162,16 @@ def test_a_figure_has_room_for_more_arms_than_colours() -> None:
     assert [text.get_text() for text in axes.get_legend().get_texts()] == list(arms)
     dots = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"]
     assert max(dots[::2]) < min(dots[1::2]), "the columns of two measures stand apart"
+
+
+def test_an_arm_without_a_case_that_all_its_seeds_have_has_no_mean() -> None:
+    """A judge that failed leaves cases without a score, or a measure without an arm."""
+    arms = {"none": scores(0.4, 2, 0, 0), "dtc_rac": {0: {"a": 1.0}, 1: {"b": 1.0}}}
+    report = experiment_report({"accuracy": arms, "F1": {"none": arms["none"]}}, {})
+    assert "| dtc_rac | accuracy | 2 |  |  |" in report
+    assert "| none | dtc_rac | accuracy | 0 |  |  |  |" in report
+    [axes] = draw_experiment({"F1": {"none": arms["none"]}, "accuracy": arms}).axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["none"]
 
 
 @pytest.mark.slow
@@ -172,6 +202,8 @@ def test_the_experiment_runs_from_reports_to_a_table(
     report = (tmp_path / "out/experiment.md").read_text()
     for arm in ("base model", "none", "correctness", "dtc_rac"):
         assert f"| {arm} | accuracy | 1 |" in report
+    # 64 tokens are no whole reply.
+    assert "which score 0: base model 2 of 2, none 2 of 2, correctness 2 of 2" in report
     # Filters that keep the same records share a version of the dataset, and so a model.
     versions = {*json.loads((tmp_path / "out/pool.json").read_text())["datasets"].values()}
     assert len(versions) > 1

@@ -264,6 +264,7 @@ def test_a_cell_that_fails_is_a_row_and_its_question_is_drawn(
         accuracy_high=0.5,
         scored=4,
         of=4,
+        unreadable=3,
         folder="e",
     )
     files = write_ablation(
@@ -278,7 +279,7 @@ def test_a_cell_that_fails_is_a_row_and_its_question_is_drawn(
     table = ablation_table([scored, failed])
     assert (
         "| base model | none |  | 0.500 | 0.500 | 0.500 | 0.400 to 0.600 | 0.250 | 0.000 to 0.500 |"
-        " 4 of 4 | e |" in table
+        " 4 of 4 | 3 | e |" in table
     )
     drawn = (tmp_path / "ablation.svg").read_text()
     assert "left out: no model" in drawn

@@ -20,7 +20,7 @@ from transformers.trainer_utils import rotate_checkpoints
 
 from medaction.flows.train import print_results
 from medaction.training.base import Base
-from medaction.training.checkpoints import TRAINED, Writes
+from medaction.training.checkpoints import COMPLETE, TRAINED, Writes, refuse_changed
 from medaction.training.curves import read_log
 from medaction.training.data import Sample
 from medaction.training.estimate import Load, needs
@@ -160,6 +160,25 @@ def test_a_run_that_stopped_at_max_steps_goes_on_with_more(tmp_path: Path) -> No
     # Replies at looks that took too long: the records are learnt as before.
     shorter = asked.model_copy(update={"episodes": 2, "reply_tokens": 512, "t_max": 4})
     same_run(tmp_path, shorter, "d", 1)
+
+
+def test_checkpoints_of_which_nothing_says_what_run_they_are_of_are_refused(tmp_path: Path) -> None:
+    """A full disk or a hand leaves the folder without a whole job.json."""
+    asked = TrainSettings(data=["d"], out=tmp_path)
+    (tmp_path / TRAINED).write_text("{}")
+    folder = tmp_path / "checkpoints" / "checkpoint-6"
+    folder.mkdir(parents=True)
+    for text in ('{"settings": {"out', None):
+        (tmp_path / "job.json").write_text(text) if text else (tmp_path / "job.json").unlink()
+        with pytest.raises(TrainError, match="nothing says of which run"):
+            same_run(tmp_path, asked, "d", 1)
+    folder.rmdir()
+    same_run(tmp_path, asked, "d", 1)
+    assert not (tmp_path / TRAINED).exists(), "whatever was trained, it is trained anew"
+    folder.mkdir()
+    (folder / COMPLETE).write_text('{"optimizer.pt": ')
+    with pytest.raises(TrainError, match=r"changed after it was written \(complete\)"):
+        refuse_changed(folder)
 
 
 def test_what_kept_a_checkpoint_from_being_written_ends_the_training_at_the_next() -> None:

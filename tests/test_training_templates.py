@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 pytest.importorskip(
@@ -528,10 +529,31 @@ def test_a_limit_that_bends_the_data_is_refused_until_it_is_allowed(tmp_path: Pa
     assert shares["turn", "2"] == shares["ending", "diagnosis"] == (32, 32)
     assert shares["teacher", "a"] == (16, 32)
     with pytest.raises(TrainError, match=r"32 of 32 records of turn 2.*--allow-dropped") as no:
-        refuse_bent(prepared, settings.max_length)
+        refuse_bent(prepared, settings.max_length, 0)
     named = re.search(r"--max-length (\d+) takes", str(no.value))
     assert named
-    assert int(named[1]) == max(prepared.overlong.values())
+    longest = max(prepared.overlong.values())
+    assert int(named[1]) == longest
+    # What the base model has no room for is no remedy.
+    with pytest.raises(TrainError, match=r"take another --base; or accept it with"):
+        refuse_bent(prepared, settings.max_length, longest - 1)
+    with pytest.raises(TrainError, match=f"--max-length {longest} takes"):
+        refuse_bent(prepared, settings.max_length, longest)
+
+
+def test_a_limit_that_empties_what_is_held_out_is_refused(tmp_path: Path) -> None:
+    """Of each turn, teacher and ending it leaves out less than a twentieth."""
+    folder = dataset(tmp_path / "data", cases=60)
+    file = folder / "validation.parquet"
+    long = [*ASKED, REPLY | {"content": "fever " * 200}]
+    held_out = pl.read_parquet(file)
+    held_out.with_columns(messages=pl.Series([long] * len(held_out))).write_parquet(file)
+    settings = TrainSettings(data=[str(folder)], out=tmp_path / "out", max_length=100)
+    prepared = prepare_samples(
+        read_datasets(settings), Renderer(tokenizer_of("qwen3")), settings.max_length
+    )
+    with pytest.raises(TrainError, match=r"leaves out 8 of 8 records of split validation: "):
+        refuse_bent(prepared, settings.max_length, 0)
 
 
 def test_a_template_that_drops_an_earlier_question_is_refused() -> None:

@@ -38,9 +38,13 @@ def refuse_changed(checkpoint: Path) -> None:
     """Raises TrainError where a file of a whole checkpoint is no longer what was written: without
     its moments, say, training would go on all the same, with a jump in the loss."""
     listing = (checkpoint / COMPLETE).read_text()
-    written = json.loads(listing) if listing else {}  # earlier ones have an empty mark
     sizes = _sizes(checkpoint)
-    if changed := [name for name, size in written.items() if sizes.get(name) != size]:
+    try:
+        written = json.loads(listing) if listing else {}  # earlier ones have an empty mark
+        changed = [name for name, size in written.items() if sizes.get(name) != size]
+    except ValueError:
+        changed = [COMPLETE]
+    if changed:
         raise TrainError(
             f"{checkpoint} was changed after it was written ({min(changed)}): remove that folder to"
             " go on from an earlier checkpoint, or from the beginning"

@@ -337,7 +337,8 @@ def in_seeded_order(samples: Sequence["Sample"], seed: int) -> list["Sample"]:
 
 @dataclass(frozen=True, slots=True)
 class DroppedShare:
-    """How many of the records of one kind are too long: of a turn, a teacher, or an ending."""
+    """How many of the records of one kind are too long: of a split, a turn, a teacher, or an
+    ending."""
 
     kind: str
     value: str
@@ -445,25 +446,30 @@ def _shares_dropped(frame: pl.DataFrame, dropped: set[str]) -> Iterator[DroppedS
         pl.col("id").is_in(dropped).alias("dropped"),
         pl.when("final").then(pl.lit("diagnosis")).otherwise(pl.lit("orders")).alias("ending"),
     )
-    # What a limit of length may bend: late turns, a wordy teacher, diagnoses.
-    for kind in ("turn", "teacher", "ending"):
+    # What a limit of length may bend: what is held out, late turns, a wordy teacher, diagnoses.
+    for kind in ("split", "turn", "teacher", "ending"):
         groups = marked.group_by(kind).agg(pl.col("dropped").sum(), pl.len()).sort(kind)
         for value, count, records in groups.iter_rows():
             yield DroppedShare(kind, str(value), count, records)
 
 
-def refuse_bent(prepared: Prepared, max_length: int) -> None:
+def refuse_bent(prepared: Prepared, max_length: int, positions: int) -> None:
     """Raises TrainError where --max-length leaves out so much of one kind of record that the data
-    is another."""
+    is another. `positions`: see refuse_beyond."""
     if bent := [share for share in prepared.shares if share.share > MOST_DROPPED]:
         longest = max(prepared.overlong.values())
         kinds = "; ".join(
             f"{item.dropped} of {item.records} records of {item.kind} {item.value}" for item in bent
         )
+        remedy = f"--max-length {longest} takes them all"
+        if 0 < positions < longest:
+            remedy = (
+                f"The longest has {longest} tokens, and the base model is made for {positions}:"
+                " take another --base"
+            )
         raise TrainError(
             f"--max-length {max_length} leaves out {kinds}: the model would learn from other turns"
-            f" than the dataset has. --max-length {longest} takes them all; or accept it with"
-            " --allow-dropped"
+            f" than the dataset has. {remedy}; or accept it with --allow-dropped"
         )
 
 

@@ -77,7 +77,7 @@ def needs(
     weights and moments, 12 bytes, and the model's own weights and gradients in the run's precision;
     stage 1 shares out the first among processes, 2 the gradients too, 3 everything. FSDP2 shares
     out the 16 bytes and frozen weights; head, embeddings and a layer before and behind the one that
-    is computed are there whole, in the run's precision.
+    is computed are there whole, in the run's precision, under stage 3 too.
 
     Several processes without either have the gradients twice: torch gathers them in buckets.
     """
@@ -92,15 +92,13 @@ def needs(
     frozen = wide * base.parameters
     if settings.method == "qlora":
         frozen -= round((wide - FOUR_BITS) * linear_weights(base))
-    offloaded = copied = 0
+    offloaded = copied = at_step = 0
     moments = 8 * trained
     if settings.optimizer == "adamw-8bit":
         wide_moments = 0 if lora else base.vocabulary * base.hidden
         moments = 8 * wide_moments + round(EIGHT_BIT_MOMENTS * (trained - wide_moments))
     if settings.sharding == "fsdp":
-        # FSDP2 has embeddings and head and two layers whole at a time.
-        whole = 2 * base.vocabulary * base.hidden + 2 * linear_weights(base) // max(1, base.layers)
-        state = (16 * trained + (frozen if lora else 0)) // processes + wide * whole
+        state = (16 * trained + (frozen if lora else 0)) // processes + wide * _gathered(base)
         saved = 4 * (trained if lora else base.parameters)
         checkpoint = 12 * trained + saved  # torch's copy, and the model's
         copied = 12 * trained // settings.nodes + saved  # the model is whole on the first machine
@@ -113,10 +111,18 @@ def needs(
         shares = [processes if zero >= stage else 1 for stage in (1, 2, 3)]
         optimizer, gradients = 12 * trained // shares[0], wide * trained // shares[1]
         weights = wide * base.parameters // shares[2]
-        state = optimizer + gradients + weights
-        if settings.offload != "none":  # the gradients that the optimizer reads are fp32
-            offloaded = optimizer + 4 * trained // shares[1]
+        state = optimizer + gradients + weights + 2 * wide * min(trained, BUCKET)
+        if zero == 3:
+            state += wide * min(_gathered(base), MOST_GATHERED)
+        in_fp32 = 4 * trained // shares[0]  # the gradients that the optimizer reads
+        if settings.offload != "none":
+            offloaded = optimizer + in_fp32
             state -= optimizer
+            if zero > 1:  # they leave the GPU as they are summed up (Ren et al. 2021)
+                offloaded += gradients
+                state -= gradients
+        elif bf16:
+            at_step = min(in_fp32, 4 * MOST_GATHERED) if zero == 3 else in_fp32
         if settings.offload == "all":
             offloaded += weights
             state -= weights
@@ -132,13 +138,16 @@ def needs(
     kept, a_layer = activations
     # The loss and a layer's recomputation are never in memory at the same time; nothing of a step
     # is there when episodes are played.
-    passing = kept + max(loss, a_layer)
-    if settings.episodes:
-        # Keys and values of every layer, of the episodes that are played side by side: no more
-        # tokens than a row has, or one episode's.
-        tokens = max(settings.row, settings.max_length)
-        passing = max(passing, 2 * wide * base.layers * base.keys * tokens)
+    passing = max(kept + max(loss, a_layer), at_step, _keys_and_values(base, settings, wide))
     return Needs(disk, checkpoint, state, passing, offloaded, copied, merged)
+
+
+def _keys_and_values(base: Base, settings: TrainSettings, wide: int) -> int:
+    """Keys and values of every layer, of the episodes that are played side by side: no more tokens
+    than a row has, or one episode's."""
+    if not settings.episodes:
+        return 0
+    return 2 * wide * base.layers * base.keys * max(settings.row, settings.max_length)
 
 
 def checkpoints_at_once(settings: TrainSettings) -> int:
@@ -151,6 +160,20 @@ def linear_weights(base: Base) -> int:
     """Weights of the linear layers, without embeddings and head: what QLoRA keeps in 4 bits."""
     attention = 2 * base.hidden * (base.queries + base.keys)
     return base.layers * (attention + 3 * base.hidden * base.inner)
+
+
+BUCKET = 2**26
+"""Gradients that DeepSpeed sends at a time, 128 MiB in bf16: our choice. It has two buffers for
+them, by default of 5e8 each: 1.9 GiB, whatever the model's size."""
+
+MOST_GATHERED = 10**9
+"""Weights that stage 3 has whole, and weights whose gradients it turns into fp32, at a time:
+DeepSpeed's defaults (stage3_max_live_parameters, sub_group_size)."""
+
+
+def _gathered(base: Base) -> int:
+    """Weights that are whole at a time where all are shared out: embeddings, head, two layers."""
+    return 2 * base.vocabulary * base.hidden + 2 * linear_weights(base) // max(1, base.layers)
 
 
 def adapters(base: Base, rank: int) -> int:

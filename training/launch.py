@@ -135,7 +135,7 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
         tokenizer = add_soft_prompt(tokenizer, settings.prompt_tokens)
     samples = prepare_samples(frame, Renderer(tokenizer, settings.thinking), settings.max_length)
     if not settings.allow_dropped:
-        refuse_bent(samples, settings.max_length)
+        refuse_bent(samples, settings.max_length, base.positions)
     refuse_beyond(samples, base.positions)
     prepared = whole_pairs(samples, settings) if prefers else thinned(samples, settings)
     processes = (settings.processes or devices()[1]) * settings.nodes
@@ -243,7 +243,9 @@ def leave_job(settings: TrainSettings, base: Base, report: dict[str, Any]) -> di
         "data_version": report["data_version"],
         "processes": processes,
     }
-    (out / "job.json").write_text(json.dumps(job, indent=1))
+    building = out / "job.json.building"
+    building.write_text(json.dumps(job, indent=1))
+    building.replace(out / "job.json")  # a kill leaves the one before, or this one
     (out / "report.json").write_text(json.dumps(report, indent=1))
     return report
 
@@ -276,10 +278,9 @@ def resolved(
     if zero is None:
         several = processes > 1 and not settings.needs_bitsandbytes
         zero = {"none": 2 if several else 0, "optimizer": 2, "all": 3}[settings.offload]
-        job = settings.out / "job.json"
         # Its checkpoints are sharded by that stage, which may since have another default.
-        if any((settings.out / "checkpoints").glob("checkpoint-*")) and job.is_file():
-            zero = json.loads(job.read_text())["settings"]["zero"]
+        if (job := _job_before(settings.out)) and _has_checkpoints(settings.out):
+            zero = job["settings"]["zero"]
     settings = settings.model_copy(update={"zero": zero})
     if settings.gradient_checkpointing is None:
         keeping = settings.model_copy(update={"gradient_checkpointing": False})
@@ -295,9 +296,10 @@ def same_run(out: Path, settings: TrainSettings, data_version: str, processes: i
 
     What another run without checkpoints left is forgotten.
     """
-    if not (out / "job.json").is_file():
+    before = _job_before(out)
+    if before is None:
+        _forget(out)
         return
-    before = json.loads((out / "job.json").read_text())
     old = TrainSettings.model_validate(before["settings"]).decides() | {
         "data version": before["data_version"]
     }
@@ -307,7 +309,7 @@ def same_run(out: Path, settings: TrainSettings, data_version: str, processes: i
     # Another objective may have other settings.
     changed = [name for name in new if old.get(name) != new[name]]
     steps = [one or math.inf for one in (before["settings"].get("max_steps"), settings.max_steps)]
-    if changed and any((out / "checkpoints").glob("checkpoint-*")):
+    if changed and _has_checkpoints(out):
         changes = ", ".join(f"{name} was {old.get(name)}, is {new[name]}" for name in changed)
         raise TrainError(
             f"{out} holds checkpoints of another run ({changes}): take another --out, or the"
@@ -317,8 +319,32 @@ def same_run(out: Path, settings: TrainSettings, data_version: str, processes: i
     if steps[0] < steps[1]:
         (out / TRAINED).unlink(missing_ok=True)  # it stopped where it now goes on
     if changed:
-        for remainder in (TRAINED, "log.jsonl"):
-            (out / remainder).unlink(missing_ok=True)
+        _forget(out)
+
+
+def _has_checkpoints(out: Path) -> bool:
+    return any((out / "checkpoints").glob("checkpoint-*"))
+
+
+def _job_before(out: Path) -> dict[str, Any] | None:
+    """What was begun in `out`; None where nothing says so. Raises TrainError where there are
+    checkpoints all the same: they may be of any run."""
+    try:
+        job: dict[str, Any] = json.loads((out / "job.json").read_text())
+    except (OSError, ValueError) as error:
+        if _has_checkpoints(out):
+            raise TrainError(
+                f"{out} holds checkpoints, and nothing says of which run ({error}): take another"
+                f" --out, or remove {out / 'checkpoints'} to begin anew"
+            ) from None
+        return None
+    return job
+
+
+def _forget(out: Path) -> None:
+    """Of a run that left no checkpoint."""
+    for remainder in (TRAINED, "log.jsonl"):
+        (out / remainder).unlink(missing_ok=True)
 
 
 def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None:

@@ -146,8 +146,8 @@ class TrainSettings(BaseModel):
     )
     allow_dropped: bool = Field(
         default=False,
-        description="Train although max-length leaves out more than a twentieth of a turn's, a"
-        " teacher's or an ending's records.",
+        description="Train although max-length leaves out more than a twentieth of a split's, a"
+        " turn's, a teacher's or an ending's records.",
     )
     thinking: Literal["keep", "empty", "from-reasoning"] = Field(
         default="keep",

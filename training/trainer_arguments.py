@@ -10,6 +10,7 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from medaction.training.checkpoints import SPARE_CHECKPOINTS
+from medaction.training.estimate import BUCKET
 from medaction.training.settings import TrainSettings
 from medaction.training.templates import served_as_taught
 
@@ -107,6 +108,7 @@ def deepspeed_config(settings: TrainSettings, cuda: bool) -> dict[str, Any]:
         "stage": settings.zero,
         "contiguous_gradients": True,
         "overlap_comm": cuda,
+        "reduce_bucket_size": BUCKET,
     }
     if settings.zero == 3:
         # Else a checkpoint has shards only, which nothing but DeepSpeed reads.

@@ -155,7 +155,10 @@ def _cases_of_folder(path: Path, any_article: bool) -> Iterator[CaseReport | Bad
     articles = [entry for entry in path.iterdir() if jats.ARTICLE_NAME.fullmatch(entry.name)]
     folders = [path, *(entry for entry in articles if entry.is_dir() and inside(entry, path))]
     # Sorted over all folders: the order of cases must not hang on the file system.
-    files = sorted(file for folder in folders for file in folder.iterdir() if _is_case_file(file))
+    files = sorted(
+        (file for folder in folders for file in folder.iterdir() if _is_case_file(file)),
+        key=_newest_first,
+    )
     if not files:
         message = f"{path} holds no {', '.join(_SUFFIXES)} file (its folders are not searched)"
         raise BadCase("no_cases", message, path=str(path))
@@ -172,6 +175,23 @@ def _cases_of_folder(path: Path, any_article: bool) -> Iterator[CaseReport | Bad
     yield from _files_of_no_form(path)
 
 
+def _newest_first(file: Path) -> tuple[str, int]:
+    """By name; of an article's versions the newest comes first: the others are its duplicates."""
+    cloud = jats.ARTICLE_NAME.fullmatch(file.stem)
+    if cloud is None:
+        return str(file), 0
+    in_its_own = jats.ARTICLE_NAME.fullmatch(file.parent.name)
+    folder = file.parents[1] if in_its_own else file.parent
+    return str(folder / cloud["pmcid"]), -int(cloud["version"] or 0)
+
+
+def _holds_cases(folder: Path) -> bool:
+    try:
+        return any(map(_is_case_file, folder.iterdir()))
+    except OSError:  # what cannot be looked into may hold some
+        return True
+
+
 def _files_of_no_form(path: Path) -> Iterator[BadCase]:
     """What else lies in a folder of cases, one entry an ending: a report that was saved in another
     form must not be missed in silence."""
@@ -182,6 +202,20 @@ def _files_of_no_form(path: Path) -> Iterator[BadCase]:
         is_note = file.name.startswith(".") or file.stem.lower() in _NOTES
         if file.is_file() and not has_form and not is_note:
             names[file.suffix.lower()].append(file.name)
+    folders = [
+        entry.name
+        for entry in sorted(path.iterdir())
+        if entry.is_dir()
+        and not entry.name.startswith(".")
+        # One of PMC's is searched, and must hold an article.
+        and bool(jats.ARTICLE_NAME.fullmatch(entry.name)) is not _holds_cases(entry)
+    ]
+    if folders:
+        message = (
+            f"{len(folders)} folders that are not read, or hold no article: "
+            f"{', '.join(folders[:5])}{', ...' if len(folders) > 5 else ''}; name each by itself"
+        )
+        yield BadCase("not_read", message, path=str(path / folders[0]))
     for suffix, files in names.items():
         shown = ", ".join([*files[:5], *(["..."] if len(files) > 5 else [])])
         message = (
@@ -219,6 +253,9 @@ def _reader(path: Path, any_article: bool) -> Reader:
     for form in forms:
         if form.recognises is None or form.recognises(content):
             return partial(form.read, any_article=any_article) if form.articles else form.read
+    if isinstance(content, dict) and "pmcid" in content:
+        message = f"{path.name} is PMC's metadata of an article whose .xml is missing; fetch it too"
+        raise BadCase("unknown_format", message, path=str(path))
     names = ", ".join(form.name for form in FORMS)
     raise BadCase("unknown_format", f"{path.name} is none of: {names}", path=str(path))
 

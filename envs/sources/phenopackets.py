@@ -90,8 +90,10 @@ def _keys(value: Any) -> set[str]:
 def _unwrapped(value: Any) -> Any:
     for key in ("phenopacket", "proband"):
         if isinstance(value, dict) and isinstance(value.get(key), dict):
-            # A wrapper's metaData speaks for its packet when that has none.
-            value = {"metaData": value.get("metaData", {})} | value[key]
+            # A wrapper's metaData speaks for its packet when that has none; of a family the
+            # relatives are counted with the packet's own unread fields.
+            own = {name: field for name, field in value.items() if name not in (key, "id")}
+            value = own | value[key]
     return value
 
 
@@ -139,7 +141,7 @@ def _case_of_packet(packet: Any, case_id: str, path: Path) -> CaseReport:
         licence=licence.strip() if isinstance(licence, str) and licence.strip() else None,
         structured=StructuredCase(observation, tuple(tests), diagnosis, synonyms),
         meta=_references(references),
-        losses=tuple(_losses_of_packet(packet, features, interpretations)),
+        losses=tuple(_losses_of_packet(packet, features, interpretations, (diagnosis, *synonyms))),
     )
 
 
@@ -158,16 +160,20 @@ def _refuse_animal_or_old_form(
 
 
 def _losses_of_packet(
-    packet: dict[str, Any], features: list[dict[str, Any]], interpretations: list[dict[str, Any]]
+    packet: dict[str, Any],
+    features: list[dict[str, Any]],
+    interpretations: list[dict[str, Any]],
+    answers: tuple[str, ...],
 ) -> Iterator[Loss]:
-    """Fields of the packet and of its rows that have no place in a case; measurements without a
-    value."""
+    """Fields of the packet and of its rows that have no place in a case; diseases beside the
+    diagnosis, whose names are `answers`; measurements without a value."""
     yield from unread_fields(packet, _PACKET_FIELDS)
     yield from unread_fields(packet["subject"], _SUBJECT_FIELDS, "subject")
     rows = {
         "phenotypicFeatures": (features, _FEATURE_FIELDS),
         "interpretations": (interpretations, {"id", "progressStatus", "diagnosis"}),
         # `get` with a default: `_objects` has refused everything but a list of objects.
+        "diseases": (packet.get("diseases", []), {"term", "excluded"}),
         "measurements": (packet.get("measurements", []), _MEASUREMENT_FIELDS),
     }
     for name, (objects, fields) in rows.items():
@@ -176,6 +182,10 @@ def _losses_of_packet(
         for reason in dict.fromkeys(loss.reason for loss in losses):
             same = [loss for loss in losses if loss.reason == reason]
             yield Loss("field", len(same), reason, same[0].sample)
+    present = [row.get("term") for row in packet.get("diseases", []) if not row.get("excluded")]
+    if others := [term for term in present if _named(term) not in ("", *answers)]:
+        reason = "a disease beside the diagnosis: not read"
+        yield Loss("disease", len(others), reason, _named(others[0]))
     empty = [
         row for row in packet.get("measurements", []) if not {"value", "complexValue"} & {*row}
     ]
@@ -251,7 +261,7 @@ def _phenotype(feature: dict[str, Any], path: Path, place: str) -> str:
         *(_named(row) for row in _objects(feature, "modifiers", path, place)),
     ]
     # An onset of what is absent means nothing.
-    onset = _time(feature.get("onset")) if not feature.get("excluded") else ""
+    onset = "" if feature.get("excluded") else _time(feature.get("onset")).removesuffix(" onset")
     details = ", ".join(
         filter(None, [*(grade.lower() for grade in graded), f"onset {onset}" if onset else ""])
     )
@@ -355,30 +365,29 @@ def _joined(tests: list[DocumentedTest]) -> list[DocumentedTest]:
 def _variants(
     interpretations: list[dict[str, Any]], path: Path, place: str
 ) -> list[DocumentedTest]:
-    """One test with a line for each variant that the packet describes; none when it describes
-    none."""
+    """One test with a line for each variant or gene that the packet describes; none when it
+    describes none."""
     described = [
-        _variant(row, descriptor)
+        _variant(row)
         for interpretation in interpretations
         for row in _objects(interpretation["diagnosis"], "genomicInterpretations", path, place)
-        if isinstance(found := row.get("variantInterpretation"), dict)
-        and isinstance(descriptor := found.get("variationDescriptor"), dict)
     ]
     # Two interpretations may describe one variant.
     lines = list(dict.fromkeys(filter(None, described)))
     return [DocumentedTest(GENETIC_TESTING, "laboratory", "\n".join(lines))] if lines else []
 
 
-def _variant(row: dict[str, Any], descriptor: dict[str, Any]) -> str:
+def _variant(row: dict[str, Any]) -> str:
     """'FBN1 NM_000138.5:c.4710G>C, heterozygous, causative': gene, change, zygosity, and what it
-    was held to be."""
-    gene = descriptor.get("geneContext")
-    symbol = str(gene.get("symbol", "")) if isinstance(gene, dict) else ""
+    was held to be. A row may name a gene alone."""
+    found = _object(row.get("variantInterpretation"))
+    descriptor = _object(found.get("variationDescriptor"))
+    symbol = str(_object(descriptor.get("geneContext") or row.get("gene")).get("symbol", ""))
     change = _change(descriptor)
     if not (symbol or change):
         return ""
     status = str(row.get("interpretationStatus", ""))
-    pathogenicity = str(row["variantInterpretation"].get("acmgPathogenicityClassification", ""))
+    pathogenicity = str(found.get("acmgPathogenicityClassification", ""))
     # GA4GH's constants for 'not said' are no judgement.
     judged = [_words_of_constant(text) for text in (status, pathogenicity) if text not in _UNTOLD]
     parts = [f"{symbol} {change}".strip(), _named(descriptor.get("allelicState")), *judged]
@@ -396,9 +405,12 @@ def _change(descriptor: dict[str, Any]) -> str:
     names = [by_syntax[syntax] for syntax in ("hgvs.c", "hgvs.p") if syntax in by_syntax]
     if names or descriptor.get("label"):
         return " ".join(names) or str(descriptor["label"])
-    # A deletion of an exon has neither.
-    structural = _named(descriptor.get("structuralType"))
-    return structural or next(iter(by_syntax.values()), "")
+    # A deletion of an exon has neither, but its place.
+    kind = _named(descriptor.get("structuralType")) or next(iter(by_syntax.values()), "")
+    record = _object(descriptor.get("vcfRecord"))
+    locus = f"{record.get('chrom', '')}:{record.get('pos', '')}" if record else ""
+    parts = (kind, record.get("genomeAssembly"), locus, record.get("ref"), record.get("alt"))
+    return " ".join(str(part) for part in parts if part)
 
 
 # --- diagnosis --------------------------------------------------------------------------
@@ -436,9 +448,18 @@ def _diagnosis_of_packet(
             " the diagnosis is not told"
         )
         raise BadCase("several_diagnoses", message)
-    label = _named(diagnoses[0])
     terms = (*concluded, *present)
-    same = [_named(term) for term in terms if str(term.get("id") or _named(term)) in codes]
+    same = [
+        str(term["label"]).strip()
+        for term in terms
+        if term.get("label") and str(term.get("id") or _named(term)) in codes
+    ]
+    if not same:
+        message = (
+            f"{path.name}{place}: {', '.join(codes)[:200]} is a code; give its disease's label"
+        )
+        raise BadCase("no_diagnosis", message)
+    label = same[0]
     excluded = (_named(row.get("term")) for row in diseases if row.get("excluded"))
     ruled_out = list(filter(None, excluded))
     return label, tuple(dict.fromkeys(name for name in same if name != label)), ruled_out
@@ -462,6 +483,10 @@ def _objects(value: dict[str, Any], key: str, path: Path, place: str) -> list[di
     if not isinstance(objects, list) or not all(isinstance(row, dict) for row in objects):
         raise bad_field(path, place, f"{key!r} must be a list of objects")
     return objects
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _label_in_row(row: dict[str, Any], key: str, path: Path, place: str) -> str:
