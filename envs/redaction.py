@@ -550,11 +550,11 @@ def _moved(
     """The results that the observation told as entries of the menu; what an entry told `before`, or
     has as a further value of the very analyte, is not added to it."""
     # 'CSF glucose' is no glucose.
-    own_names = {(canonical_of(t.name), profile(t.name).specimen): t.name for t in reversed(tests)}
+    own_names = {(canonical_of(t.name), _fluids_of(t.name)): t.name for t in reversed(tests)}
     return tuple(
         DocumentedTest(
             # 'Serum CA-125' of a statement is one test with the entry 'CA-125'.
-            (canonical_of(name) and own_names.get((canonical_of(name), profile(name).specimen)))
+            (canonical_of(name) and own_names.get((canonical_of(name), _fluids_of(name))))
             or name[0].upper() + name[1:],
             category_of(name),
             statement.text,
@@ -587,10 +587,15 @@ def _value_in_entry(name: str, test: DocumentedTest) -> str:
     specimen = profile(test.name).specimen
     if specimen not in (None, profile(name).specimen):
         return ""
-    # By its words: a table may hold 'urine pregnancy test' as another name of hCG.
-    fluids = {specimen_of(word) for word in normalise(name).split()} - {None, "blood", specimen}
-    of_text = map(specimen_of, normalise(f"{test.name} {test.result}").split())
-    return value_of(name, test.result) if fluids <= set(of_text) else ""
+    fluids = _fluids_of(name) - {specimen}
+    return value_of(name, test.result) if fluids <= _fluids_of(f"{test.name} {test.result}") else ""
+
+
+def _fluids_of(text: str) -> frozenset[str | None]:
+    """The specimens that a text names beside blood. By its words: a table may hold 'urine pregnancy
+    test' as another name of hCG."""
+    words = normalise(text).split()
+    return frozenset(map(specimen_of, words)) - {None, "blood"}
 
 
 def value_of(name: str, text: str) -> str:

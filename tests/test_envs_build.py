@@ -462,6 +462,7 @@ def test_a_urine_test_is_not_told_by_an_entry_of_the_blood() -> None:
         tests=(*TESTS, DocumentedTest("β-hCG", "laboratory", "β-hCG 900 mIU/mL")),
     )
     environment = environment_of(report(case))
+    assert environment.menu[-1].name == "Urine pregnancy test"
     assert told in environment.menu[-1].result
     assert told not in environment.initial_observation
 
