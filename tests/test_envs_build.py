@@ -523,6 +523,7 @@ def test_an_entry_of_another_culture_or_specimen_does_not_cover_a_result() -> No
             "A 55-year-old married woman.",
         ),
         ("A 17-year-old boy who was well until an EEG showed spikes.", "A 17-year-old boy."),
+        ("A 55-year-old man with a lung adenocarcinoma for two days.", "A 55-year-old man."),
     ],
 )
 def test_the_first_sentence_ends_before_the_result(observation: str, rest: str) -> None:

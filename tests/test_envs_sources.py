@@ -422,6 +422,8 @@ MENUS = {
         "calcium": (),
     },
     "Ultrasound with color flow imaging: A cyst.": {"Ultrasound with color flow imaging": ()},
+    "Venous sampling lateralised to the right, ratio 9:1.": {"Venous sampling": ()},
+    "Calcium/phosphate ratio was 3.": {"Calcium/phosphate ratio": ()},
     "Pleural fluid analysis showed an exudate. Mesothelial cells 5%.": {
         "Pleural fluid analysis": ()
     },

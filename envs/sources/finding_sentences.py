@@ -103,6 +103,7 @@ _FURTHER_PLACES = re.compile(
 TEST_BEHIND = re.compile(
     rf"\b(?:on|by|via) (?:an? |the )?(?P<test>{TEST_NOUN.pattern})\W*$", re.IGNORECASE
 )
+_SUBJECT_WITH_VERB = re.compile(rf"{TEST_NOUN.pattern}(?= \w+ed\b)", re.IGNORECASE)
 # 'Organism test came back pink', not 'test of liver function'.
 _NOUN_THAT_GOES_ON = re.compile(
     rf"{TEST_NOUN.pattern}(?= (?!(?:of|for|in|with|and|or|at|to|on|from|by|was|were|is|are"
@@ -283,6 +284,8 @@ def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
     passive = is_participle or (
         not verb.groupdict().get("quality") and _PASSIVE.match(sentence[verb.end() :])
     )
+    if begins and not names and (noun := _SUBJECT_WITH_VERB.match(before)):
+        return noun[0]  # 'venous sampling lateralised to the right, ratio 9:1'
     # In the middle of a bullet the subject may be a part of the test before.
     if not begins or passive or "," in before or _begins_a_finding(before) or (names and not shows):
         return ""
@@ -343,6 +346,9 @@ def label_and_rest(text: str) -> tuple[str, str]:
 def _is_value(match: re.Match[str]) -> bool:
     """Whether the colon belongs to a value inside a sentence ('Elevated enzymes (AST: 90'), so that
     there is no label."""
+    # One letter numbers a list, but for that of potassium.
+    if len(match["label"]) == 1 and canonical_of(match["label"]) is None:
+        return True
     if match["label"].lower() in ("positive", "negative", "normal", "abnormal"):
         return True
     # More opened than closed: the colon stands in brackets.
