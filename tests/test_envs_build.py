@@ -398,6 +398,7 @@ def test_a_result_in_other_words_is_cut() -> None:
         ("He has normal median nerve evoked potentials.", {"Median nerve evoked potentials": 0}),
         ("He has asthma with elevated hs-QZ3 levels.", {"Hs-QZ3": 0}),
         ("A culture later grew a mould.", {"Culture": 0}),
+        ("She has gout with a QZ-1/RTF ratio of 77 on admission.", {"QZ-1/RTF ratio": 0}),
         ("He took tablets for Shigella-positive stool.", {"Stool laboratory tests": 0}),
         ("She was told of a 46,XY pattern.", {"Karyotype": 0}),
         ("Bacteria were isolated from two wound cultures.", {"Culture": 0}),
