@@ -605,6 +605,13 @@ def test_history_exposure_and_denial_stay(diagnosis: str, history: str) -> None:
     assert any(warning.startswith("no_known_disease_in_o1") for warning in environment.warnings)
 
 
+def test_a_symptom_of_the_first_sentence_is_the_complaint() -> None:
+    observation = f"A 22-year-old man with diarrhea and hiccups. {LONG}"
+    diagnosis = "Diarrhea due to Salmonella enterica"
+    case = replace(CASE, diagnosis=diagnosis, initial_observation=observation)
+    assert environment_of(report(case)).initial_observation == observation
+
+
 def test_a_kind_of_test_is_no_gene_that_was_tested() -> None:
     variant = DocumentedTest("Brain scan", "imaging", "a normal variant in MRI, else no lesion")
     fear = f"{LONG}\nCourse: He is afraid of MRI."

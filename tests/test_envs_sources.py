@@ -430,7 +430,7 @@ MENUS = {
         "calcium": (),
     },
     "Ultrasound with color flow imaging: A cyst.": {"Ultrasound with color flow imaging": ()},
-    "Venous sampling lateralised to the right, ratio 9:1.": {"Venous sampling": ()},
+    "Adrenal venous sampling lateralized to the left with 9:1.": {"Adrenal venous sampling": ()},
     "Calcium/phosphate ratio was 3.": {"Calcium/phosphate ratio": ()},
     "Pleural fluid analysis showed an exudate. Mesothelial cells 5%.": {
         "Pleural fluid analysis": ()

@@ -212,8 +212,9 @@ def tests_joined(phrase: str) -> tuple[str, ...]:
             items.append(item)
             start = joint.end()
     items.append(phrase[start:])
-    # What a stain shows of calcitonin is no amount in the blood.
+    # What a stain shows of calcitonin is no amount in the blood, and a ratio is of two.
     is_shared = "stain" in profile(items[-1]).kinds
+    is_shared |= phrase.endswith(" ratio") and len(items) == 2
     return tuple(items) if all(map(is_test, items)) and not is_shared else (phrase,)
 
 
@@ -348,9 +349,6 @@ def label_and_rest(text: str) -> tuple[str, str]:
 def _is_value(match: re.Match[str]) -> bool:
     """Whether the colon belongs to a value inside a sentence ('Elevated enzymes (AST: 90'), so that
     there is no label."""
-    # One letter numbers a list, but for that of potassium.
-    if len(match["label"]) == 1 and canonical_of(match["label"]) is None:
-        return True
     if match["label"].lower() in ("positive", "negative", "normal", "abnormal"):
         return True
     # More opened than closed: the colon stands in brackets.
