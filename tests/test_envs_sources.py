@@ -386,6 +386,10 @@ MENUS = {
     "Continuous bladder pressure (BP) monitoring using a catheter; on day 2, 20 mmHg.": {
         "Continuous bladder pressure monitoring": ()
     },
+    "Biopsy: A carcinoma.\n  - Excluded cyst: No fluid-fluid level.": {
+        "Biopsy": (),
+        "Excluded cyst": (),
+    },
     "Typical acylcarnitine elevations, muscle biopsy showing fat.": {
         "Ancillary tests": (),
         "muscle biopsy": (),

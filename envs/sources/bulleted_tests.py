@@ -139,7 +139,7 @@ _TELLS_DIAGNOSIS = re.compile(r"\b(?:diagnos[ei]s|final assessment)\b", re.IGNOR
 _RESULT_END = re.compile(r"(?<=[.;])\s+(?=(?:\d+[a-z]?-?)?[A-Z])|;\s+")
 # More of what the test above has found: 'Associated findings', 'No metastases'.
 _MORE = re.compile(
-    r"(?:no|not|none|excluded)\b"
+    r"(?:no|not|none)\b"
     r"|(?:(?:associated|additional|further|incidental|other|secondary|\w+al|noted)\s)*"
     rf"{phrase_regex('finding | observation | anomal* | abnormalit* | feature | sign')}"
     r"(?:\s\(.*\))?$",
