@@ -6,7 +6,6 @@ be counted and understood. A check that cannot look does not pass: it says 'not 
 """
 
 import re
-from collections.abc import Iterable
 
 from medaction.envs.diagnosis_names import english_words, mentions, parts_of
 from medaction.envs.grounding import GROUNDED_AT, agreement_of_texts, numbers_of, plain_text
@@ -221,8 +220,8 @@ def no_diagnosis_in_o1(report: CaseReport, case: StructuredCase) -> CheckResult:
     """
     all_mentions = mentions_in(case.initial_observation, names_of_case(report, case), case)
     # Sentence by sentence: history in one does not excuse the same name in another.
-    leaks = _unique(mention.name.text for mention in all_mentions if not mention.excuse)
-    detail = f"the initial observation names {', '.join(leaks)!r}"
+    leaks = {normalise(m.name.text): m.name.text for m in all_mentions if not m.excuse}
+    detail = f"the initial observation names {', '.join(leaks.values())!r}"
     return CheckResult("no_diagnosis_in_o1", not leaks, len(leaks), 0, detail)
 
 
@@ -308,7 +307,3 @@ def diagnosis_linkable(score: float, threshold: float, linked_to: str) -> CheckR
 def not_applicable(name: str, why: str) -> CheckResult:
     """A check that had nothing to look at: neither passed nor a reason to refuse."""
     return CheckResult(name, False, 0, 0, why, required=False, applicable=False)
-
-
-def _unique(names: Iterable[str]) -> list[str]:
-    return list({normalise(name): name for name in names}.values())

@@ -194,9 +194,11 @@ class _Cutter:
         label = LABEL.match(line)[0]  # type: ignore[index]
         body = line[len(label) :]
         is_complaint = COMPLAINT.search(label) is not None
-        # For each line: its label says whether words of a laboratory are out of place (`_result`).
-        self.is_examination = "examination" in label.casefold()
-        self.is_present = "present" in label.casefold()
+        # The label says whether words of a laboratory are out of place (`_result`), here and in the
+        # bullets below.
+        if not line[0].isspace():
+            self.is_examination = "examination" in label.casefold()
+            self.is_present = "present" in label.casefold()
         is_list = bool(_LISTED_SECTIONS.search(label)) or (
             label.casefold().lstrip(" -*•").startswith("past medical")
         )
@@ -340,7 +342,10 @@ class _Cutter:
         ends_list = not is_list or removed[0].startswith("and ")
         hangs = _PREDICATE_ALONE.match(removed[0]) or (ends_list and _BY_TEST.search(removed[0]))
         fragment = bool(stays) and hangs
-        self._take(_verbatim(removed, sentence), context=sentence if fragment else "")
+        # 'Flutter on ECG, effusion on a chest X-ray': each item of a list is a test's own.
+        is_each = is_list and not fragment and all(map(self._result, removed))
+        for text in removed if is_each else [_verbatim(removed, sentence)]:
+            self._take(text, context=sentence if fragment else "")
         # 'Sodium, taken the week before, | was 121': without its verb the rest is no sentence.
         # 'He had fever for a week, | was seen on CT to have nodules' has a verb of its own.
         is_subject = named_tests(clauses[0]) or canonical_of(clauses[0])
@@ -399,7 +404,9 @@ class _Cutter:
                 break
             goes = result or (word != " with " and self.leaks(label + after))
             # What is left must be a phrase by itself: 'he was', 'presented' would hang.
-            stands = not re.search(r"(?:^|ed|is|was|are|were|ent|ible|man|boy|girl)$", before)
+            stands = not re.search(
+                r"(?:^|ed|is|was|are|were|ent|ible|man|boy|girl|along|together)$", before
+            )
             if goes and stands and not self._result(before) and not self.leaks(label + before):
                 return [before + "," * after.endswith(","), word.strip() + " " + after]
         before, joint, after = clause.rpartition(" and ")

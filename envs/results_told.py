@@ -59,6 +59,8 @@ _LEVEL_OF_CODE = re.compile(
     r"\b(?i:elevated|raised|increased|decreased|reduced) (?:serum |plasma |blood )?"
     r"(?P<analyte>(?=[\w-]+[A-Z\d])[A-Za-z][\w-]+)(?: levels?\b|\W*$)"
 )
+# 'A QZ/RT-1 ratio of 77': of codes, since a ratio in words may be of the body's measures.
+_RATIO_OF_CODES = re.compile(r"\b(?P<ratio>(?=\S*[A-Z\d])[\w-]+/[\w-]+ ratio) (?:of|was|at) \d")
 # 'Biopsy-proven coeliac disease': how a disease became known, no result that is told now.
 _PROVEN = re.compile(r"\b[\w-]+-(?:proven|confirmed|verified)\b", re.IGNORECASE)
 _PRESENT_ILLNESS = re.compile(r"\W*history(?: of (?:the )?present illness)?\W*:\W*", re.IGNORECASE)
@@ -251,6 +253,8 @@ def _statement(clause: str) -> Statement | None:
         return Statement(clause, names or ("Genetic testing",))
     if level := _LEVEL_OF_CODE.search(clause):
         return Statement(clause, names or (level["analyte"],))
+    if ratio := _RATIO_OF_CODES.search(clause):
+        return Statement(clause, names or (ratio["ratio"],))
     if (normal := _NORMAL.search(clause)) and is_ordered(normal["test"]):
         return Statement(clause, names or (normal["test"],))
     # A concentration is a laboratory's, even where no name is known.

@@ -398,6 +398,7 @@ def test_a_result_in_other_words_is_cut() -> None:
         ("He has normal median nerve evoked potentials.", {"Median nerve evoked potentials": 0}),
         ("He has asthma with elevated hs-QZ3 levels.", {"Hs-QZ3": 0}),
         ("A culture later grew a mould.", {"Culture": 0}),
+        ("She has gout with a QZ-1/RTF ratio of 77 on admission.", {"QZ-1/RTF ratio": 0}),
         ("He took tablets for Shigella-positive stool.", {"Stool laboratory tests": 0}),
         ("She was told of a 46,XY pattern.", {"Karyotype": 0}),
         ("Bacteria were isolated from two wound cultures.", {"Culture": 0}),
@@ -740,13 +741,29 @@ def test_a_list_of_what_a_scan_showed_goes_whole() -> None:
 @pytest.mark.parametrize(
     ("finding", "test"), [("thrombocytopenia", "Platelets"), ("proteinuria", "Urine analysis")]
 )
+@pytest.mark.parametrize("label", ["Physical Examination:", "Physical Examination:\n  - Later:"])
 def test_what_only_a_laboratory_tells_is_no_finding_of_the_examination(
-    finding: str, test: str
+    label: str, finding: str, test: str
 ) -> None:
-    passage = f"{LONG}\nPhysical Examination: Pale, {finding}. Soft abdomen."
+    passage = f"{LONG}\n{label} Pale, {finding}. Soft abdomen."
     environment = environment_of(report(replace(CASE, initial_observation=passage)))
-    assert environment.initial_observation == f"{LONG}\nPhysical Examination: Pale. Soft abdomen."
+    assert environment.initial_observation == f"{LONG}\n{label} Pale. Soft abdomen."
     assert environment.menu[-1].name == test
+
+
+def test_two_results_of_a_list_are_two_entries() -> None:
+    seen = "Flutter on ECG, effusion on a chest X-ray"
+    passage = f"{LONG}\nPhysical Examination: Pale, {seen}."
+    environment = environment_of(report(replace(CASE, initial_observation=passage)))
+    assert environment.initial_observation == f"{LONG}\nPhysical Examination: Pale."
+    results = {test.name: test.result.strip(".") for test in environment.menu[-2:]}
+    assert results == dict(zip(("ECG", "Chest X-ray"), seen.split(", "), strict=True))
+
+
+def test_no_word_is_left_hanging_where_a_result_goes() -> None:
+    passage = f"{LONG}\nPlan: He has gout, along with cysts seen on ultrasound."
+    environment = environment_of(report(replace(CASE, initial_observation=passage)))
+    assert environment.initial_observation == f"{LONG}\nPlan: He has gout."
 
 
 @pytest.mark.parametrize(

@@ -367,6 +367,7 @@ MENUS = {
     },
     "Coombs test negative, BP 110/70 mmHg, fasting glucose 0.9 g/L.": {
         "Coombs test": (),
+        "BP": (),
         "fasting glucose": (),
     },
     "Normal hearing tests, eye exam, and echocardiogram.": {
@@ -377,6 +378,21 @@ MENUS = {
     "Biopsy confirmed a carcinoma. Investigations ruled out an infection.": {
         "Biopsy": (),
         "Investigations": (),
+    },
+    "Ultrasound revealed a mass, further confirmed by CT showing a cyst.": {
+        "Ultrasound": (),
+        "CT": (),
+    },
+    "Continuous bladder pressure (BP) monitoring using a catheter; on day 2, 20 mmHg.": {
+        "Continuous bladder pressure monitoring": ()
+    },
+    "Biopsy: A carcinoma.\n  - Excluded cyst: No fluid-fluid level.": {
+        "Biopsy": (),
+        "Excluded cyst": (),
+    },
+    "Transthoracic echocardiogram: A mass; no mass on transesophageal echocardiogram.": {
+        "Transthoracic echocardiogram": (),
+        "transesophageal echocardiogram": (),
     },
     "Typical acylcarnitine elevations, muscle biopsy showing fat.": {
         "Ancillary tests": (),

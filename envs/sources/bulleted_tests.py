@@ -61,6 +61,8 @@ BULLET_LINE = re.compile(r"^(?P<indent>\s*)(?:[-*•]|\d+[.)])\s+(?P<text>.*)$")
 # Not inside brackets: '(IgM; IgG: ...)' is one result.
 _JOINED_CLAUSE = re.compile(r",\s+(?:and|but|while|whereas)\s+")
 _JOINED_WITHOUT_COMMA = re.compile(r"\s+(?:but|while|whereas)\s+")
+# 'Ultrasound showed a mass, confirmed by CT showing a cyst'
+_CONFIRMED_BY = re.compile(r",\s+(?:\w+ )?confirmed (?:by|on|via)\s+(?:an?\s+|the\s+)?")
 # 'CRP 212, falling to 40 by day 4' goes on with the value.
 _GOES_ON = (
     r"(?:(?:\w+ly )?\w+(?:ing|ed) (?:to|from)|down|up|with|which|then"
@@ -111,6 +113,8 @@ _GROUPS = (
 _CATEGORY = re.compile(
     rf"(?:{phrase_regex(_ATTRIBUTES, '')} )*{phrase_regex(_GROUPS)}(?: \(.*\))?", re.IGNORECASE
 )
+_CODE_AND_VALUE = re.compile(r"(?P<code>[A-Z]{2,}) \d")
+"""'BP 110/70 mmHg'"""
 _INVESTIGATIONS = re.compile(
     rf"(?:{phrase_regex(_ATTRIBUTES, '')} )*(?:tests?|testing|investigations?|work-?up|imaging)",
     re.I,
@@ -135,7 +139,7 @@ _TELLS_DIAGNOSIS = re.compile(r"\b(?:diagnos[ei]s|final assessment)\b", re.IGNOR
 _RESULT_END = re.compile(r"(?<=[.;])\s+(?=(?:\d+[a-z]?-?)?[A-Z])|;\s+")
 # More of what the test above has found: 'Associated findings', 'No metastases'.
 _MORE = re.compile(
-    r"(?:no|not|none|excluded)\b"
+    r"(?:no|not|none)\b"
     r"|(?:(?:associated|additional|further|incidental|other|secondary|\w+al|noted)\s)*"
     rf"{phrase_regex('finding | observation | anomal* | abnormalit* | feature | sign')}"
     r"(?:\s\(.*\))?$",
@@ -451,7 +455,7 @@ def _prose(text: str, container: str, begins: bool = True) -> Iterator[_BulletLi
 def _clauses_of_tests(sentence: str) -> list[str]:
     """The clauses of 'ECG showed ST depression, and cardiac enzymes were raised', where each has a
     test for its subject; else the sentence."""
-    for joint in (_JOINED_CLAUSE, _JOINED_WITHOUT_COMMA):
+    for joint in (_JOINED_CLAUSE, _JOINED_WITHOUT_COMMA, _CONFIRMED_BY):
         clauses = split_outside_brackets(joint, sentence)
         if len(clauses) > 1 and all(map(_is_of_test, clauses)):
             return clauses
@@ -474,7 +478,7 @@ def _clauses_of_tests(sentence: str) -> list[str]:
 def _is_result_alone(clause: str) -> bool:
     """Whether a clause without a verb names a test and what it found: 'fibrillation on ECG', 'IGRA
     negative', 'normal spirometry', 'mild anemia (Hb 10)'."""
-    if re.match(r"[A-Z]{2,} \d", clause):  # 'BP 110/70 mmHg'
+    if _CODE_AND_VALUE.match(clause):
         return True
     if SHOWING_VERB.search(clause) or not (names := named_tests(clause)):
         return False
@@ -586,6 +590,10 @@ def _is_of_other(name: str, category: str, clause: str) -> bool:
     subject = label if _is_label_of_test(label) else subject_of(clause, names, begins=bool(names))
     if not subject and _begins_with_test(clause):
         subject = next(iter(names), "")
+    phrase = phrase_of(clause, names)
+    is_behind = re.search(rf" on (?:an? |the )?{re.escape(phrase)}\W*$", clause)
+    if not subject and is_behind and profile(phrase).kinds & IMAGING:
+        subject = phrase  # 'no vegetation on transesophageal echo'
     own, other = profile(name), profile(subject)
     category_of_other = known_category(subject) or category_of(subject)
     is_scan = category in ("imaging", "physiologic")
@@ -602,7 +610,9 @@ def _is_of_other(name: str, category: str, clause: str) -> bool:
         return False
     modalities = own.kinds & IMAGING, other.kinds & IMAGING
     if all(modalities):
-        return modalities[0].isdisjoint(modalities[1])
+        ways = [{state for state in side.states if state[0] == "way"} for side in (own, other)]
+        is_way = all(ways) and ways[0].isdisjoint(ways[1])
+        return is_way or modalities[0].isdisjoint(modalities[1])
     specimens = other.specimen or "blood", own.specimen or "blood"
     return category_of_other != category or specimens[0] != specimens[1]
 
@@ -828,6 +838,8 @@ def _subject(sentence: str, names: tuple[str, ...], container: str, begins: bool
     # 'Investigations ruled out an infection' is no more of the biopsy before.
     if shows and not subject and _INVESTIGATIONS.fullmatch(sentence[: shows.start()]):
         subject = sentence[: shows.start()]
+    if not subject and not names and (code := _CODE_AND_VALUE.match(sentence)):
+        subject = code["code"]
     if begins and not subject and not names and (statement := result_told(sentence)):
         subject = statement.tests[0]  # 'Operative findings', 'Laboratory tests'
     # 'Na 130, CRP elevated': the first value is not what the sentence is about.

@@ -74,6 +74,7 @@ _NOUNS = (
     " | markers | panel | screen | screening | antibody | antibodies | antigen | assay | culture"
     " | scraping | smear | staining | serology | serologies | function | ratio | sampling"
     " | lab | blood work | bloodwork | work up | workup | titer | scan | profile | exam"
+    " | monitoring"
 )
 # 'Stains for acid-fast bacilli' goes on: only the singular ends a name.
 TEST_NOUN = re.compile(rf"[^.;:,(]{{0,60}}?\b(?:{phrase_regex(_NOUNS)}|stain)\b", re.IGNORECASE)
@@ -258,7 +259,8 @@ def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
     shows = SHOWING_VERB.search(outside.partition(", ")[0])
     verb = shows or SHOWS_A_VALUE.search(sentence)
     if verb is None:
-        noun = _NOUN_THAT_GOES_ON.match(sentence) if begins and not names else None
+        bare = ABBREVIATION.sub("", sentence)
+        noun = _NOUN_THAT_GOES_ON.match(bare) if begins and not names else None
         return noun[0] if noun and not _begins_a_finding(sentence) else ""
     # Brackets and loose prepositions at its end are no part of a name.
     before = _LOOSE_END.sub("", ABBREVIATION.sub("", sentence[: verb.start()]))
