@@ -680,6 +680,25 @@ def test_a_check_that_cannot_look_says_so() -> None:
     assert states["results_grounded"]
 
 
+@pytest.mark.parametrize(
+    ("observation", "diagnosis"),
+    [
+        ("Un homme de 61 ans tousse. Le scanner montrait une masse. Il est guéri.", "Carcinome"),
+        ("Мужчина 59 лет с болью в груди. На ЭКГ подъём сегмента. Выписан.", "Инфаркт"),
+    ],
+)
+def test_what_only_english_words_show_is_not_passed_in_another_language(
+    observation: str, diagnosis: str
+) -> None:
+    case = replace(CASE, initial_observation=observation, diagnosis=diagnosis)
+    built = build_environment(report(case))
+    states = {check.name: (check.applicable, check.passed) for check in built.checks}
+    assert states["no_outcome_in_o1"] == (False, False)
+    assert states["readable_language"] == (True, False)
+    assert built.environment
+    assert any("common in English" in warning for warning in built.environment.warnings)
+
+
 def test_what_hangs_on_a_cut_sentence_goes_with_it() -> None:
     passage = (
         "Lung adenocarcinoma had been suspected. Treated with two courses of tablets. His "

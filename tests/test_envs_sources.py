@@ -390,6 +390,10 @@ MENUS = {
         "Biopsy": (),
         "Excluded cyst": (),
     },
+    "Transthoracic echocardiogram: A mass; no mass on transesophageal echocardiogram.": {
+        "Transthoracic echocardiogram": (),
+        "transesophageal echocardiogram": (),
+    },
     "Typical acylcarnitine elevations, muscle biopsy showing fat.": {
         "Ancillary tests": (),
         "muscle biopsy": (),
