@@ -116,7 +116,8 @@ _NOT_ASSERTED = re.compile(
     r"\s*\b(?:(?P<condition>if|unless|whether|lest|in case)\b[^,;.]*"
     # 'Would not compress' tells what was seen; 'May' is a month.
     r"|(?:(?:will|would|should|might|may|must|shall|ought to|needs? to|(?:is|was|were) to(?! be))"
-    r"\b(?! not\b|n't)|(?i:^(?:can|could|might|may|would|should|(?:is )?expected to) (?-i:[a-z]))"
+    r"\b(?! not\b|n't)|(?i:^(?:can|could|might|may|would|should|will|must|(?:is )?expected to)"
+    r" (?!not\b)(?-i:[a-z]))"
     rf"|(?:can|could) (?:be {DONE}|help)\b|to be {DONE}\b).*?{_CLAUSE_BORDER}"
     # 'A target lesion', 'above target with 9 %' are no aims.
     r"|(?:target|goal|aim)(?:s|ed|ing)? (?:(?:for|of|is|was|at|an?|the|his|her|their|value|range"
@@ -129,7 +130,7 @@ _PASSIVE = re.compile(
     # By a person it is an advice: 'TB was suggested by the CT'.
     rf"|suggested(?= by (?:\w+ ){{0,3}}(?:{PERSON.pattern})))\b(?! (?:as|to be|to have)\b)"
     # Up to what tells a finding or a value.
-    rf"(?: (?:out|off|up|down|in)\b)?(?:(?: (?!{_FINDING.pattern})[^\s,;:()\d]+"
+    rf"(?: (?:out|off|up|down|in)\b)?(?:(?: (?!{_FINDING.pattern}|for\b)[^\s,;:()\d]+"
     rf"| (?:\d{{4}}|\d{{1,2}} (?:days?|weeks?|months?|{phrase_regex(MONTHS, '')}))\b)*?"
     rf"(?:{_CLAUSE_BORDER}|(?=[()]))|(?= ))"
 )
@@ -172,10 +173,9 @@ def _is_process(passive: re.Match[str]) -> bool:
     """Whether a participle tells what was done with a test, not what it found: 'attempted', not
     'delayed', which the ontology of phenotypes knows."""
     verb = passive["verb"]
-    # 'Was diagnosed via MRI'
-    by_test = re.search(r"\b(?:by|on|via)\b", passive[0]) and named_tests(passive[0])
     is_known = re.fullmatch(DONE, verb) or verb not in participles_of_findings()
-    return bool(is_known and not by_test)
+    # 'Was diagnosed via MRI', 'was sent to CT, which showed ...'
+    return bool(is_known and not named_tests(passive[0]))
 
 
 def says_something(text: str) -> bool:
@@ -228,9 +228,9 @@ def _is_void(sentence: str) -> bool:
     ):
         return True
     # 'May show ...': what a test would find is no result.
-    rest, opening = asserted(bare), _NOT_ASSERTED.match(bare)
+    rest, opening = asserted(bare).strip(" ."), _NOT_ASSERTED.match(bare)
     is_hypothesis = not any(map(str.isalnum, rest)) or (opening and not opening["condition"])
-    if is_hypothesis or _UNKNOWN.match(bare) or (rest != bare and _only_names_a_test(rest)):
+    if is_hypothesis or _UNKNOWN.match(bare) or (rest != bare and _is_subject(rest)):
         return True
     # From here on forms are weaker: a finding or a value behind them counts for more.
     if _FINDING.search(bare) or _VALUE_IN_TEXT.search(following):
@@ -277,6 +277,13 @@ def _weights() -> tuple["Tokenizer", list[float], float]:
     tokenizer.no_padding()
     table = json.loads(WEIGHTS.read_text(encoding="utf-8"))
     return tokenizer, table["pieces"], table["bias"]
+
+
+def _is_subject(text: str) -> bool:
+    """'Sural biopsy' of 'Sural biopsy should be avoided', 'Patient' of 'Patient may agree'."""
+    names = named_tests(text)
+    ends_in_test = len(text.split()) <= 5 and names and text.endswith(names[-1])
+    return bool(ends_in_test or PERSON.fullmatch(text) or _only_names_a_test(text))
 
 
 def _only_names_a_test(text: str) -> bool:

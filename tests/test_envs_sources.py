@@ -386,6 +386,14 @@ MENUS = {
     "Continuous bladder pressure (BP) monitoring using a catheter; on day 2, 20 mmHg.": {
         "Continuous bladder pressure monitoring": ()
     },
+    "Biopsy: A carcinoma.\n  - Excluded cyst: No fluid-fluid level.": {
+        "Biopsy": (),
+        "Excluded cyst": (),
+    },
+    "Transthoracic echocardiogram: A mass; no mass on transesophageal echocardiogram.": {
+        "Transthoracic echocardiogram": (),
+        "transesophageal echocardiogram": (),
+    },
     "Typical acylcarnitine elevations, muscle biopsy showing fat.": {
         "Ancillary tests": (),
         "muscle biopsy": (),
@@ -430,6 +438,8 @@ MENUS = {
         "calcium": (),
     },
     "Ultrasound with color flow imaging: A cyst.": {"Ultrasound with color flow imaging": ()},
+    "Adrenal venous sampling lateralized to the left with 9:1.": {"Adrenal venous sampling": ()},
+    "Calcium/phosphate ratio was 3.": {"Calcium/phosphate ratio": ()},
     "Pleural fluid analysis showed an exudate. Mesothelial cells 5%.": {
         "Pleural fluid analysis": ()
     },

@@ -139,7 +139,7 @@ _TELLS_DIAGNOSIS = re.compile(r"\b(?:diagnos[ei]s|final assessment)\b", re.IGNOR
 _RESULT_END = re.compile(r"(?<=[.;])\s+(?=(?:\d+[a-z]?-?)?[A-Z])|;\s+")
 # More of what the test above has found: 'Associated findings', 'No metastases'.
 _MORE = re.compile(
-    r"(?:no|not|none|excluded)\b"
+    r"(?:no|not|none)\b"
     r"|(?:(?:associated|additional|further|incidental|other|secondary|\w+al|noted)\s)*"
     rf"{phrase_regex('finding | observation | anomal* | abnormalit* | feature | sign')}"
     r"(?:\s\(.*\))?$",
@@ -590,6 +590,10 @@ def _is_of_other(name: str, category: str, clause: str) -> bool:
     subject = label if _is_label_of_test(label) else subject_of(clause, names, begins=bool(names))
     if not subject and _begins_with_test(clause):
         subject = next(iter(names), "")
+    phrase = phrase_of(clause, names)
+    is_behind = re.search(rf" on (?:an? |the )?{re.escape(phrase)}\W*$", clause)
+    if not subject and is_behind and profile(phrase).kinds & IMAGING:
+        subject = phrase  # 'no vegetation on transesophageal echo'
     own, other = profile(name), profile(subject)
     category_of_other = known_category(subject) or category_of(subject)
     is_scan = category in ("imaging", "physiologic")
@@ -606,7 +610,9 @@ def _is_of_other(name: str, category: str, clause: str) -> bool:
         return False
     modalities = own.kinds & IMAGING, other.kinds & IMAGING
     if all(modalities):
-        return modalities[0].isdisjoint(modalities[1])
+        ways = [{state for state in side.states if state[0] == "way"} for side in (own, other)]
+        is_way = all(ways) and ways[0].isdisjoint(ways[1])
+        return is_way or modalities[0].isdisjoint(modalities[1])
     specimens = other.specimen or "blood", own.specimen or "blood"
     return category_of_other != category or specimens[0] != specimens[1]
 
