@@ -437,10 +437,11 @@ def prepare_samples(frame: pl.DataFrame, renderer: Renderer, max_length: int) ->
             if renderer.taught_thinking(reply, thoughts):
                 thinking.add(record["id"])
     if not parts["train"]:
-        shortest = min(dropped.tokens for dropped in overlong)
+        of_training = set(frame.filter(pl.col("split") == "train")["id"])
+        shortest = min(dropped.tokens for dropped in overlong if dropped.id in of_training)
         raise TrainError(
-            f"every record is longer than --max-length {max_length}: the shortest has {shortest}"
-            " tokens"
+            f"every training record is longer than --max-length {max_length}: the shortest has"
+            f" {shortest} tokens"
         )
     shares = tuple(_shares_dropped(frame, {dropped.id for dropped in overlong}))
     train, validation = tuple(parts["train"]), tuple(parts["validation"])
