@@ -127,9 +127,10 @@ def thresholds(cases: Sequence[SetCase], encode: Encode) -> dict[str, dict[str, 
         f"\nany of the three: {np.diag(either).sum()} of {len(cases)} copies,"
         f" {either.sum() - np.diag(either).sum()} false pairs"
     )
-    titles = measured_titles(cases)
+    titles = title_likeness(cases, cases)
+    np.fill_diagonal(titles, np.nan)
     print(
-        f"titles of different cases: highest likeness {titles:.2f}; shipped threshold"
+        f"titles of different cases: highest likeness {np.nanmax(titles):.2f}; shipped threshold"
         f" {THRESHOLDS['title']}"
     )
     return found | {
@@ -144,12 +145,6 @@ def _above(others: np.ndarray) -> float:
     """Just above the highest figure that would let a further false pair in."""
     known = np.sort(others[np.isfinite(others)])[::-1]
     return float(np.nextafter(known[FALSE_PAIRS], 2.0)) if len(known) > FALSE_PAIRS else 0.0
-
-
-def measured_titles(cases: Sequence[SetCase]) -> float:
-    figures = title_likeness(cases, cases)
-    np.fill_diagonal(figures, np.nan)
-    return float(np.nanmax(figures))
 
 
 # --- 2. planted copies ------------------------------------------------------------------

@@ -14,7 +14,7 @@ import argparse
 import re
 import tempfile
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -27,15 +27,7 @@ import rustworkx as rx
 from benchmarks.synthetic import write_clingraph, write_primekg
 from medaction.kg.graph import Graph, load_graph
 from medaction.kg.loaders import import_graph
-from medaction.kg.metrics import (
-    Course,
-    Measured,
-    TurnNodes,
-    changed_nodes,
-    dtc_pairs,
-    measure,
-    rac_pairs,
-)
+from medaction.kg.metrics import Course, Measured, TurnNodes, dtc_pairs, measure, rac_pairs
 from medaction.kg.pruning import Verdict, prune_dtc_rac
 from medaction.trajectories.scoring import COURSES_AT_ONCE
 
@@ -94,10 +86,6 @@ def main() -> None:
             f" {sources:,} nodes, on {graph.nodes.height:,}"
             f" nodes and {len(graph.targets) // 2:,} edges"
         )
-    checked = check(courses, measured, diseases, tests, rng)
-    print(
-        f"{checked:,} values of a random sample of trajectories equal a plain breadth-first search"
-    )
     if given.peers:
         compare(lookups, ours + built, rng)
 
@@ -161,58 +149,6 @@ def _turns(
 
 def _of_type(graph: Graph, kind: str) -> np.ndarray:
     return graph.nodes.filter(pl.col("node_type") == kind)["node"].to_numpy()
-
-
-def check(
-    courses: list[Course],
-    measured: list,
-    diseases: Graph,
-    tests: Graph,
-    rng: np.random.Generator,
-    sample: int = 2,
-) -> int:
-    """How many DTC and RAC values of a sample of trajectories were compared with the textbook's
-    search. Raises AssertionError."""
-    compared = 0
-    for at in rng.choice(len(courses), sample, replace=False).tolist():
-        course, found = courses[at], measured[at]
-        to_truth = plain_search(diseases, course.truth)
-        assert list(found.dtc) == [to_truth.get(turn.top) for turn in course.turns]
-        from_test = {
-            test: plain_search(tests, test) for turn in course.turns for test in turn.tests
-        }
-        for before, after, rac in zip(course.turns, course.turns[1:], found.rac[1:], strict=False):
-            changed = changed_nodes(before.differential, after.differential)
-            nearest = [
-                min(known)
-                for node in changed
-                if (
-                    known := [
-                        from_test[test][node] for test in before.tests if node in from_test[test]
-                    ]
-                )
-            ]
-            assert (rac.value, rac.changed) == (
-                sum(nearest) / len(nearest) if nearest else None,
-                len(changed),
-            )
-            compared += 1
-        compared += len(course.turns)
-    return compared
-
-
-def plain_search(graph: Graph, start: int) -> dict[int, int]:
-    """Hops from `start` to every node that can be reached, on the adjacency alone."""
-    offsets, targets = graph.offsets.tolist(), graph.targets
-    hops = {start: 0}
-    queue = deque([start])
-    while queue:
-        here = queue.popleft()
-        for there in targets[offsets[here] : offsets[here + 1]].tolist():
-            if there not in hops:
-                hops[there] = hops[here] + 1
-                queue.append(there)
-    return hops
 
 
 def compare(
@@ -279,13 +215,6 @@ def _igraph(graph: Graph) -> tuple[Callable, bool]:
     return lambda source: net.distances(source=source), True
 
 
-def _igraph_by_pair(graph: Graph) -> tuple[Callable, bool]:
-    import igraph
-
-    net = igraph.Graph(n=graph.nodes.height, edges=graph.edges.to_numpy())
-    return lambda pair: net.distances(source=pair[0], target=pair[1]), False
-
-
 def _scipy(graph: Graph) -> tuple[Callable, bool]:
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import dijkstra
@@ -308,7 +237,6 @@ PEERS: dict[str, Callable[[Graph], tuple[Callable, bool]]] = {
     "rustworkx bfs_layers, once a source": _layers,
     "scipy dijkstra unweighted, once a source": _scipy,
     "igraph distances, once a source": _igraph,
-    "igraph distances, once a pair": _igraph_by_pair,
     "networkx bidirectional, once a pair": _networkx,
     "networkx single source, once a source": _networkx_by_source,
 }

@@ -78,10 +78,6 @@ def log_of(url: str) -> dict[str, Any]:
         return json.load(answer)
 
 
-def ideal_s(calls: int, chain: int) -> float:
-    return max(-(-calls // IN_FLIGHT), chain) * CALL_S
-
-
 def play(name: str, python: str, folder: Path, menus: Path, work: Row) -> Row:
     """One client in a process of its own, against a new server."""
     folder.mkdir(parents=True)
@@ -109,7 +105,7 @@ def _row(name: str, log: Row, wall_s: float, cpu_s: float, watch: Watch, work: R
         "client": name,
         "calls": calls,
         "wall_s": wall_s,
-        "wall_over_ideal": wall_s / ideal_s(calls, chain),
+        "wall_over_ideal": wall_s / (max(-(-calls // IN_FLIGHT), chain) * CALL_S),
         "cpu_ms_a_call": 1000 * cpu_s / calls,
         "peak_mib": watch.peak_mib,
         "most_in_flight": log["most"],

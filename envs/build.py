@@ -134,6 +134,7 @@ def all_checks(report: CaseReport, redacted: Redacted, min_tests: int) -> list[C
         share_cut(redacted),
         checks.results_grounded(report, case),
         checks.quotes_grounded(report, case),
+        checks.readable_language(report, case),
         checks.no_treatment_in_o1(report, case),
         checks.no_manifestation_in_o1(report, case),
         checks.no_known_disease_in_o1(report, case),

@@ -6,9 +6,8 @@ be counted and understood. A check that cannot look does not pass: it says 'not 
 """
 
 import re
-from collections.abc import Iterable
 
-from medaction.envs.diagnosis_names import mentions, parts_of
+from medaction.envs.diagnosis_names import english_words, mentions, parts_of
 from medaction.envs.grounding import GROUNDED_AT, agreement_of_texts, numbers_of, plain_text
 from medaction.envs.leaks import (
     complaint_of,
@@ -25,6 +24,11 @@ from medaction.words.names import normalise
 
 MIN_OBSERVATION = 40
 """Characters of o1: an age, a sex and a complaint."""
+
+ENGLISH_AT = 0.5
+"""Share of o1's words from which on it is English prose. Of 700 observations, real and made up,
+those in ten other languages have at most 0.36, two notes in shorthand 0.17 and 0.45, and all others
+at least 0.61."""
 
 
 def has_diagnosis(_report: CaseReport, case: StructuredCase) -> CheckResult:
@@ -97,6 +101,30 @@ def readable_script(_report: CaseReport, case: StructuredCase) -> CheckResult:
         f" {scripts[1] or 'no'}: its name could not be seen there; give both in one language"
     )
     return CheckResult("readable_script", readable, readable, 1, detail)
+
+
+def readable_language(_report: CaseReport, case: StructuredCase) -> CheckResult:
+    """Whether o1 is English prose: in another language, or in mere abbreviations, a result told in
+    passing is seen only where the menu has its words. A warning: let a verifier read the case.
+
+    Figure: the share of the words that are common in English, 0 to 1.
+    """
+    share = _share_of_english(case.initial_observation)
+    detail = (
+        f"{share:.0%} of the words of the initial observation are common in English: results and"
+        " outcomes that it tells in passing may stay there unseen"
+    )
+    readable = share >= ENGLISH_AT
+    return CheckResult(
+        "readable_language", readable, round(share, 3), ENGLISH_AT, detail, required=False
+    )
+
+
+def _share_of_english(text: str) -> float:
+    # Neither abbreviations nor '45M': capitals and digits; 'de', 'die' and 'un' are short.
+    without_codes = re.sub(r"\b\w*(?:[A-Z]{2}|\d)\w*", "", text)
+    words = re.findall(r"[^\W\d_]{3,}", without_codes.casefold())
+    return sum(word in english_words() for word in words) / len(words) if words else 0.0
 
 
 def results_grounded(report: CaseReport, case: StructuredCase) -> CheckResult:
@@ -192,8 +220,8 @@ def no_diagnosis_in_o1(report: CaseReport, case: StructuredCase) -> CheckResult:
     """
     all_mentions = mentions_in(case.initial_observation, names_of_case(report, case), case)
     # Sentence by sentence: history in one does not excuse the same name in another.
-    leaks = _unique(mention.name.text for mention in all_mentions if not mention.excuse)
-    detail = f"the initial observation names {', '.join(leaks)!r}"
+    leaks = {normalise(m.name.text): m.name.text for m in all_mentions if not m.excuse}
+    detail = f"the initial observation names {', '.join(leaks.values())!r}"
     return CheckResult("no_diagnosis_in_o1", not leaks, len(leaks), 0, detail)
 
 
@@ -245,9 +273,9 @@ def no_outcome_in_o1(_report: CaseReport, case: StructuredCase) -> CheckResult:
     Figure: the number of passages found.
     """
     name = "no_outcome_in_o1"
-    if script_of(case.initial_observation) != "latin":
-        return not_applicable(name, "outcomes are known by their English words")
     passages = outcomes_in(case.initial_observation)
+    if not passages and _share_of_english(case.initial_observation) < ENGLISH_AT:
+        return not_applicable(name, "outcomes are known by their English words")
     detail = f"the initial observation tells the outcome: {passages[:3]}"
     return CheckResult(name, not passages, len(passages), 0, detail)
 
@@ -279,7 +307,3 @@ def diagnosis_linkable(score: float, threshold: float, linked_to: str) -> CheckR
 def not_applicable(name: str, why: str) -> CheckResult:
     """A check that had nothing to look at: neither passed nor a reason to refuse."""
     return CheckResult(name, False, 0, 0, why, required=False, applicable=False)
-
-
-def _unique(names: Iterable[str]) -> list[str]:
-    return list({normalise(name): name for name in names}.values())

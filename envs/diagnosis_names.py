@@ -210,11 +210,8 @@ def _names_in(diagnosis: str) -> Iterator[DiagnosisName]:
             yield DiagnosisName(genus, lesser, part.text)
             # 'pneumonia' of 'Klebsiella oxytoca pneumonia'.
             remainder = part.text.partition(organism)[2].strip()
-            if (
-                len(remainder) >= 4
-                and not _CONNECTOR.match(remainder)
-                and not is_general(remainder)
-            ):
+            # `parts_of` has cut at every connector.
+            if len(remainder) >= 4 and not is_general(remainder):
                 yield DiagnosisName(remainder, "effect", part.text)
         # 'Perthes' of the Legg-Calvé-Perthes disease; 'White' is an English word.
         for person in _persons_in(part.text):
@@ -361,7 +358,7 @@ def _forms_to_spell(part: str) -> tuple[list[str], ...]:
 def _spells(short: str, words: list[str]) -> bool:
     """Whether `short` has the first letter of each word, of two or more, and between them only
     further letters of the word before, in their order."""
-    if not words or not short or short[0] != words[0][0]:
+    if short[0] != words[0][0]:
         return False
     if len(words) == 1:
         return _is_in_order(short, words[0])
@@ -533,10 +530,7 @@ def _pattern_of(name: str) -> re.Pattern[str]:
     # No Latin letter: neither plurals nor English endings.
     if not re.search(r"[a-z]", name):
         letters = [word for word in name.split() if len(word) > 1]
-        alphabetic = all(
-            unicodedata.bidirectional(c) == "L" and c.lower() != c.upper() for c in name[:1]
-        )
-        if alphabetic:
+        if name[0].lower() != name[0].upper():
             # Russian or Greek: two letters at the end are case and number.
             stems = (re.escape(word[: max(4, len(word) - 2)]) + r"\w*" for word in letters)
             return re.compile(r"\b" + r"\s".join(stems))

@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING
 
 from medaction.envs.mentions import named_tests, without_names_of_tests
 from medaction.envs.naming import is_code, profile
+from medaction.envs.patients import PERSON
+from medaction.envs.phenotype_tests import participles_of_findings
 from medaction.kg.encoder import TOKENIZER
+from medaction.words.negation import PERCEPTIONS
 from medaction.words.phrases import IN_BRACKETS, phrase_pattern, phrase_regex
 
 if TYPE_CHECKING:
@@ -29,11 +32,11 @@ made-up statements, forms and weights see 234 of 309 without result at 0.7 and 2
 32 of 451 at both; between them by a result with markup, which must stay one. Of 35 results of one
 word ('Warm'), written afterwards and not looked at, 2 were lost."""
 
-_DONE = (
+DONE = (
     r"(?:performed|done|conducted|obtained|carried out|undertaken|sent|requested|ordered|tested"
     r"|planned|scheduled|cancell?ed|declined|refused|deferred|postponed|omitted|assessed|measured"
     r"|analy[sz]ed|processed|interpreted|completed|determined|collected"
-    r"|recommended|advised|repeated|booked)"
+    r"|recommended|advised|repeated|booked|arranged|asked)"
 )
 _WRITTEN = (
     r"(?:provided|detailed|described|specified|documented|stated|mentioned|available|reported|given"
@@ -50,47 +53,46 @@ _UNDER_WAY = (
 # `fullmatch`: behind the word only 'at ...', 'due to ...' and the like may follow.
 _EMPTY = re.compile(
     r"(?:results? |still |currently |is |are |was |were )*"
-    rf"(?:(?:{_UNDER_WAY}|to be (?:determined|{_DONE}))"
+    rf"(?:(?:{_UNDER_WAY}|to be (?:determined|{DONE}))"
     r" (?:on|after|before|when|once)\b[^;:,]*|"
     rf"(?:{_UNDER_WAY}|unknown|unavailable|n/a|na(?=\W*$)|none|optional"
-    rf"|see [\w ]{{4,20}}|to be (?:determined|{_DONE})|{_DONE}"
+    rf"|see [\w ]{{4,20}}|to be (?:determined|{DONE})|{DONE}"
     r"|not (?:yet )?(?:applicable|required|indicated"
-    rf"|{_DONE}|{_WRITTEN})|no (?:data|details|information|results?)(?: {_WRITTEN})?)"
+    rf"|{DONE}|{_WRITTEN})|no (?:data|details|information|results?)(?: {_WRITTEN})?)"
     r"(?:,? (?:at|in|by|for|beyond|regarding|here|yet|next|as|so|due to|because|until|scheduled)\b"
     r"[^;]*)?)",
     re.IGNORECASE,
 )
 # That a test was not made, or its result not written down.
 _ABSENT = re.compile(
-    rf"\b(?:not (?:\w+ly |yet |be |been |further |otherwise )*(?:{_DONE}|{_WRITTEN})"
+    rf"\b(?:not (?:\w+ly |yet |be |been |further |otherwise )*(?:{DONE}|{_WRITTEN})"
     r"|(?:does|do|did|could|can)(?: not|n't) (?:\w+ly )?(?:provide|mention|state|specify|report"
     r"|describe|detail)"
     rf"|(?:is|are|was|were|remains?) (?:still )?(?:{_UNDER_WAY}|unavailable)"
     r"|\w+ unavailable(?= due to| because|$)"
     rf"|^no(?: [\w-]+){{0,6}} (?:is|are|was|were|(?:could|can) be)"
-    rf" (?:\w+ )?(?:{_DONE}|{_WRITTEN}))\b",
+    rf" (?:\w+ )?(?:{DONE}|{_WRITTEN}))\b",
     re.IGNORECASE,
 )
 # 'No biopsy due to ...' is no result, 'no flow due to torsion' is one: a test's name decides.
 _NOT_MADE = re.compile(r"no (?P<what>[^.;]{2,60}?) (?:due to|because|owing to)\b", re.IGNORECASE)
 # An advice to make the test.
 _ADVICE = re.compile(r".*\b(?:could|can|may|should) be (?:considered|performed|done)\b", re.I)
-_HYPOTHESIS = re.compile(
-    r"(?:it )?(?:(?:could|may|might|would|can|(?:is )?expected to) \w+\b"
-    rf"|(?:is|was) (?:not {_WRITTEN}|not known|unknown|unclear) (?:whether|if)\b)",
+_UNKNOWN = re.compile(
+    rf"(?:it )?(?:is|was) (?:not {_WRITTEN}|not known|unknown|unclear) (?:whether|if)\b",
     re.IGNORECASE,
 )
 _NO_VERB = r"(?!\b(?:was|were|which|when)\b)"
 # That it was made, and no more: not 'CT was abnormal and a biopsy was advised'.
 _MADE = re.compile(
     rf"(?:(?:{_NO_VERB}[\w\s,/()-]){{0,90}}? (?:was|were|has been|have been)|[\w/-]+)"
-    rf" (?:also |then |\w+ly )?(?:{_DONE}|taken)(?: (?:out|off))?"
+    rf" (?:also |then |\w+ly )?(?:{DONE}|taken)(?: (?:out|off))?"
     r"(?: (?:to|for|in|at|on|by|but) [\w\s]{3,40})?",
     re.IGNORECASE,
 )
 # Notes leave the verb out: 'MRI brain done on day 3'.
 _MADE_IN_SHORT = re.compile(
-    rf"(?P<what>(?:{_NO_VERB}[^.;:\d]){{2,60}}?) {_DONE}"
+    rf"(?P<what>(?:{_NO_VERB}[^.;:\d]){{2,60}}?) {DONE}"
     r"(?: (?:in|at|on|for|during|after|before) [\w\s]{3,40})?",
     re.I,
 )
@@ -99,18 +101,41 @@ _MADE_IN_SHORT = re.compile(
 _AWAITED = re.compile(
     r"(?!.*(?: and |\d\S*\s*(?:%|\w+/)))(?:sent(?: off| away)?(?: to [\w\s]{2,40})?, )?"
     r"[\w /-]{2,60},? (?:still )?"
-    rf"(?:pending|awaited|outstanding|in process|(?<=[-,] ){_UNDER_WAY})"
+    rf"(?:pending|awaited|outstanding|in process|to be {DONE}|(?<=[-,] ){_UNDER_WAY})"
     r"(?: (?:at|on|by|in|from|after) [\w\s]{3,40})?",
     re.IGNORECASE,
 )
 _FINDING = phrase_pattern(
     "show* | reveal* | demonstrat* | confirm* | disclos* | identif* | suggested* | exclud*"
-    " | ruled out* | found* | grew* | negative* | positive* | elevated*"
+    " | ruled out* | discover* | found* | grew* | negative* | positive* | elevated*"
+)
+MONTHS = " | ".join((*calendar.month_name[1:], *calendar.month_abbr[1:]))
+"""A table of phrases."""
+_CLAUSE_BORDER = r"(?=[^\w%]*$|[,;:]| (?:and|but|which|that|who)\b)"
+_NOT_ASSERTED = re.compile(
+    r"\s*\b(?:(?P<condition>if|unless|whether|lest|in case)\b[^,;.]*"
+    # 'Would not compress' tells what was seen; 'May' is a month.
+    r"|(?:(?:will|would|should|might|may|must|shall|ought to|needs? to|(?:is|was|were) to(?! be))"
+    r"\b(?! not\b|n't)|(?i:^(?:can|could|might|may|would|should|will|must|(?:is )?expected to)"
+    r" (?!not\b)(?-i:[a-z]))"
+    rf"|(?:can|could) (?:be {DONE}|help)\b|to be {DONE}\b).*?{_CLAUSE_BORDER}"
+    # 'A target lesion', 'above target with 9 %' are no aims.
+    r"|(?:target|goal|aim)(?:s|ed|ing)? (?:(?:for|of|is|was|at|an?|the|his|her|their|value|range"
+    r"|level)\b|(?=[A-Z]))[^,;:]*)"
+)
+_NO_PROCESS = rf"(?!{_FINDING.pattern}|{phrase_regex(PERCEPTIONS, '')}|{_WRITTEN})"
+_PASSIVE = re.compile(
+    r"\s*\b(?:is|are|was|were|(?:has|have|had) been)(?: (?!not\b)(?:\w+ly|also|then|yet|still))*"
+    rf" (?P<verb>{_NO_PROCESS}[a-z]+(?:ed|wn|ken)|done|sent|made|told|put|lost"
+    # By a person it is an advice: 'TB was suggested by the CT'.
+    rf"|suggested(?= by (?:\w+ ){{0,3}}(?:{PERSON.pattern})))\b(?! (?:as|to be|to have)\b)"
+    # Up to what tells a finding or a value.
+    rf"(?: (?:out|off|up|down|in)\b)?(?:(?: (?!{_FINDING.pattern}|for\b)[^\s,;:()\d]+"
+    rf"| (?:\d{{4}}|\d{{1,2}} (?:days?|weeks?|months?|{phrase_regex(MONTHS, '')}))\b)*?"
+    rf"(?:{_CLAUSE_BORDER}|(?=[()]))|(?= ))"
 )
 _WITHIN = re.compile(r"within\b", re.IGNORECASE)  # 'within limits', 'within reference'
 # A duration or a date is no value: 'pending after 5 days'; nor is the number of a name: 'SOD1'.
-MONTHS = " | ".join((*calendar.month_name[1:], *calendar.month_abbr[1:]))
-"""A table of phrases."""
 _VALUE_IN_TEXT = re.compile(
     rf"(?<![A-Za-z\d])\d(?!\s*(?:days?|weeks?|months?|hours?)\b|\d?\s*{phrase_regex(MONTHS, '')}\b)"
 )
@@ -129,6 +154,28 @@ def is_documented(result: str) -> bool:
     [False, False, False]
     """
     return any(not _is_void(text) and not _weighs_as_none(text) for text in _statements(result))
+
+
+def asserted(clause: str) -> str:
+    """The clause without what asserts nothing of a test: conditions, hypotheses, aims, and that
+    something was done, planned or refused.
+
+    >>> asserted("She is to have surgery if the scan shows a cyst")
+    'She'
+    >>> asserted("An echo was attempted, but the ECG was clear and HbA1c should be 7")
+    'An echo, but the ECG was clear and HbA1c'
+    """
+    clause = _NOT_ASSERTED.sub("", clause)
+    return _PASSIVE.sub(lambda match: "" if _is_process(match) else match[0], clause).strip()
+
+
+def _is_process(passive: re.Match[str]) -> bool:
+    """Whether a participle tells what was done with a test, not what it found: 'attempted', not
+    'delayed', which the ontology of phenotypes knows."""
+    verb = passive["verb"]
+    is_known = re.fullmatch(DONE, verb) or verb not in participles_of_findings()
+    # 'Was diagnosed via MRI', 'was sent to CT, which showed ...'
+    return bool(is_known and not named_tests(passive[0]))
 
 
 def says_something(text: str) -> bool:
@@ -181,7 +228,9 @@ def _is_void(sentence: str) -> bool:
     ):
         return True
     # 'May show ...': what a test would find is no result.
-    if _HYPOTHESIS.match(bare):
+    rest, opening = asserted(bare).strip(" ."), _NOT_ASSERTED.match(bare)
+    is_hypothesis = not any(map(str.isalnum, rest)) or (opening and not opening["condition"])
+    if is_hypothesis or _UNKNOWN.match(bare) or (rest != bare and _is_subject(rest)):
         return True
     # From here on forms are weaker: a finding or a value behind them counts for more.
     if _FINDING.search(bare) or _VALUE_IN_TEXT.search(following):
@@ -228,6 +277,13 @@ def _weights() -> tuple["Tokenizer", list[float], float]:
     tokenizer.no_padding()
     table = json.loads(WEIGHTS.read_text(encoding="utf-8"))
     return tokenizer, table["pieces"], table["bias"]
+
+
+def _is_subject(text: str) -> bool:
+    """'Sural biopsy' of 'Sural biopsy should be avoided', 'Patient' of 'Patient may agree'."""
+    names = named_tests(text)
+    ends_in_test = len(text.split()) <= 5 and names and text.endswith(names[-1])
+    return bool(ends_in_test or PERSON.fullmatch(text) or _only_names_a_test(text))
 
 
 def _only_names_a_test(text: str) -> bool:

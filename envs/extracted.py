@@ -90,40 +90,11 @@ _SAYS_DIAGNOSIS = re.compile(
 )
 # Words of a test's name that do not tell which test it is.
 _VAGUE_NAMES = frozenset(
-    [
-        "test",
-        "tests",
-        "testing",
-        "scan",
-        "scans",
-        "imaging",
-        "image",
-        "study",
-        "studies",
-        "examination",
-        "exam",
-        "evaluation",
-        "analysis",
-        "level",
-        "levels",
-        "result",
-        "results",
-        "panel",
-        "assessment",
-        "of",
-        "the",
-        "activity",
-        "concentration",
-        "and",
-        "with",
-        "without",
-        "contrast",
-        "enhanced",
-        "left",
-        "right",
-        "serum",
-        "blood",
-    ]
+    """
+    test tests testing scan scans imaging image study studies examination exam evaluation analysis
+    level levels result results panel assessment of the activity concentration and with without
+    contrast enhanced left right serum blood
+    """.split()  # noqa: SIM905
 )
 
 
@@ -338,7 +309,8 @@ def tells_result(words: str, name: str) -> bool:
     >>> tells_result("CT of the chest was performed.", "CT chest"), tells_result("Hb 9", "Hb level")
     (False, True)
     """
-    bare = words.strip(" .;,:")
+    # A passage that is wholly in brackets is no aside: 'sepsis (CRP: 342, Hb: 68)'.
+    bare = re.sub(r"^\(([^()]*)\)$", r"\1", words.strip(" .;,:"))
     # 'It was ...': a passage that is a verb alone ('then performed') reads as what was only made.
     is_result = is_documented(bare) and says_something(f"it was {bare}")
     return is_result and normalise(bare) != normalise(name)
@@ -419,7 +391,7 @@ def is_named(names: Sequence[str], context: str) -> bool:
     # Where a test is named, its kind alone would take in every other of its kind.
     kinds = profile(context).kinds if not mentions_here else frozenset()
     for name in names:
-        short = _initials_of_words(name)
+        short = "".join(re.findall(r"([A-Za-z])[A-Za-z]*", name)).upper()
         if (
             _in_all_words(name, plain)
             or _in_most_words(name, plain)
@@ -465,10 +437,6 @@ def _is_spelt_out(name: str, context: str) -> bool:
     """Whether a passage spells an abbreviation out: 'DSA' as 'digital subtraction angiography'."""
     words = r"[\s-]+".join(rf"{letter}\w+" for letter in name)
     return name.isupper() and name.isalpha() and bool(re.search(rf"\b{words}", context, re.I))
-
-
-def _initials_of_words(name: str) -> str:
-    return "".join(word[0] for word in re.findall(r"[A-Za-z]+", name)).upper()
 
 
 def _in_all_words(name: str, plain: str) -> bool:

@@ -95,8 +95,11 @@ _WAYS = {
     for shorts, _, way in (row.partition(" > ") for row in _rows_of_section("ways"))
     for short in shorts.split()
 }
+_LATER = ("course", "later")
 _LATER_STATES = {("treatment", "postoperative"), ("fed", "postprandial")}
 """States in which no plain result is taken."""
+_AFTERWARDS = re.compile(r"\bafter (?!\d|(?:\w+ ){0,3}fast)")
+"""'Sodium after 3 % saline' and not 'after 3 h' or 'after an overnight fast', which say when."""
 States = frozenset[tuple[str, str]]
 """Questions of the table of states, each with its answer."""
 _WAY = re.compile(r"\b(?:trans|endo)(\w+(?:al|ic))\b")
@@ -283,7 +286,8 @@ def profile(name: str) -> Profile:
     if canonical is not None:
         # The table may say more than the name: a 'pregnancy test' is one in serum and in urine.
         places = _SPECIMENS.keys() | _WHOSE | _SIDES | REGIONS.keys()
-        more = [word for word in text.split() if word in places]
+        own = _own_fluid(canonical)
+        more = [w for w in text.split() if w in places and not (own and specimen_of(w) == own)]
         known = canonical
         if {_SPECIMENS.get(word) for word in more} - {None, "blood"}:
             # 'CSF white blood cells' are none of the blood.
@@ -315,8 +319,19 @@ def profile(name: str) -> Profile:
     )
 
 
+@cache
+def _own_fluid(canonical: str) -> str | None:
+    """The fluid in which a test is done whether its name says it or not: '5-HIAA' is in urine."""
+    names = [{specimen_of(word) for word in normalise(n).split()} for n in NAMES[canonical]]
+    fluids = set().union(*names) - {None}
+    return min(fluids, key=str) if len(fluids) == 1 and {None} in names else None
+
+
 def states_in(text: str) -> States:
-    states = (state for state, pattern in _STATES.items() if pattern.search(text))
+    text = text.replace("following", "after")
+    states = [state for state, pattern in _STATES.items() if pattern.search(text)]
+    if _AFTERWARDS.search(text) or not _LATER_STATES.isdisjoint(states):
+        states.append(_LATER)
     ways = (*_WAY.findall(text), *(_WAYS[word] for word in text.split() if word in _WAYS))
     return frozenset([*states, *(("way", way) for way in ways)])
 
@@ -505,7 +520,9 @@ def same_states(order: Profile, entry: Profile) -> bool:
     if _states_differ(order.states, entry.states):
         return False
     untold = more_states(entry.states, order.states) - entry.states
-    if untold & _LATER_STATES and not (entry.repeated or "biopsy" in entry.kinds):
+    # An image after a fall is the first one, a value after a drug is not.
+    later = _LATER_STATES | ({_LATER} if order.kinds <= SOUGHT else set())
+    if untold & later and not (entry.repeated or entry.moments or "biopsy" in entry.kinds):
         return False  # tissue that was removed is seen after the operation
     is_doppler = not {"doppler", "duplex"}.isdisjoint(entry.text.split())
     of_vessel = any(question == "vessel" for question, _ in untold)

@@ -90,6 +90,9 @@ _SUMMED_UP = re.compile(r"\b(?:normal|unremarkable)", re.IGNORECASE)
 _BY_ITS_FORM = re.compile(r"[a-z]{4}(?:metry|scopy|graphy|gram)$")
 """'Tympanometry' is a test, whether a table has it or not."""
 
+_AMOUNTS = frozenset({"expression", "index", "score", "status"})
+"""What is counted of a marker in tissue: 'Ki-67 index', 'CD10 expression'."""
+
 _CIRCUMSTANCE = re.compile(r" (?:on|from|at|after|before|during|while|under|via|by) ")
 """What begins a circumstance of a test: 'ABG on room air', 'cultures from separate sites'."""
 
@@ -599,13 +602,18 @@ def _is_seen_in_tissue(entry: Entry, ordered: Profile) -> bool:
         return False
     if not sought:
         return "immunohistochemistry" in ordered.terms and tells_of_staining(words)
-    if (not kinds and not MARKER.fullmatch(ordered.text)) or not names_sought(sought, words):
+    if not names_sought(sought, words):
         return False
+    if not kinds:
+        # 'Ki-67 FISH' is another test than the stain, unless the report speaks of it.
+        marker = None if ordered.canonical else MARKER.match(ordered.text)
+        more = sought.difference(marker[0].split()) if marker else sought
+        return bool(marker) and 2 * len(more - words - _AMOUNTS) <= len(more)
     acid_fast = kinds == {"smear"} and "tuberculosis" in sought
     if "stain" in kinds or ordered.terms & MARKING or acid_fast:
         # A report of these says its finding without the word 'stain': 'CD20 positive'.
         return True
-    return bool(kinds & words) if kinds else tells_of_staining(words)
+    return bool(kinds & words)
 
 
 def _is_reported(entry: Entry, ordered: Profile, parts: frozenset[str]) -> bool:
@@ -618,6 +626,8 @@ def _is_reported(entry: Entry, ordered: Profile, parts: frozenset[str]) -> bool:
     # Where neither entry nor name says of what, the result must: 'serum amylase 90 U/L, ascitic
     # amylase 3324 U/L'.
     is_open = entry_profile.specimen != ordered.specimen
+    if ordered.specimen and not is_open:  # a urinalysis says 'osmolality' of that of the urine
+        names += synonyms_of(" ".join(w for w in ordered.text.split() if not specimen_of(w)))
     if any(
         reports(
             entry.clauses,

@@ -60,6 +60,7 @@ _CONTRASTS = [
     (" ", phrase_pattern(TABLE["either_contrast"])),
     (" noncontrast ", phrase_pattern(TABLE["no_contrast"])),
     (" contrast ", phrase_pattern(TABLE["with_contrast"])),
+    (" with ", phrase_pattern("with or without")),  # 'bronchoscopy with or without biopsy'
 ]
 _INSTEAD = re.compile(
     r"\binstead\b(?! of)|^\W*(?:order|get|obtain|do|just|only|please)\b", re.IGNORECASE
@@ -203,6 +204,7 @@ def _in_words(text: str) -> str:
     text = re.sub(r"[\r\n\u2022]+", " ; ", cut(text)).replace("_", " ")
     # Control characters of a hostile order would hide words from the patterns.
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    text = re.sub(r"±|\+/-", " with or without ", text)
     text = _INITIALS.sub(lambda match: match[0].replace(".", ""), text)
     text = _FACTOR.sub(r"factor \1", text)
     text = _shorthand().sub(lambda match: f"{SHORTHAND[match[0].casefold()]} ", text)

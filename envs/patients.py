@@ -177,13 +177,13 @@ def parts_by_patient(text: str) -> dict[str, str]:
             heading = len(names) == 1 and not line[names[0].end() :].strip(" *:")
             if heading:
                 # A heading that is no bullet owns all lines up to the next one.
-                owner = _name_of(names[0])
+                owner = _capitalised(names[0]["name"])
                 depth = indent if re.match(r"\s*[-*•]\s", line) else -1
                 continue
             ends = [name.start() for name in names[1:]] + [len(line)]
             for name, end in zip(names, ends, strict=True):
                 told = line[name.end() : end].strip(" ;*")
-                pieces.append((_name_of(name), opening + told))
+                pieces.append((_capitalised(name["name"]), opening + told))
         # 'Both patients recovered' belongs to nobody; without a count a line is of the owner.
         elif not names or not _COUNT.search(_PERSON_NAME.sub("", line)):
             pieces.append((owner, line))
@@ -219,10 +219,6 @@ def is_grown(observation: str) -> bool:
         return False
     years = aged["before"] or aged["behind"]
     return years.isdecimal() and int(years) >= 12
-
-
-def _name_of(match: re.Match[str]) -> str:
-    return _capitalised(match["name"])
 
 
 def _capitalised(name: str) -> str:

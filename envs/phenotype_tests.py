@@ -48,6 +48,13 @@ def _phenotypes() -> tuple[dict[str, Phenotype], dict[str, str]]:
 
 
 @cache
+def participles_of_findings() -> frozenset[str]:
+    """'Elevated', 'delayed', 'flattened': the participles in the names of phenotypes."""
+    names = " ".join(_phenotypes()[1])
+    return frozenset(re.findall(r"\b[a-z]+(?:ed|wn|ken)\b", names))
+
+
+@cache
 def _finding_rows() -> dict[str, str]:
     with FINDINGS_TABLE.open(encoding="utf-8", newline="") as file:
         return {row["hpo"]: row["test"] for row in csv.DictReader(file)}

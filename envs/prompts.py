@@ -248,21 +248,15 @@ def repair_messages(
     prompt: Sequence[Message], reply: str, fault: str, last_turn: bool
 ) -> list[Message]:
     """`asked`, the start of the malformed reply, and what is wrong with it beside the grammar."""
-    request = _TEMPLATES.get_template("repair.md").render(
-        fault=plain(fault), schema=json.dumps(reply_schema(last_turn))
-    )
-    return _with_request(prompt, reply, request)
+    schema = json.dumps(reply_schema(last_turn))
+    return _with_request(prompt, reply, "repair.md", fault=plain(fault), schema=schema)
 
 
 def rewrite_messages(
     prompt: Sequence[Message], text: str, fault: str, last_turn: bool
 ) -> list[Message]:
     """`asked`, the start of the free-form turn that cannot be used, and why."""
-    return _with_request(
-        prompt,
-        text,
-        _TEMPLATES.get_template("repair_free.md").render(fault=plain(fault), last=last_turn),
-    )
+    return _with_request(prompt, text, "repair_free.md", fault=plain(fault), last=last_turn)
 
 
 def extraction_messages(text: str) -> list[Message]:
@@ -283,14 +277,14 @@ def extraction_repair_messages(
     """`asked`, the start of the record that cannot be used, and what is wrong with it beside the
     grammar."""
     schema = json.dumps(extraction_schema(last_turn))
-    return _with_request(
-        prompt,
-        reply,
-        _TEMPLATES.get_template("extract_repair_free.md").render(fault=plain(fault), schema=schema),
-    )
+    template = "extract_repair_free.md"
+    return _with_request(prompt, reply, template, fault=plain(fault), schema=schema)
 
 
-def _with_request(prompt: Sequence[Message], reply: str, request: str) -> list[Message]:
+def _with_request(
+    prompt: Sequence[Message], reply: str, template: str, **values: Any
+) -> list[Message]:
+    request = _TEMPLATES.get_template(template).render(**values)
     # The start is enough to see the fault, and a reply that ran on would fill the context.
     shown = plain(reply)[:3000].strip() or "(no reply)"
     return [

@@ -197,9 +197,11 @@ class _Cutter:
         label = LABEL.match(line)[0]  # type: ignore[index]
         body = line[len(label) :]
         is_complaint = COMPLAINT.search(label) is not None
-        # For each line: its label says whether words of a laboratory are out of place (`_result`).
-        self.is_examination = "examination" in label.casefold()
-        self.is_present = "present" in label.casefold()
+        # The label says whether words of a laboratory are out of place (`_result`), here and in the
+        # bullets below.
+        if not line[0].isspace():
+            self.is_examination = "examination" in label.casefold()
+            self.is_present = "present" in label.casefold()
         is_list = bool(_LISTED_SECTIONS.search(label)) or (
             label.casefold().lstrip(" -*•").startswith("past medical")
         )
@@ -349,7 +351,10 @@ class _Cutter:
         ends_list = not is_list or removed[0].startswith("and ")
         hangs = _PREDICATE_ALONE.match(removed[0]) or (ends_list and _BY_TEST.search(removed[0]))
         fragment = bool(stays) and hangs and stays[0] == clauses[0]
-        self._take(_verbatim(removed, sentence), context=sentence if fragment else "")
+        # 'Flutter on ECG, effusion on a chest X-ray': each item of a list is a test's own.
+        is_each = is_list and not fragment and all(map(self._result, removed))
+        for text in removed if is_each else [_verbatim(removed, sentence)]:
+            self._take(text, context=sentence if fragment else "")
         # 'Sodium, taken the week before, | was 121': without its verb the rest is no sentence.
         # 'He had fever for a week, | was seen on CT to have nodules' has a verb of its own.
         is_subject = named_tests(clauses[0]) or canonical_of(clauses[0])
@@ -408,7 +413,9 @@ class _Cutter:
                 break
             goes = result or (word != " with " and self.leaks(label + after))
             # What is left must be a phrase by itself: 'he was', 'presented' would hang.
-            stands = not re.search(r"(?:^|ed|is|was|are|were|ent|ible|man|boy|girl)$", before)
+            stands = not re.search(
+                r"(?:^|ed|is|was|are|were|ent|ible|man|boy|girl|along|together)$", before
+            )
             if goes and stands and not self._result(before) and not self.leaks(label + before):
                 return [before + "," * after.endswith(","), word.strip() + " " + after]
         before, joint, after = clause.rpartition(" and ")
@@ -552,11 +559,11 @@ def _moved(
     """The results that the observation told as entries of the menu; what an entry told `before`, or
     has as a further value of the very analyte, is not added to it."""
     # 'CSF glucose' is no glucose.
-    own_names = {(canonical_of(t.name), profile(t.name).specimen): t.name for t in reversed(tests)}
+    own_names = {(canonical_of(t.name), _fluids_of(t.name)): t.name for t in reversed(tests)}
     return tuple(
         DocumentedTest(
             # 'Serum CA-125' of a statement is one test with the entry 'CA-125'.
-            (canonical_of(name) and own_names.get((canonical_of(name), profile(name).specimen)))
+            (canonical_of(name) and own_names.get((canonical_of(name), _fluids_of(name))))
             or name[0].upper() + name[1:],
             category_of(name),
             statement.text,
@@ -589,10 +596,15 @@ def _value_in_entry(name: str, test: DocumentedTest) -> str:
     specimen = profile(test.name).specimen
     if specimen not in (None, profile(name).specimen):
         return ""
-    # By its words: a table may hold 'urine pregnancy test' as another name of hCG.
-    fluids = {specimen_of(word) for word in normalise(name).split()} - {None, "blood", specimen}
-    of_text = map(specimen_of, normalise(f"{test.name} {test.result}").split())
-    return value_of(name, test.result) if fluids <= set(of_text) else ""
+    fluids = _fluids_of(name) - {specimen}
+    return value_of(name, test.result) if fluids <= _fluids_of(f"{test.name} {test.result}") else ""
+
+
+def _fluids_of(text: str) -> frozenset[str | None]:
+    """The specimens that a text names beside blood. By its words: a table may hold 'urine pregnancy
+    test' as another name of hCG."""
+    words = normalise(text).split()
+    return frozenset(map(specimen_of, words)) - {None, "blood"}
 
 
 def value_of(name: str, text: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from medaction.envs.categories import category_of, known_category, minor_category_of
-from medaction.envs.documented import says_something
+from medaction.envs.documented import DONE, asserted, says_something
 from medaction.envs.grounding import agreement_of_texts, numbers_of, plain_text
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import (
@@ -59,6 +59,8 @@ _LEVEL_OF_CODE = re.compile(
     r"\b(?i:elevated|raised|increased|decreased|reduced) (?:serum |plasma |blood )?"
     r"(?P<analyte>(?=[\w-]+[A-Z\d])[A-Za-z][\w-]+)(?: levels?\b|\W*$)"
 )
+# 'A QZ/RT-1 ratio of 77': of codes, since a ratio in words may be of the body's measures.
+_RATIO_OF_CODES = re.compile(r"\b(?P<ratio>(?=\S*[A-Z\d])[\w-]+/[\w-]+ ratio) (?:of|was|at) \d")
 # 'Biopsy-proven coeliac disease': how a disease became known, no result that is told now.
 _PROVEN = re.compile(r"\b[\w-]+-(?:proven|confirmed|verified)\b", re.IGNORECASE)
 _PRESENT_ILLNESS = re.compile(r"\W*history(?: of (?:the )?present illness)?\W*:\W*", re.IGNORECASE)
@@ -73,7 +75,6 @@ _ELISION = re.compile(r"\b\w['’](?=\w{3})")  # of French and Italian: l'endosc
 _SYMBOL_AND_VALUE = re.compile(
     r"\b(?P<symbol>(?=\w*[A-Z])[A-Za-z][A-Za-z\d]{0,4}[+-]?)(?:\s|\s?[:=<>]\s?)[<>]?\d+(?!\S*\s?m?c?g\b)"
 )
-_PLANNED = r"(?:plann|schedul|book|arrang|order|request|refus|declin|cancel|advis|recommend|ask)ed"
 _LABEL_END = re.compile(r":|\s[-–—]\s")
 # A test by the noun at the end of its name, whatever stands before it.
 _TEST_NOUN = r"(?:profiles?|panels?|potentials?|assays?|analys[ie]s|stud(?:y|ies)|counts?|titers?)"
@@ -99,7 +100,7 @@ _IRREGULAR_VERBS = (
 _TOLD_BY_SUBJECT = re.compile(
     r"\s(?:(?:had|has) )?(?:been \w+ as|(?:was|were|been) (?!\w+(?:ed|ing)\b|done|taken|made|given"
     r"|available|not|never)"
-    rf"|{_IRREGULAR_VERBS}|(?!{_PLANNED})[a-z]{{2,}}ed(?: with)?) ?(?<= ){_NO_OBJECT}(?=\w)",
+    rf"|{_IRREGULAR_VERBS}|(?!{DONE})[a-z]{{2,}}ed(?: with)?) ?(?<= ){_NO_OBJECT}(?=\w)",
     re.IGNORECASE,
 )
 _BEHIND_PLACE = "the | a | an | there | his | her | that | which | of | from | in | at | last"
@@ -118,7 +119,7 @@ _BEHIND_SUBJECT = (
     "of | on | in | at | for | from | by | with | after | before | done | made | performed | worn"
     f" | reading | {_SAMPLED}"
 )
-_SUBJECT_END = re.compile(rf",|\s(?:{phrase_regex(_BEHIND_SUBJECT, '')}|{_PLANNED})\b")
+_SUBJECT_END = re.compile(rf",|\s(?:{phrase_regex(_BEHIND_SUBJECT, '')}|{DONE})\b")
 _TAKEN = re.compile(rf" {phrase_regex(_SAMPLED, '')}\b")
 # 'Her film, which a colleague had ordered, had ...': said of the subject in passing.
 _RELATIVE_CLAUSE = re.compile(r", (?:which|taken|done|made|performed|obtained)\b[^,]*,")
@@ -180,9 +181,12 @@ _BLOOD_FINDINGS = {
     word: test
     for test, words in FINDINGS.items()
     for word in words
-    # Endings: counts and electrolytes are not seen or felt; 'anemia' may be meant by pallor.
+    # Endings: counts and electrolytes are not seen or felt; 'anemia' may be meant by pallor, and
+    # blood or pus in the urine is seen.
     if re.search(
-        r"(?:penia|cytosis|philia|(?:natr|kal|calc|albumin|prote|ferritin|ammon)emia)$", word
+        r"(?:penia|cytosis|philia|(?:natr|kal|calc|albumin|prote|ferritin|ammon)emia"
+        r"|(?<!hemat)(?<!py)uria)$",
+        word,
     )
 }
 _RECORDS = frozenset(TABLE["records"].split())
@@ -210,7 +214,7 @@ def result_told(clause: str) -> Statement | None:
     >>> result_told("CT was planned"), result_told("she takes 5 mg of iron a day")
     (None, None)
     """
-    statement = _statement(_PROVEN.sub("", clause))
+    statement = _statement(asserted(_PROVEN.sub("", clause)))
     return statement and Statement(clause, statement.tests)
 
 
@@ -234,7 +238,10 @@ def _statement(clause: str) -> Statement | None:
         return Statement(clause, names or (test,))
     if (general := _GENERAL_TEST.search(clause)) and not names:
         name = next(kind for kind, words in general.groupdict().items() if words)
-        name = " ".join(filter(None, (general["specimen"], name.replace("_", " "))))
+        # 'Salmonella-positive stool' is no test of the blood.
+        of_word = general[0].rpartition(" ")[2].casefold() if name == "laboratory_tests" else ""
+        specimen = general["specimen"] or (specimen_of(of_word) and of_word)
+        name = " ".join(filter(None, (specimen, name.replace("_", " "))))
         return Statement(clause, (name.capitalize(),))
     # 'Anemia with no identified cause' is a history.
     finding = re.search(rf"(?<!\bno )(?<!\bany )(?:{FINDING.pattern})", clause, re.IGNORECASE)
@@ -246,6 +253,8 @@ def _statement(clause: str) -> Statement | None:
         return Statement(clause, names or ("Genetic testing",))
     if level := _LEVEL_OF_CODE.search(clause):
         return Statement(clause, names or (level["analyte"],))
+    if ratio := _RATIO_OF_CODES.search(clause):
+        return Statement(clause, names or (ratio["ratio"],))
     if (normal := _NORMAL.search(clause)) and is_ordered(normal["test"]):
         return Statement(clause, names or (normal["test"],))
     # A concentration is a laboratory's, even where no name is known.
@@ -357,19 +366,7 @@ def _has_value(name: str, clause: str) -> bool:
     """'elevated ALT', 'ALT was high', 'AFP at 812', 'CT scans were normal'."""
     if re.search(r"\b(?:history of|known)\b", clause, re.I) and not re.search(r"\d", clause):
         return False  # 'a history of high cholesterol' is a disease
-    if not says_something(clause) or _aim_of(name).search(clause):
-        return False
-    return _result_of(name).search(clause) is not None
-
-
-@lru_cache(maxsize=2000)
-def _aim_of(name: str) -> re.Pattern[str]:
-    """'His target INR', 'aims for an HbA1c of 7 %'; not 'HbA1c was 9 %, above target'."""
-    words = r"(?: (?:for|of|is|was|an?|the|his|her|their))*"
-    name = re.escape(name)
-    return re.compile(
-        rf"\b(?:target|goal|aim)s?{words} {name}\b|\b{name} (?:target|goal|aim)\b", re.I
-    )
+    return says_something(clause) and _result_of(name).search(clause) is not None
 
 
 @lru_cache(maxsize=2000)
@@ -390,8 +387,7 @@ def _result_of(name: str) -> re.Pattern[str]:
     ]
     # 'Biopsy was benign' is a result; 'glucose was measured' is none.
     if category_of(name) != "laboratory":
-        # Nor is a spirometry that is booked.
-        ways.append(rf"{after} (?:had|has|was|were|is)\b(?! (?:been )?(?:\w+ly )?{_PLANNED}\b)")
+        ways.append(rf"{after} (?:had|has|was|were|is)\b")
     return re.compile("|".join(ways), re.IGNORECASE)
 
 

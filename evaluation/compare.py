@@ -122,7 +122,13 @@ def comparison(results: Sequence[Mapping[str, Any]], published: bool = False) ->
     if len(results) > 1:
         lines += section("Differences", _ABOUT_DIFFERENCES, _differences(results, names))
     if published:
-        lines += section("Published, not measured here", _ABOUT_PUBLISHED, _published())
+        headings = ["Group", "Model", "Benchmark", "Precision", "Recall", "F1", "Accuracy"]
+        rows = [
+            [value if isinstance(value, str) else f"{value:.2f}" for value in row]
+            for row in published_rows().iter_rows()
+        ]
+        table = markdown_table(headings, rows)
+        lines += section("Published, not measured here", _ABOUT_PUBLISHED, table)
     return "\n".join(lines)
 
 
@@ -266,12 +272,3 @@ def _differences(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> 
             rows.append([first, second, called, str(found.cases), change, interval, p])
     headings = ["First", "Second", "Measure", "cases", "difference", "95 % interval", "p"]
     return markdown_table(headings, rows)
-
-
-def _published() -> list[str]:
-    columns = ["group", "model", "benchmark", "precision", "recall", "f1", "accuracy"]
-    rows = [
-        [str(value) if isinstance(value, str) else f"{value:.2f}" for value in row]
-        for row in published_rows().iter_rows()
-    ]
-    return markdown_table([column.capitalize() for column in columns], rows)

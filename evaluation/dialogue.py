@@ -182,12 +182,11 @@ class DialogueClinician:
             answer = final_answer(message)
             return _turn_of(number, message, thinking, answer, (), answer)
         # In one-turn mode the diagnosis has a message of its own, whatever was asked for.
-        over = last or (NOTHING_MORE in sections.request and self._rules.mode == "free-turn")
+        request, conclusion = sections
+        over = last or (NOTHING_MORE in request and self._rules.mode == "free-turn")
         # As released 'Not required' anywhere in the section ends it, also beside a request.
-        tests = () if over or NOTHING_MORE in sections.request else _order_lines(sections.request)
-        conclusion = sections.conclusion
-        final = conclusion if over else None
-        return _turn_of(number, message, thinking, conclusion, tests, final)
+        tests = () if over or NOTHING_MORE in request else _order_lines(request)
+        return _turn_of(number, message, thinking, conclusion, tests, conclusion if over else None)
 
 
 def _turn_of(

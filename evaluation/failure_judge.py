@@ -9,7 +9,6 @@ Figure 2) in words of ours.
 import asyncio
 import json
 from collections.abc import Sequence
-from typing import Any
 
 import polars as pl
 
@@ -59,7 +58,20 @@ async def judged_modes(
     ModelError."""
     data = {
         "known_at_first": observation,
-        "turns": [_turn_data(turn) for turn in turns],
+        "turns": [
+            {
+                # As text: every value of the data is quoted and cleaned as a string.
+                "turn": str(turn.number),
+                "reasoning": one_line(turn.reasoning)[:MOST_OF_REASONING],
+                "differential": [
+                    f"{one.diagnosis} {one.confidence} %" for one in turn.differential
+                ],
+                "question_to_settle": turn.pivot,
+                "tests_and_results": [f"{one.order}: {_brought(one)}" for one in turn.answers],
+                "final_diagnosis": turn.final_diagnosis or "",
+            }
+            for turn in turns
+        ],
         "true_diagnosis": diagnosis,
     }
     # A question for each mode by itself: asked together, one answer would colour the others.
@@ -67,18 +79,6 @@ async def judged_modes(
         judge.verdict(_TASK + _QUESTIONS[mode] + _ANSWER, data, ("no", "yes")) for mode in MODES
     )
     return dict(zip(MODES, await asyncio.gather(*questions), strict=True))
-
-
-def _turn_data(turn: Turn) -> dict[str, Any]:
-    return {
-        # As text: every value of the data is quoted and cleaned as a string.
-        "turn": str(turn.number),
-        "reasoning": one_line(turn.reasoning)[:MOST_OF_REASONING],
-        "differential": [f"{line.diagnosis} {line.confidence} %" for line in turn.differential],
-        "question_to_settle": turn.pivot,
-        "tests_and_results": [f"{answer.order}: {_brought(answer)}" for answer in turn.answers],
-        "final_diagnosis": turn.final_diagnosis or "",
-    }
 
 
 def _brought(answer: Answer) -> str:

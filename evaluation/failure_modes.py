@@ -72,27 +72,15 @@ def ungrounded(path: Path, distance: Hops, threshold: float) -> bool:
     """Tests without a clear connection to the stated hypotheses: some turn orders only tests that
     lie more than `threshold` hops on the test graph from every diagnosis of its differential. Tests
     and diagnoses that are no node, or have no path, say nothing."""
-    return any(
-        _far_off(turn.tests, turn.differential, distance, threshold) for turn in path.course.turns
-    )
-
-
-def _far_off(
-    tests: Sequence[int | None],
-    differential: Sequence[int | None],
-    distance: Hops,
-    threshold: float,
-) -> bool:
-    nearest = []
-    for test in tests:
-        distances = [
+    for turn in path.course.turns:
+        known = [
             hops
-            for node in differential
+            for test, node in product(turn.tests, turn.differential)
             if test is not None and node is not None and (hops := distance(test, node)) is not None
         ]
-        if distances:
-            nearest.append(min(distances))
-    return bool(nearest) and min(nearest) > threshold  # one near test is enough
+        if known and min(known) > threshold:  # one near test is enough
+            return True
+    return False
 
 
 def unreliable(path: Path, distance: Hops, threshold: float) -> bool:
@@ -110,25 +98,17 @@ def unreliable(path: Path, distance: Hops, threshold: float) -> bool:
         # Neither 0, the truth, nor None, unknown.
         and bool(distances[-1])
     )
+    leads = zip((turn.top for turn in turns), distances, strict=True)
     return rigid or any(
-        _erratic(distance, a.top, b.top, before, after, threshold)
-        for (a, b), (before, after) in zip(pairwise(turns), pairwise(distances), strict=True)
+        a is not None
+        and b is not None
+        and a != b
+        and (apart := distance(a, b)) is not None
+        # No jump where the next diagnosis is nearer to the truth: then the results warranted it.
+        and apart > threshold
+        for (a, before), (b, after) in pairwise(leads)
+        if before is not None and after is not None and after >= before
     )
-
-
-def _erratic(
-    distance: Hops,
-    a: int | None,
-    b: int | None,
-    before: int | None,
-    after: int | None,
-    threshold: float,
-) -> bool:
-    # No jump where the next diagnosis is nearer to the truth: then the results warranted it.
-    if a is None or b is None or a == b or before is None or after is None or after < before:
-        return False
-    apart = distance(a, b)
-    return apart is not None and apart > threshold
 
 
 def incoherent(turns: Sequence[Turn], outcome: str) -> bool:

@@ -35,7 +35,14 @@ def constant_orders(environments: Sequence[ClinicalEnvironment], encode: Encode)
     with_tests = [environment for environment in environments if environment.menu]
     if not with_tests:
         return Floor((), 0.0, 0.0, 0.0)
-    names = _candidate_tests(with_tests)
+    readings = [
+        # By the test, not its wording: 'CBC' and 'full blood count' are one candidate.
+        {profile(test.name).canonical or profile(test.name).text for test in environment.menu}
+        for environment in with_tests
+    ]
+    counts = Counter(name for names in readings for name in names if name)
+    # Names of the same count in the order of the alphabet, so that a result can be made again.
+    names = sorted(counts, key=lambda name: (-counts[name], name))[:CANDIDATES]
     hit, covered = _hits(with_tests, names, encode)
     sizes = np.array([len(environment.menu) for environment in with_tests])
     best = Floor((), 0.0, 0.0, 0.0)
@@ -51,17 +58,6 @@ def constant_orders(environments: Sequence[ClinicalEnvironment], encode: Encode)
             break
         best, orders = floor, [*orders, more]
     return best
-
-
-def _candidate_tests(environments: Sequence[ClinicalEnvironment]) -> list[str]:
-    readings = [
-        # By the test, not its wording: 'CBC' and 'full blood count' are one candidate.
-        {profile(test.name).canonical or profile(test.name).text for test in environment.menu}
-        for environment in environments
-    ]
-    counts = Counter(name for names in readings for name in names if name)
-    # names of the same count in the order of the alphabet, so that a result can be made again
-    return sorted(counts, key=lambda name: (-counts[name], name))[:CANDIDATES]
 
 
 def _hits(

@@ -214,8 +214,15 @@ def draw_cases(
         )
     order = random.Random(seed)
     # Drawn in the order of ids, so that the lot does not depend on the order of the pool.
-    in_order = sorted(_with_hardness(fit), key=lambda candidate: candidate.environment.case_id)
-    drawn = [(-candidate.hardness, order.random(), candidate) for candidate in in_order]
+    fit = sorted(fit, key=lambda candidate: candidate.environment.case_id)
+    ranks = [
+        _ranks([getattr(candidate, name) for candidate in fit])
+        for name in ("tests", "turns", "tests_a_turn")
+    ]
+    # Ranks, not values: tests and turns have no common unit. Unknown ones are left out.
+    means = np.nanmean(np.stack(ranks), axis=0).tolist()
+    ranked = [replace(one, hardness=round(mean, 4)) for one, mean in zip(fit, means, strict=True)]
+    drawn = [(-candidate.hardness, order.random(), candidate) for candidate in ranked]
     strata: dict[tuple[str, str], list[HardCase]] = defaultdict(list)
     # The hardest first; the lot only decides between equals.
     for _, _, candidate in sorted(drawn, key=lambda lot: lot[:2]):
@@ -223,19 +230,6 @@ def draw_cases(
     seats = _seats({stratum: len(of) for stratum, of in strata.items()}, cases, order)
     selection = [candidate for stratum, of in strata.items() for candidate in of[: seats[stratum]]]
     return sorted(selection, key=lambda candidate: candidate.environment.case_id)
-
-
-def _with_hardness(candidates: Sequence[HardCase]) -> list[HardCase]:
-    ranks = [
-        _ranks([getattr(candidate, name) for candidate in candidates])
-        for name in ("tests", "turns", "tests_a_turn")
-    ]
-    # Ranks, not values: tests and turns have no common unit. Unknown ones are left out.
-    hardness = np.nanmean(np.stack(ranks), axis=0)
-    return [
-        replace(candidate, hardness=round(float(value), 4))
-        for candidate, value in zip(candidates, hardness, strict=True)
-    ]
 
 
 def _ranks(values: Sequence[float | None]) -> np.ndarray:

@@ -69,7 +69,11 @@ async def judge(
     FAULT.
     """
     messages = messages_of(trajectory, rules)
-    requests = requested(messages, rules, orders_of(trajectory))
+    orders = tuple(dict.fromkeys(test for turn in trajectory.turns for test in turn.tests))
+    if trajectory.prompt_version.startswith(_IN_SECTIONS):
+        # An order of the dialogue is a line of prose, which a judge has to take apart.
+        orders = ()
+    requests = requested(messages, rules, orders)
     # As released the examiner's text is the summary's end; our own menu otherwise.
     hidden = split_case(summary) if rules.raw_summary and summary else None
     documented = hidden[1] if hidden else documented_text(environment)
@@ -100,14 +104,6 @@ def messages_of(trajectory: Trajectory, rules: Protocol) -> list[str]:
     """The trajectory as the doctor's messages in the benchmark's sections."""
     in_sections = trajectory.prompt_version.startswith(_IN_SECTIONS)
     return [message_of(turn, rules.mode, turn.number, in_sections) for turn in trajectory.turns]
-
-
-def orders_of(trajectory: Trajectory) -> tuple[str, ...]:
-    """The single tests ordered; () where they are known as free text only."""
-    # An order of the dialogue is a line of prose, which a judge has to take apart.
-    if trajectory.prompt_version.startswith(_IN_SECTIONS):
-        return ()
-    return tuple(dict.fromkeys(test for turn in trajectory.turns for test in turn.tests))
 
 
 def score_of(judgements: Sequence[Judgement], case_id: str, run: int) -> Score:

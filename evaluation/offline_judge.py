@@ -76,7 +76,8 @@ def orders_in(text: str) -> tuple[str, ...]:
     for line in re.split(r"[\n;]", _HEAD_OF_TABLE.sub("", text)):
         # Of a table's row the first cell is the test, but for a number or a group before it.
         if line.lstrip().startswith("|"):
-            line = next(filter(_may_be_test, line.split("|")), "")
+            cells = (cell for cell in line.split("|") if any(map(str.isalpha, cell)))
+            line = next((cell for cell in cells if not names_no_test(cell)), "")
         bare = _BULLET.sub("", line).strip()
         labelled = _LABEL.match(bare)
         named = bare
@@ -91,13 +92,9 @@ def orders_in(text: str) -> tuple[str, ...]:
         if not any(c.isalpha() for c in named) or NOTHING_MORE.casefold() in bare.casefold():
             continue
         parts = single_tests([named[:200]])  # prose, not a name, beyond that
-        found += [part for part in parts if named_tests(part) or not _is_prose(part)]
+        found += [
+            part
+            for part in parts
+            if named_tests(part) or not _PROSE.search(part[:1].lower() + part[1:])
+        ]
     return tuple(dict.fromkeys(found))
-
-
-def _may_be_test(cell: str) -> bool:
-    return any(map(str.isalpha, cell)) and not names_no_test(cell)
-
-
-def _is_prose(text: str) -> bool:
-    return _PROSE.search(text[:1].lower() + text[1:]) is not None

@@ -111,15 +111,6 @@ def split_case(summary: str) -> tuple[str, str] | None:
     return None if at is None else ("\n".join(lines[:at]), "\n".join(lines[at:]))
 
 
-@dataclass(frozen=True, slots=True)
-class Sections:
-    """A message of the doctor, taken apart. `request` '' and `conclusion` '' where the message has
-    no such section."""
-
-    request: str
-    conclusion: str
-
-
 def clean(reply: str) -> tuple[str, str]:
     """(thinking, message): code fences go, and what a model thinks in <think> is not part of the
     message."""
@@ -127,11 +118,11 @@ def clean(reply: str) -> tuple[str, str]:
     return thinking, message.replace("```", "").strip()  # as released
 
 
-def read_message(message: str, mode: Mode) -> Sections | None:
-    """The sections of a message in the order of its mode (the two modes have opposite orders); None
-    when they are not all there."""
+def read_message(message: str, mode: Mode) -> tuple[str, str] | None:
+    """(request, conclusion) of a message of the doctor with its sections in the order of its mode
+    (the two modes have opposite orders); None when they are not all there."""
     found = (_ONE_TURN if mode == "one-turn" else _FREE_TURN).search(message)
-    return Sections(found["request"].strip(), found["conclusion"].strip()) if found else None
+    return (found["request"].strip(), found["conclusion"].strip()) if found else None
 
 
 def final_answer(message: str) -> str:

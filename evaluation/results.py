@@ -298,7 +298,20 @@ def result_table(result: Mapping[str, Any]) -> str:
             [_cells(row) for row in result["scores"]],
         ),
     ]
-    lines += ["", *_about_judge(result), *_about_floor(result), *_about_cost(result)]
+    lines += ["", _about_judge(result)]
+    # A result that was written before there were any has neither floor nor cost.
+    if floor := result.get("floor"):
+        lines.append(
+            f"Floor: {', '.join(floor['orders']) or 'no orders'}, for every patient the same, score"
+            f" precision {floor['precision']:.3f}, recall {floor['recall']:.3f} and F1"
+            f" {floor['f1_of_means']:.3f} (the best such orders, chosen on these cases)."
+        )
+    if (cost := result.get("cost")) and cost["usd_a_case"] is not None:
+        by_usd = (f"{share:.3f} up to {usd:,.0f} $" for usd, share in cost["accuracy_by_usd"])
+        lines.append(
+            f"Ordered tests: {cost['usd_a_case']:,.0f} $ a case (`evaluation/costs.py`). Share of"
+            f" all rollouts that are right by what they cost: {', '.join(by_usd)}."
+        )
     lines += _about_criteria(result)
     if result["not_scored"]:
         rows = [[note or "no judgement yet", str(count)] for note, count in result["not_scored"]]
@@ -322,40 +335,18 @@ def result_table(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _about_judge(result: Mapping[str, Any]) -> list[str]:
+def _about_judge(result: Mapping[str, Any]) -> str:
     """The judge's own figures, and the accuracy corrected by them, beside the raw one above."""
     known, corrected = result.get("judge_measured"), result.get("accuracy_corrected")
     if not known or not corrected:
-        return ["This judge's sensitivity and specificity are not known; nothing is corrected."]
-    return [
+        return "This judge's sensitivity and specificity are not known; nothing is corrected."
+    return (
         f"The judge's sensitivity is {known['sensitivity']:.2f} ({known['right']} right answers),"
         f" its specificity {known['specificity']:.2f} ({known['wrong']} wrong ones), on"
         f" {known['on']}. Diagnosis accuracy corrected by them (Rogan-Gladen):"
         f" **{number(corrected['accuracy'])}**, 95 % interval"
         f" {span(corrected['low'], corrected['high'])}."
-    ]
-
-
-def _about_floor(result: Mapping[str, Any]) -> list[str]:
-    floor = result.get("floor")
-    if not floor:
-        return []
-    return [
-        f"Floor: {', '.join(floor['orders']) or 'no orders'}, for every patient the same, score"
-        f" precision {floor['precision']:.3f}, recall {floor['recall']:.3f} and F1"
-        f" {floor['f1_of_means']:.3f} (the best such orders, chosen on these cases)."
-    ]
-
-
-def _about_cost(result: Mapping[str, Any]) -> list[str]:
-    cost = result.get("cost")
-    if not cost or cost["usd_a_case"] is None:
-        return []
-    curve = ", ".join(f"{share:.3f} up to {usd:,.0f} $" for usd, share in cost["accuracy_by_usd"])
-    return [
-        f"Ordered tests: {cost['usd_a_case']:,.0f} $ a case (`evaluation/costs.py`). Share of all"
-        f" rollouts that are right by what they cost: {curve}."
-    ]
+    )
 
 
 def _about_criteria(result: Mapping[str, Any]) -> list[str]:

@@ -83,7 +83,8 @@ def publish_summary(summary: dict[str, Any]) -> None:
         table=summary["teachers"],
         description="What became of each teacher's trajectories",
     )
-    _publish_file("summary", Path(summary["out"]) / "summary.md")
+    text = (Path(summary["out"]) / "summary.md").read_text(encoding="utf-8")
+    publish_artifact(key="summary", markdown=text)
 
 
 def publish_checks(checks: dict[str, Any]) -> None:
@@ -91,11 +92,8 @@ def publish_checks(checks: dict[str, Any]) -> None:
     publish_artifact(
         key="checks", table=checks["checks"], description=REPORT_QUERIES["Checks"].note
     )
-    _publish_file("refused", Path(checks["out"]) / "checks.md")
-
-
-def _publish_file(key: str, file: Path) -> None:
-    publish_artifact(key=key, markdown=file.read_text(encoding="utf-8"))
+    text = (Path(checks["out"]) / "checks.md").read_text(encoding="utf-8")
+    publish_artifact(key="refused", markdown=text)
 
 
 def publish_version(version: Version) -> None:

@@ -5,26 +5,26 @@ So a wrong path is an error, and a finished run is known to be finished, before 
 
 import itertools
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medaction.clinicians.gold import GOLD_VERSION
 from medaction.clinicians.make import prompt_version
 from medaction.envs.build import RULES
-from medaction.envs.records import BadCase, CaseReport, ClinicalEnvironment
+from medaction.envs.records import BadCase, CaseReport
 from medaction.envs.sources import read_cases
 from medaction.envs.turns import Style
 from medaction.flows.settings import DistillSettings, EnvironmentSettings, Retry
 from medaction.llm.calls import api_key
 from medaction.llm.teacher import Teacher
 from medaction.trajectories.files import STORE, is_run
-from medaction.trajectories.records import WORKER_LOST, OpenFailure, RolloutSpec, Trajectory
+from medaction.trajectories.records import WORKER_LOST, OpenFailure, RolloutSpec
 from medaction.trajectories.scoring import Aids, disease_linker, distance_of, unlinkable
 from medaction.trajectories.store import EnvironmentKey, Store, StoreError
 from medaction.trajectories.stored_trees import tree_of
 from medaction.trajectories.table_rows import report_hash
-from medaction.trajectories.tree import Place, TreePlan, branch_specs, finished, initial_specs
+from medaction.trajectories.tree import TreePlan, branch_specs, finished, initial_specs
 from medaction.words.versions import constants_of, version_of
 
 
@@ -251,17 +251,14 @@ def gold_to_write(
     stored = store.trajectory_ids() | {
         failure.trajectory_id for failure in left_alone(store, "gold", retry)
     }
-    specs = [gold_spec(place, settings) for place in chosen_environments(store, settings)]
+    # An environment has one: its writer, prompt, t_max and seed are its identity.
+    made_by = version_of([settings.gold.identity(), GOLD_VERSION, settings.t_max, settings.seed])
+    writer, places = settings.gold.name, chosen_environments(store, settings)
+    specs = [
+        RolloutSpec(place.environment_id, place.case_id, writer, "gold", 0, made_by)
+        for place in places
+    ]
     return [spec for spec in specs if spec.trajectory_id not in stored]
-
-
-def gold_spec(environment: Place, settings: DistillSettings) -> RolloutSpec:
-    """The one gold trajectory of an environment: its writer, prompt, t_max and seed are its
-    identity."""
-    assert settings.gold is not None
-    identity = [settings.gold.identity(), GOLD_VERSION, settings.t_max, settings.seed]
-    place, writer = (environment.environment_id, environment.case_id), settings.gold.name
-    return RolloutSpec(*place, writer, "gold", 0, version_of(identity))
 
 
 def tree_plan(settings: DistillSettings) -> TreePlan:
@@ -322,25 +319,13 @@ def trees_to_play(
             yield place
             continue
         environment = store.environment(place.environment_id)
-        if lacks_rollouts(environment, plan, tree_of(store, place.environment_id), ids):
+        tree = tree_of(store, place.environment_id)
+        stored = {trajectory.trajectory_id for trajectory in tree} | ids
+        # Lazily: while initial rollouts are missing it does not matter where branches will start,
+        # which may be dear to find out.
+        wanted = itertools.chain(
+            initial_specs(environment, plan),
+            branch_specs(environment, plan, tree, distance_of(environment, plan)),
+        )
+        if any(spec.trajectory_id not in stored for spec in wanted):
             yield place
-
-
-def lacks_rollouts(
-    environment: ClinicalEnvironment,
-    plan: TreePlan,
-    tree: Sequence[Trajectory],
-    skip: frozenset[str],
-) -> bool:
-    """Whether the plan asks for a rollout that the store has neither played nor on record as
-    failed."""
-    stored = {trajectory.trajectory_id for trajectory in tree} | skip
-
-    def lacks(specs: Iterable[RolloutSpec]) -> bool:
-        return any(spec.trajectory_id not in stored for spec in specs)
-
-    # While initial rollouts are missing it does not matter where branches will start: that may be
-    # dear to find out.
-    return lacks(initial_specs(environment, plan)) or lacks(
-        branch_specs(environment, plan, tree, distance_of(environment, plan))
-    )

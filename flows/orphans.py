@@ -26,18 +26,11 @@ def members_of(folder: str, among: Iterable[psutil.Process]) -> set[psutil.Proce
     return members
 
 
-def lives(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 def main() -> None:
     parent, folder = int(sys.argv[1]), sys.argv[2]
     members = members_of(folder, psutil.process_iter())
     # Before its end too: then raylet may be gone, and its agents are nobody's children.
-    while lives(parent):
+    while os.getppid() == parent:
         members |= members_of(folder, psutil.process_iter())
         time.sleep(LOOKS_EVERY_S)
     members |= members_of(folder, psutil.process_iter())

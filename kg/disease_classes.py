@@ -90,7 +90,10 @@ def _linker() -> Linker:
 def _by_icd(link: Link) -> Classes:
     """By the code that bears a name of the linked node, and the codes above it."""
     tree = load_icd()
-    code = next((codes[key] for key in _names_of_link(link) if key in (codes := _codes())), None)
+    codes = _codes()
+    # The normalised names of the linked node, its label first.
+    names = [normalise(link.name), *_synonyms().get(link.node, ())]
+    code = next((codes[name] for name in names if name in codes), None)
     system, kind = "", ""
     while code is not None and not (system and kind):
         classes = _icd_classes().get(code, ("", ""))
@@ -98,11 +101,6 @@ def _by_icd(link: Link) -> Classes:
         # a block of one code bears that code's name, so that the code seems to stand above itself
         code = tree[code].parent if tree[code].parent != code else None
     return system, kind
-
-
-def _names_of_link(link: Link) -> list[str]:
-    """The normalised names of the linked node, its label first."""
-    return list(dict.fromkeys([normalise(link.name), *_synonyms().get(link.node, ())]))
 
 
 @cache

@@ -55,7 +55,8 @@ class Verdict:
 
 def prune_none(course: Course, measured: Measured) -> Verdict:
     """No filter: every trajectory is kept whole, whatever its outcome."""
-    return _whole(course)
+    numbers = tuple(turn.number for turn in course.turns)
+    return Verdict("kept", "whole", numbers[-1] if numbers else None, (), numbers)
 
 
 def prune_correctness(course: Course, measured: Measured) -> Verdict:
@@ -70,7 +71,9 @@ def prune_correctness(course: Course, measured: Measured) -> Verdict:
     last = measured.dtc[-1]
     if last is None:
         return _discarded("unscorable", _unknown(course, -1, "final_diagnosis"))
-    return _whole(course) if last == 0 else _discarded("discarded", "wrong_final_diagnosis")
+    if last > 0:
+        return _discarded("discarded", "wrong_final_diagnosis")
+    return prune_none(course, measured)
 
 
 def prune_dtc_rac(
@@ -153,15 +156,12 @@ def _idle(measured: Measured, last: int, idle_turns: int) -> set[int]:
     return {
         t
         for t in range(last + 1 - idle_turns)
-        if all(_unmoved(measured, t + later) for later in range(1, idle_turns + 1))
+        if all(
+            # Of an entry that is no node nobody can tell whether it stayed.
+            hops is not None and not hops.changed and not hops.unlinked
+            for hops in measured.rac[t + 1 : t + idle_turns + 1]
+        )
     }
-
-
-def _unmoved(measured: Measured, t: int) -> bool:
-    """Whether the differential at position `t` is known to be that of the turn before."""
-    hops = measured.rac[t]
-    # Of an entry that is no node nobody can tell whether it stayed.
-    return hops is not None and not hops.changed and not hops.unlinked
 
 
 def _unknown(course: Course, at: int, subject: str) -> str:
@@ -169,11 +169,6 @@ def _unknown(course: Course, at: int, subject: str) -> str:
     if course.truth is None:
         return "truth_unlinked"
     return f"{subject}_unlinked" if course.turns[at].top is None else f"{subject}_without_path"
-
-
-def _whole(course: Course) -> Verdict:
-    numbers = tuple(turn.number for turn in course.turns)
-    return Verdict("kept", "whole", numbers[-1] if numbers else None, (), numbers)
 
 
 def _discarded(status: Status, reason: str) -> Verdict:

@@ -68,13 +68,12 @@ def _degrees(degrees: np.ndarray) -> pl.DataFrame:
     """Nodes by degree, in ranges that double."""
     # Degree 0 is a range of its own, which a logarithm has no place for.
     ranges = np.where(degrees > 0, np.floor(np.log2(np.maximum(degrees, 1))).astype(int) + 1, 0)
-    rows = [(_range(k), int(count)) for k, count in enumerate(np.bincount(ranges)) if count]
+    rows = []
+    for k, count in enumerate(np.bincount(ranges)):
+        low, high = (1 << k) >> 1, (1 << k) - 1
+        if count:
+            rows.append((str(low) if low >= high else f"{low} to {high}", int(count)))
     return pl.DataFrame(rows, schema={"degree": pl.String, "nodes": pl.Int64}, orient="row")
-
-
-def _range(k: int) -> str:
-    low, high = (1 << k) >> 1, (1 << k) - 1
-    return str(low) if low >= high else f"{low} to {high}"
 
 
 def _hops(graph: Graph, start: str | None, end: str | None) -> pl.DataFrame:

@@ -40,24 +40,20 @@ def index_of(graph: str, names: list[str], encoder: LinkingEncoder) -> "faiss.In
         faiss.write_index(index, str(draft / "names.faiss"))
         (draft / "names.json").write_text(json.dumps(names), encoding="utf-8")
 
-    return faiss.read_index(
-        str(
-            filled(cache_folder() / "indices" / f"{_part_of_path(graph)}-{key}", write)
-            / "names.faiss"
-        )
-    )
-
-
-def _part_of_path(name: str) -> str:
-    """A graph's name, which may be the user's, as part of a file's name."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", name)[:60]
+    # The graph's name may be the user's.
+    part_of_path = re.sub(r"[^A-Za-z0-9_-]+", "-", graph)[:60]
+    folder = filled(cache_folder() / "indices" / f"{part_of_path}-{key}", write)
+    return faiss.read_index(str(folder / "names.faiss"))
 
 
 def cached_vectors(names: list[str], encoder: LinkingEncoder) -> np.ndarray:
     """The names' vectors, float32 (len(names), dimension), row for row. Names not yet in the cache
     are encoded and added to it."""
     path = cache_folder() / f"vectors-{encoder.key}.npz"
-    vectors = _stored_vectors(path)
+    vectors: dict[str, np.ndarray] = {}
+    if path.exists():
+        with np.load(path) as file:
+            vectors = dict(zip(file["names"].tolist(), file["vectors"], strict=True))
     new_names = [name for name in dict.fromkeys(names) if name not in vectors]
     if new_names:
         log.info("encoding %d names for linking (once; kept in %s)", len(new_names), path)
@@ -71,13 +67,6 @@ def cached_vectors(names: list[str], encoder: LinkingEncoder) -> np.ndarray:
     return np.array([vectors[name] for name in names], dtype=np.float32).reshape(
         -1, encoder.dimension
     )
-
-
-def _stored_vectors(path: Path) -> dict[str, np.ndarray]:
-    if not path.exists():
-        return {}
-    with np.load(path) as file:
-        return dict(zip(file["names"].tolist(), file["vectors"], strict=True))
 
 
 def _write_vectors(path: Path, vectors: dict[str, np.ndarray]) -> None:

@@ -17,8 +17,6 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,6 +29,7 @@ import aiohttp
 
 from medaction.llm.usage import estimated_tokens
 from medaction.words.processes import spare_loopback
+from medaction.words.retry_after import retry_after_s
 
 COMPATIBLE = ("openai", "hosted_vllm")
 _PATH = "/chat/completions"
@@ -379,21 +378,6 @@ def _message(body: bytes) -> str:
     if text.startswith("<"):
         text = " ".join(re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", text, flags=re.S).split())
     return text[:500] or "no message"
-
-
-def retry_after_s(headers: Any) -> float | None:
-    """Seconds that the server asks to wait: Retry-After in seconds or as a date, or retry-after-ms;
-    None where it says nothing."""
-    unreadable = suppress(KeyError, ValueError, TypeError)
-    with unreadable:
-        return max(0.0, float(headers["retry-after-ms"]) / 1000)
-    with unreadable:
-        return max(0.0, float(headers["retry-after"]))
-    with unreadable:
-        until = parsedate_to_datetime(headers["retry-after"])
-        wait = until.replace(tzinfo=until.tzinfo or UTC) - datetime.now(UTC)
-        return max(0.0, wait.total_seconds())
-    return None
 
 
 _sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}

@@ -123,8 +123,9 @@ class Players:
         try:
             return future.result()
         except ray.exceptions.RayTaskError as error:
-            # The store records an error by its class: Ray's wrapper would hide it.
-            raise _cause_of(error) from error
+            # The store records an error by its class: Ray's wrapper, a page long, would hide it.
+            is_lost = isinstance(error.cause, ray.exceptions.RayError)
+            raise (WorkerLost(str(error.cause)) if is_lost else error.cause) from error
         finally:
             with self._waiting_lock:
                 self._waiting.discard(future)
@@ -199,13 +200,6 @@ def has_ended(server: psutil.Process) -> bool:
         return not server.is_running() or server.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
-
-
-def _cause_of(error: ray.exceptions.RayTaskError) -> Exception:
-    """An error of our own code as itself, not wrapped in a page of Ray's."""
-    if isinstance(error.cause, ray.exceptions.RayError):
-        return WorkerLost(str(error.cause))
-    return error.cause
 
 
 def _lost_its_worker(_task: Any, _run: Any, state: State) -> bool:

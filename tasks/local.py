@@ -2,11 +2,10 @@
 
 import asyncio
 import threading
-from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from medaction.llm.limits import Ledger, LocalLedger
+from medaction.llm.limits import LocalLedger
 from medaction.tasks.engine import Unit
 
 THREADS = 64
@@ -17,6 +16,8 @@ number, CPUs + 4, would be the number of calls under way."""
 class LocalEngine:
     """Runs units beside each other. A case that kills the process ends the run; what had finished
     is stored. End it with `close`."""
+
+    start_ledger = staticmethod(LocalLedger)
 
     def __init__(self) -> None:
         # A thread of its own, because the flow's thread stores cases and Ctrl-C must reach it.
@@ -34,9 +35,6 @@ class LocalEngine:
     @staticmethod
     def result(future: "Future[Any]") -> Any:
         return future.exception() or future.result()
-
-    def start_ledger(self, spent_usd: Mapping[str, float]) -> Ledger:
-        return LocalLedger(spent_usd)
 
     def close(self) -> None:
         """Cancel what is under way, and end the thread."""

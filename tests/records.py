@@ -130,4 +130,4 @@ def put_derived(store: Store, **tables: Sequence[Mapping[str, Any]]) -> None:
     with store.transaction():
         store.empty(*tables)
         for table, rows in tables.items():
-            store.add_derived(table, rows)
+            store.insert(table, rows)

@@ -41,8 +41,9 @@ from medaction.llm.calls import (
 from medaction.llm.limits import LOST_S, Ask, Book, Bounds, Ended, LocalLedger
 from medaction.llm.replies import MalformedReply
 from medaction.llm.teacher import Teacher
-from medaction.llm.transport import Trouble, retry_after_s, send
+from medaction.llm.transport import Trouble, send
 from medaction.llm.usage import Usage
+from medaction.words.retry_after import retry_after_s
 from tests.openai_server import Asked, OpenAIServer, Reply, Script, openai_server
 
 GOOD = json.dumps(

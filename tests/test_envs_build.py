@@ -398,7 +398,8 @@ def test_a_result_in_other_words_is_cut() -> None:
         ("He has normal median nerve evoked potentials.", {"Median nerve evoked potentials": 0}),
         ("He has asthma with elevated hs-QZ3 levels.", {"Hs-QZ3": 0}),
         ("A culture later grew a mould.", {"Culture": 0}),
-        ("He took tablets for Shigella-positive stool.", {"Laboratory tests": 0}),
+        ("She has gout with a QZ-1/RTF ratio of 77 on admission.", {"QZ-1/RTF ratio": 0}),
+        ("He took tablets for Shigella-positive stool.", {"Stool laboratory tests": 0}),
         ("She was told of a 46,XY pattern.", {"Karyotype": 0}),
         ("Bacteria were isolated from two wound cultures.", {"Culture": 0}),
         ("Sodium, taken by her doctor the week before, was 121 mmol/L.", {"Sodium": 0}),
@@ -461,6 +462,7 @@ def test_a_urine_test_is_not_told_by_an_entry_of_the_blood() -> None:
         tests=(*TESTS, DocumentedTest("β-hCG", "laboratory", "β-hCG 900 mIU/mL")),
     )
     environment = environment_of(report(case))
+    assert environment.menu[-1].name == "Urine pregnancy test"
     assert told in environment.menu[-1].result
     assert told not in environment.initial_observation
 
@@ -523,6 +525,7 @@ def test_an_entry_of_another_culture_or_specimen_does_not_cover_a_result() -> No
             "A 55-year-old married woman.",
         ),
         ("A 17-year-old boy who was well until an EEG showed spikes.", "A 17-year-old boy."),
+        ("A 55-year-old man with a lung adenocarcinoma for two days.", "A 55-year-old man."),
     ],
 )
 def test_the_first_sentence_ends_before_the_result(observation: str, rest: str) -> None:
@@ -603,6 +606,13 @@ def test_history_exposure_and_denial_stay(diagnosis: str, history: str) -> None:
     assert any(warning.startswith("no_known_disease_in_o1") for warning in environment.warnings)
 
 
+def test_a_symptom_of_the_first_sentence_is_the_complaint() -> None:
+    observation = f"A 22-year-old man with diarrhea and hiccups. {LONG}"
+    diagnosis = "Diarrhea due to Salmonella enterica"
+    case = replace(CASE, diagnosis=diagnosis, initial_observation=observation)
+    assert environment_of(report(case)).initial_observation == observation
+
+
 def test_a_kind_of_test_is_no_gene_that_was_tested() -> None:
     variant = DocumentedTest("Brain scan", "imaging", "a normal variant in MRI, else no lesion")
     fear = f"{LONG}\nCourse: He is afraid of MRI."
@@ -671,6 +681,25 @@ def test_a_check_that_cannot_look_says_so() -> None:
     assert states["results_grounded"]
 
 
+@pytest.mark.parametrize(
+    ("observation", "diagnosis"),
+    [
+        ("Un homme de 61 ans tousse. Le scanner montrait une masse. Il est guéri.", "Carcinome"),
+        ("Мужчина 59 лет с болью в груди. На ЭКГ подъём сегмента. Выписан.", "Инфаркт"),
+    ],
+)
+def test_what_only_english_words_show_is_not_passed_in_another_language(
+    observation: str, diagnosis: str
+) -> None:
+    case = replace(CASE, initial_observation=observation, diagnosis=diagnosis)
+    built = build_environment(report(case))
+    states = {check.name: (check.applicable, check.passed) for check in built.checks}
+    assert states["no_outcome_in_o1"] == (False, False)
+    assert states["readable_language"] == (True, False)
+    assert built.environment
+    assert any("common in English" in warning for warning in built.environment.warnings)
+
+
 def test_what_hangs_on_a_cut_sentence_goes_with_it() -> None:
     passage = (
         "Lung adenocarcinoma had been suspected. Treated with two courses of tablets. His "
@@ -718,11 +747,32 @@ def test_a_list_of_what_a_scan_showed_goes_whole() -> None:
     assert environment.menu[-1].result.startswith("CT showed a mass, fluid in the chest, and air")
 
 
-def test_what_only_a_laboratory_tells_is_no_finding_of_the_examination() -> None:
-    passage = f"{LONG}\nPhysical Examination: Pale, thrombocytopenia. Soft abdomen."
+@pytest.mark.parametrize(
+    ("finding", "test"), [("thrombocytopenia", "Platelets"), ("proteinuria", "Urine analysis")]
+)
+@pytest.mark.parametrize("label", ["Physical Examination:", "Physical Examination:\n  - Later:"])
+def test_what_only_a_laboratory_tells_is_no_finding_of_the_examination(
+    label: str, finding: str, test: str
+) -> None:
+    passage = f"{LONG}\n{label} Pale, {finding}. Soft abdomen."
     environment = environment_of(report(replace(CASE, initial_observation=passage)))
-    assert environment.initial_observation == f"{LONG}\nPhysical Examination: Pale. Soft abdomen."
-    assert environment.menu[-1].name == "Platelets"
+    assert environment.initial_observation == f"{LONG}\n{label} Pale. Soft abdomen."
+    assert environment.menu[-1].name == test
+
+
+def test_two_results_of_a_list_are_two_entries() -> None:
+    seen = "Flutter on ECG, effusion on a chest X-ray"
+    passage = f"{LONG}\nPhysical Examination: Pale, {seen}."
+    environment = environment_of(report(replace(CASE, initial_observation=passage)))
+    assert environment.initial_observation == f"{LONG}\nPhysical Examination: Pale."
+    results = {test.name: test.result.strip(".") for test in environment.menu[-2:]}
+    assert results == dict(zip(("ECG", "Chest X-ray"), seen.split(", "), strict=True))
+
+
+def test_no_word_is_left_hanging_where_a_result_goes() -> None:
+    passage = f"{LONG}\nPlan: He has gout, along with cysts seen on ultrasound."
+    environment = environment_of(report(replace(CASE, initial_observation=passage)))
+    assert environment.initial_observation == f"{LONG}\nPlan: He has gout."
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,7 @@ def test_another_time_fluid_class_or_antigen_is_another_test(order: str, tests: 
 
 HOW_AND_WHERE = [
     ["Chemistry", "laboratory", "Serum lipase 2100 U/L; ascitic lipase 9000 U/L"],
-    ["Random urine", "laboratory", "Protein/creatinine ratio 2.1"],
+    ["Random urine", "laboratory", "Protein/creatinine ratio 2.1; osmolality 310 mOsm/kg"],
     ["Creatinine", "laboratory", "1.6 mg/dL"],
     ["Creatinine (recurrent episode)", "laboratory", "Within the normal range"],
     ["Cerebral MR venography", "imaging", "Open sinuses."],
@@ -195,6 +195,9 @@ HOW_AND_WHERE = [
     ["Urine casts", "laboratory", "Numerous"],
     ["Sputum cytology", "pathology", "Giant cells; PCR positive for HSV1."],
     ["Clotting", "laboratory", "Reduced factors II (3 %), IX (4 %) and X"],
+    ["VMA", "laboratory", "9 mg in 24 h"],
+    ["Polyp", "pathology", "An adenoma; Ki-67 8 %."],
+    ["Direct immunofluorescence", "pathology", "IgG in the epidermis."],
 ]
 
 
@@ -251,6 +254,16 @@ HOW_AND_WHERE = [
         ("CSF HSV PCR", []),
         ("Factor IX activity", ["Clotting"]),
         ("Serum creatinine", ["Creatinine"]),
+        ("Mammography following treatment", []),
+        ("Cortisol after hydrocortisone", []),
+        ("Cortisol after an overnight fast", ["Cortisol"]),
+        ("CT chest after a fall", ["CT chest"]),
+        ("Urine osmolality", ["Random urine"]),
+        ("Urinary vanillylmandelic acid", ["VMA"]),
+        ("Ki-67 index", ["Polyp"]),
+        ("Ki-67 FISH", []),
+        ("DIF of perilesional skin", ["Direct immunofluorescence"]),
+        ("Mammography ± ultrasound of the kidneys", ["Ultrasound of the kidneys", "Mammography"]),
     ],
 )
 def test_how_where_and_when_a_test_is_done_decide(order: str, tests: list[str]) -> None:

@@ -322,7 +322,84 @@ MENUS = {
         "Radiographs of the pelvic bones, both tibiae, and both ankles": ()
     },
     "CT scans of the pelvis and lumbar spine and a plain chest radiograph showed no fracture.": {
-        "CT scans of the pelvis and lumbar spine": ("plain chest radiograph",)
+        "CT scans of the pelvis and lumbar spine": (),
+        "plain chest radiograph": (),
+    },
+    "Positive adenovirus PCR later on.": {"adenovirus PCR": ()},
+    "Sputum PCR and culture were negative.": {"Sputum PCR": (), "Sputum culture": ()},
+    "Negative results on initial rectal aspiration and skin biopsy for amyloid.": {
+        "initial rectal aspiration": (),
+        "skin biopsy": (),
+    },
+    "Repeat imaging (X-ray and CT) confirmed a fracture.": {"X-ray": (), "CT": ()},
+    "Surveillance imaging and tumor marker (CEA) testing were unremarkable.": {
+        "Surveillance imaging": (),
+        "tumor marker testing": ("CEA",),
+    },
+    "Ferritin, thyroid function, Hb electrophoresis, and zinc were normal.": {
+        "Ferritin": (),
+        "thyroid function": (),
+        "Hb electrophoresis": (),
+        "zinc": (),
+    },
+    "Normal CBC, liver, and kidney function.": {"CBC": (), "liver, and kidney function": ()},
+    "Negative calcitonin, desmin, and keratin staining.": {
+        "calcitonin, desmin, and keratin staining": ("calcitonin", "keratin staining")
+    },
+    "MRI scans in 2005 and 2023 demonstrated a mass.": {"MRI scans in 2005 and 2023": ()},
+    "Flutter on ECG, effusion on a chest X-ray": {"ECG": (), "chest X-ray": ()},
+    "Serum ACE and calcium normal, IGRA and Mantoux negative.": {
+        "Serum ACE": (),
+        "calcium": (),
+        "IGRA": (),
+        "Mantoux": (),
+    },
+    "A rise in AFP and advancing size prompted imaging and chemotherapy.": {"AFP": ()},
+    "Positive antinuclear antibody, anti-Jo-1, and pANCA.": {
+        "antinuclear antibody": (),
+        "anti-Jo-1": (),
+        "pANCA": (),
+    },
+    "Elevated lipase (90 U/L), transaminases, and prolonged coagulation profile.": {
+        "lipase": (),
+        "transaminases": (),
+        "prolonged coagulation profile": (),
+    },
+    "Coombs test negative, BP 110/70 mmHg, fasting glucose 0.9 g/L.": {
+        "Coombs test": (),
+        "BP": (),
+        "fasting glucose": (),
+    },
+    "Normal hearing tests, eye exam, and echocardiogram.": {
+        "hearing tests": (),
+        "eye exam": (),
+        "echocardiogram": (),
+    },
+    "Biopsy confirmed a carcinoma. Investigations ruled out an infection.": {
+        "Biopsy": (),
+        "Investigations": (),
+    },
+    "Ultrasound revealed a mass, further confirmed by CT showing a cyst.": {
+        "Ultrasound": (),
+        "CT": (),
+    },
+    "Continuous bladder pressure (BP) monitoring using a catheter; on day 2, 20 mmHg.": {
+        "Continuous bladder pressure monitoring": ()
+    },
+    "Biopsy: A carcinoma.\n  - Excluded cyst: No fluid-fluid level.": {
+        "Biopsy": (),
+        "Excluded cyst": (),
+    },
+    "Transthoracic echocardiogram: A mass; no mass on transesophageal echocardiogram.": {
+        "Transthoracic echocardiogram": (),
+        "transesophageal echocardiogram": (),
+    },
+    "Typical acylcarnitine elevations, muscle biopsy showing fat.": {
+        "Ancillary tests": (),
+        "muscle biopsy": (),
+    },
+    "Laser microdissection and mass spectrometry identified amyloid.": {
+        "Laser microdissection and mass spectrometry": ()
     },
     "Estradiol/progesterone ratio of 7 (failure ruled out).": {"Estradiol/progesterone ratio": ()},
     "Gram stain of the pus was negative but auramine stain showed rods.": {
@@ -361,6 +438,8 @@ MENUS = {
         "calcium": (),
     },
     "Ultrasound with color flow imaging: A cyst.": {"Ultrasound with color flow imaging": ()},
+    "Adrenal venous sampling lateralized to the left with 9:1.": {"Adrenal venous sampling": ()},
+    "Calcium/phosphate ratio was 3.": {"Calcium/phosphate ratio": ()},
     "Pleural fluid analysis showed an exudate. Mesothelial cells 5%.": {
         "Pleural fluid analysis": ()
     },

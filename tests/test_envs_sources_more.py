@@ -679,8 +679,7 @@ def test_a_packet_becomes_observation_menu_and_diagnosis(tmp_path: Path) -> None
     assert case.meta == {"pmcid": "PMC12", "doi": "10.1/x"}
     assert told.initial_observation == (
         "Age: 3 years 1 month. Sex: female.\n"
-        "Present: Hypotonia (severe, onset 3 months); Frequent falls (episodic, onset Childhood"
-        " onset).\n"
+        "Present: Hypotonia (severe, onset 3 months); Frequent falls (episodic, onset Childhood).\n"
         "Absent: Seizure; Hearing impairment."
     )
     assert {test.name: test.result for test in told.tests} == {

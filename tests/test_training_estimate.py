@@ -180,7 +180,7 @@ def test_fsdp_shares_out_all_that_a_weight_takes() -> None:
 def test_rows_are_estimated_as_they_will_be_packed(tmp_path: Path) -> None:
     """`--attention sdpa` has no common beginnings, so its rows are longer."""
     samples = tuple(record(number, 200) for number in range(4))
-    prepared = Prepared(samples, (), ())
+    prepared = Prepared(samples, (), {})
     loads = [
         launch._largest_row(prepared, settings(batch=4, epochs=1, attention=way), 1).tokens
         for way in ("auto", "sdpa")

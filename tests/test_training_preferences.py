@@ -200,10 +200,10 @@ def test_pairs_have_one_prompt_and_thinking_on_one_side_alone_is_left_out(
     report = prepare_run(asked)
     assert (report["train"], report["validation"]) == (12, 4)
     assert report["better_by"] == {"outcome": 12}
-    for pair in pairs_of(read_samples(asked.out / "samples.parquet").train):
-        prompts = [side.tokens[: side.prompt] for side in (pair.chosen, pair.rejected)]
+    for better, worse in pairs_of(read_samples(asked.out / "samples.parquet").train):
+        prompts = [side.tokens[: side.prompt] for side in (better, worse)]
         assert prompts[0] == prompts[1]
-        assert pair.chosen.tokens != pair.rejected.tokens
+        assert better.tokens != worse.tokens
 
 
 def test_what_is_no_pair_is_refused(base: Path, tmp_path: Path) -> None:

@@ -532,7 +532,7 @@ def test_a_limit_that_bends_the_data_is_refused_until_it_is_allowed(tmp_path: Pa
         refuse_bent(prepared, settings.max_length, 0)
     named = re.search(r"--max-length (\d+) takes", str(no.value))
     assert named
-    longest = max(record.tokens for record in prepared.overlong)
+    longest = max(prepared.overlong.values())
     assert int(named[1]) == longest
     # What the base model has no room for is no remedy.
     with pytest.raises(TrainError, match=r"take another --base; or accept it with"):

@@ -99,6 +99,41 @@ def test_what_is_not_quoted_word_for_word_counts_for_nothing(
     assert built.environment == build_environment(REPORT).environment
 
 
+MISSING = {"answer": "no", "quote": "Sputum cytology showed squamous cells", "comment": "x"}
+AT_LENGTH = MISSING | {"comment": "It is missing. " * 40}
+GAPS = MISSING | {"quote": "Sputum cytology [...] squamous cells. A mare"}
+PASSAGES = MISSING | {"quote": ["squamous cells. A mare", "in the right upper lobe"]}
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        *(opinion(menu_complete=verdict) for verdict in (AT_LENGTH, GAPS, PASSAGES)),  # type: ignore[arg-type]
+        opinion(menu_complete=MISSING | {"answer": False}),  # type: ignore[arg-type,dict-item]
+        opinion(menu_complete=MISSING | {"answer": "No, the cytology is missing."}),
+        opinion(menu_complete=MISSING, nothing_told_too_early="yes"),  # type: ignore[arg-type]
+        opinion(menu_complete=MISSING, nothing_told_too_early={"answer": "Yes.", "quote": None}),  # type: ignore[arg-type,dict-item]
+        json.dumps(
+            [
+                {"question": name, **verdict}
+                for name, verdict in json.loads(opinion(menu_complete=MISSING)).items()
+            ]
+        ),
+    ],
+)
+def test_an_opinion_in_another_form_is_read(reply: str) -> None:
+    built, requests = judged(reply)
+    assert states(built) == dict.fromkeys(QUESTIONS, (True, True)) | {
+        "menu_complete": (True, False)
+    }
+    assert len(requests) == 1
+
+
+def test_an_unclear_answer_leaves_the_others() -> None:
+    built, _ = judged(opinion(human=WHO | {"answer": "cannot be told"}))
+    assert states(built) == dict.fromkeys(QUESTIONS, (True, True)) | {"human": (False, False)}
+
+
 def test_a_faulty_reply_is_asked_again_and_then_there_is_no_opinion() -> None:
     built, requests = judged("I think it is fine.", opinion())
     assert len(requests) == 2

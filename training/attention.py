@@ -13,7 +13,7 @@ record length that was new took 0.2 s, four fifths of the time (docs/training.md
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from importlib.util import find_spec
 from inspect import signature
@@ -39,7 +39,11 @@ def choose_attention(choice: str, config: Any, device: torch.device, bf16: bool)
     if choice == "auto" and device.type != "cuda":
         return "per_sequence", "no GPU"
     why_not: list[str] = []
-    for way in _ways_of_attention(config) if choice == "auto" else [choice]:
+    # The quickest first; torch's kernel has no cap on the scores (Gemma 2).
+    kernels = [] if getattr(config, "attn_logit_softcapping", None) else ["varlen"]
+    # `per_sequence` needs nothing and is always there.
+    ways = ["flash_attention_3", "flash_attention_2", *kernels, "flex", "per_sequence"]
+    for way in ways if choice == "auto" else [choice]:
         obstacle = lacking(way, device, bf16) or (
             check(way, config, device) if device.type == "cuda" else ""
         )
@@ -47,15 +51,6 @@ def choose_attention(choice: str, config: Any, device: torch.device, bf16: bool)
             return way, "; ".join(why_not) or "the first choice"
         why_not.append(f"{way}: {obstacle}")
     raise TrainError(f"--attention {choice}: {'; '.join(why_not)}: leave it at auto")
-
-
-def _ways_of_attention(config: Any) -> Iterator[str]:
-    # The quickest first; `per_sequence` needs nothing and is always there.
-    yield from ("flash_attention_3", "flash_attention_2")
-    # torch's kernel has no cap on the scores (Gemma 2).
-    if not getattr(config, "attn_logit_softcapping", None):
-        yield "varlen"
-    yield from ("flex", "per_sequence")
 
 
 def lacking(way: str, device: torch.device, bf16: bool) -> str:

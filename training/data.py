@@ -185,23 +185,19 @@ def for_training(
             f"{folder} holds cases of {', '.join(marked)}, a benchmark: they are for evaluation"
             " only, never for training"
         )
-    refuse_noted_cases(folder, set(frame["case_id"]) - without)
+    cases = set(frame["case_id"]) - without
+    # What `medaction contamination` found stands in the dataset's manifest.
+    for benchmark, copies in _noted(folder, "contaminated").items():
+        if cases_in_both := sorted(cases.intersection(copies)):
+            raise TrainError(
+                f"{folder} holds {len(cases_in_both)} cases of {benchmark}"
+                f" ({', '.join(cases_in_both[:5])}): training on them would make every score there"
+                " worthless; leave them out with --without, one by one"
+            )
     if validation_percent and not (frame["split"] == "validation").any():
         splits = [split_of(case, validation_percent) for case in frame["case_id"]]
         frame = frame.with_columns(split=pl.Series(splits, dtype=pl.String))
     return frame
-
-
-def refuse_noted_cases(folder: Path, cases: set[str]) -> None:
-    """Cases that `medaction contamination` found in a benchmark stand in the dataset's manifest."""
-    for benchmark, marked in _noted(folder, "contaminated").items():
-        if cases_in_both := sorted(cases.intersection(marked)):
-            raise TrainError(
-                f"{folder} holds {len(cases_in_both)} cases of {benchmark}"
-                f" ({', '.join(cases_in_both[:5])}):"
-                " training on them would make every score there"
-                " worthless; leave them out with --without, one by one"
-            )
 
 
 def dataset_folder(path: Path) -> Path:
@@ -340,14 +336,6 @@ def in_seeded_order(samples: Sequence["Sample"], seed: int) -> list["Sample"]:
 
 
 @dataclass(frozen=True, slots=True)
-class Dropped:
-    """A record that is longer than allowed, so left out whole."""
-
-    id: str
-    tokens: int
-
-
-@dataclass(frozen=True, slots=True)
 class DroppedShare:
     """How many of the records of one kind are too long: of a split, a turn, a teacher, or an
     ending."""
@@ -370,11 +358,12 @@ second ones and none of the third."""
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Samples in their order, and the records left out because they are longer than allowed."""
+    """Samples in their order, and the records left out whole because they are longer than allowed,
+    by id with their tokens."""
 
     train: tuple[Sample, ...]
     validation: tuple[Sample, ...]
-    overlong: tuple[Dropped, ...]
+    overlong: dict[str, int]
     shares: tuple[DroppedShare, ...] = ()
     thinking: frozenset[str] = frozenset()
     """The ids of the records whose target has thinking."""
@@ -383,10 +372,6 @@ class Prepared:
     def end_marks(self) -> frozenset[int]:
         """The tokens that the targets end with."""
         return frozenset(sample.tokens[-1] for sample in self.train)
-
-    def bent(self) -> list[DroppedShare]:
-        """The kinds of records of which more than MOST_DROPPED are left out."""
-        return [share for share in self.shares if share.share > MOST_DROPPED]
 
     def report(self) -> dict[str, Any]:
         """Lengths in tokens (prompt, target, record), the share of tokens that the loss is on, and
@@ -422,14 +407,14 @@ def prepare_samples(frame: pl.DataFrame, renderer: Renderer, max_length: int) ->
     """Render and tokenize every record. Raises TrainError naming the record; and when no training
     record is short enough."""
     parts: dict[str, list[Sample]] = {"train": [], "validation": []}
-    overlong: list[Dropped] = []
+    overlong: dict[str, int] = {}
     thinking: set[str] = set()
     # Sorted, so that the file and its hash do not depend on the order of the datasets.
     for batch in frame.sort("id").iter_slices(RECORDS_AT_ONCE):
         records = batch.to_dicts()
         for record, (tokens, prompt) in zip(records, _tokenized(records, renderer), strict=True):
             if len(tokens) > max_length:
-                overlong.append(Dropped(record["id"], len(tokens)))
+                overlong[record["id"]] = len(tokens)
                 continue
             fields = {name: record[name] for name in SAMPLE_COLUMNS}
             parts[record["split"]].append(Sample(**fields, tokens=tokens, prompt=prompt))
@@ -438,14 +423,14 @@ def prepare_samples(frame: pl.DataFrame, renderer: Renderer, max_length: int) ->
                 thinking.add(record["id"])
     if not parts["train"]:
         of_training = set(frame.filter(pl.col("split") == "train")["id"])
-        shortest = min(dropped.tokens for dropped in overlong if dropped.id in of_training)
+        shortest = min(tokens for record, tokens in overlong.items() if record in of_training)
         raise TrainError(
             f"every training record is longer than --max-length {max_length}: the shortest has"
             f" {shortest} tokens"
         )
-    shares = tuple(_shares_dropped(frame, {dropped.id for dropped in overlong}))
+    shares = tuple(_shares_dropped(frame, set(overlong)))
     train, validation = tuple(parts["train"]), tuple(parts["validation"])
-    return Prepared(train, validation, tuple(overlong), shares, frozenset(thinking))
+    return Prepared(train, validation, overlong, shares, frozenset(thinking))
 
 
 def _tokenized(records: Sequence[dict[str, Any]], renderer: Renderer) -> list[tuple[Tokens, int]]:
@@ -473,8 +458,8 @@ def _shares_dropped(frame: pl.DataFrame, dropped: set[str]) -> Iterator[DroppedS
 def refuse_bent(prepared: Prepared, max_length: int, positions: int) -> None:
     """Raises TrainError where --max-length leaves out so much of one kind of record that the data
     is another. `positions`: see refuse_beyond."""
-    if bent := prepared.bent():
-        longest = max(dropped.tokens for dropped in prepared.overlong)
+    if bent := [share for share in prepared.shares if share.share > MOST_DROPPED]:
+        longest = max(prepared.overlong.values())
         kinds = "; ".join(
             f"{item.dropped} of {item.records} records of {item.kind} {item.value}" for item in bent
         )
@@ -535,4 +520,4 @@ def read_samples(file: Path) -> Prepared:
                 # Not to_pylist: Python's integers take ten times the memory.
                 tokens = array("i", lists[number].values.to_numpy().tobytes())
                 parts[row.pop("split")].append(Sample(**row, tokens=tokens))
-    return Prepared(tuple(parts["train"]), tuple(parts["validation"]), ())
+    return Prepared(tuple(parts["train"]), tuple(parts["validation"]), {})

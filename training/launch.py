@@ -156,7 +156,7 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
         "schedule": asdict(schedule(settings, *units)),
         "repeats_left_out": repeats_noted(settings) + len(records) - len(frame),
         "steps": sweep_steps(steps, settings.max_steps) if settings.find_learning_rate else steps,
-        "overlong": [asdict(dropped) for dropped in prepared.overlong],
+        "overlong": [{"id": id_, "tokens": count} for id_, count in prepared.overlong.items()],
         "data_version": file_hash(out / "samples.parquet")[:16],
     }  # fmt: skip
     return leave_job(settings, base, report | resources)

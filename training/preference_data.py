@@ -2,7 +2,7 @@
 worse, rendered and tokenized as records of supervised training are."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,6 @@ from medaction.training.settings import TrainError, TrainSettings
 
 BETTER, WORSE = "/chosen", "/rejected"
 """What a sample's id ends with: the pair's id stands before it."""
-
-
-@dataclass(frozen=True, slots=True)
-class TokenizedPair:
-    """Two samples with one prompt."""
-
-    chosen: Sample
-    rejected: Sample
 
 
 def read_preferences(settings: TrainSettings) -> pl.DataFrame:
@@ -97,20 +89,20 @@ def _side(pairs: pl.DataFrame, side: str, ending: str) -> pl.DataFrame:
     )
 
 
-def pairs_of(samples: tuple[Sample, ...]) -> Iterator[TokenizedPair]:
-    """The pairs of which both sides are there, with the same tokens before the reply: one that was
-    thought over first is rendered otherwise by templates that can think."""
+def pairs_of(samples: tuple[Sample, ...]) -> Iterator[tuple[Sample, Sample]]:
+    """(better, worse) of the pairs of which both sides are there, with the same tokens before the
+    reply: one that was thought over first is rendered otherwise by templates that can think."""
     by_id = {sample.id: sample for sample in samples}
     for sample in samples:
         if sample.id.endswith(BETTER):
             worse = by_id.get(sample.id.removesuffix(BETTER) + WORSE)
             if worse and worse.tokens[: worse.prompt] == sample.tokens[: sample.prompt]:
-                yield TokenizedPair(sample, worse)
+                yield sample, worse
 
 
 def better_sides(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
     """One sample a pair, which stands for it in counts and in the schedule."""
-    return tuple(pair.chosen for pair in pairs_of(samples))
+    return tuple(better for better, _ in pairs_of(samples))
 
 
 def whole_pairs(prepared: Prepared, settings: TrainSettings) -> Prepared:
@@ -127,9 +119,10 @@ def whole_pairs(prepared: Prepared, settings: TrainSettings) -> Prepared:
 
 
 def _sides(samples: tuple[Sample, ...], most: int | None, seed: int) -> tuple[Sample, ...]:
-    pairs = {pair.chosen.id: pair for pair in pairs_of(samples)}
-    order = in_seeded_order([pair.chosen for pair in pairs.values()], seed)[:most]
-    return tuple(side for sample in order for side in (sample, pairs[sample.id].rejected))
+    pairs = list(pairs_of(samples))
+    worse_of = {better.id: worse for better, worse in pairs}
+    order = in_seeded_order([better for better, _ in pairs], seed)[:most]
+    return tuple(side for better in order for side in (better, worse_of[better.id]))
 
 
 def write_pairs(prepared: Prepared, out: Path) -> None:
@@ -140,9 +133,9 @@ def write_pairs(prepared: Prepared, out: Path) -> None:
         file.unlink(missing_ok=True)
         if pairs := list(pairs_of(samples)):
             columns = {
-                "prompt_ids": [pair.chosen.tokens[: pair.chosen.prompt] for pair in pairs],
-                "chosen_ids": [pair.chosen.tokens[pair.chosen.prompt :] for pair in pairs],
-                "rejected_ids": [pair.rejected.tokens[pair.rejected.prompt :] for pair in pairs],
+                "prompt_ids": [better.tokens[: better.prompt] for better, _ in pairs],
+                "chosen_ids": [better.tokens[better.prompt :] for better, _ in pairs],
+                "rejected_ids": [worse.tokens[worse.prompt :] for _, worse in pairs],
             }
             frame = pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.List(pl.Int32)))
             building = file.with_suffix(".building")
@@ -160,13 +153,13 @@ def largest_pair(prepared: Prepared, settings: TrainSettings, processes: int) ->
             " a multiple"
         )
     pairs = list(pairs_of(prepared.train))
-    longest = max(len(side.tokens) for pair in pairs for side in (pair.chosen, pair.rejected))
-    return Load(2 * longest, max(pair.chosen.targets + pair.rejected.targets for pair in pairs))
+    longest = max(len(side.tokens) for pair in pairs for side in pair)
+    return Load(2 * longest, max(better.targets + worse.targets for better, worse in pairs))
 
 
 def preferences_report(prepared: Prepared, records: pl.DataFrame) -> dict[str, Any]:
     """Counts of pairs instead of records, and of what told their replies apart."""
-    ids = [pair.chosen.id for pair in pairs_of(prepared.train)]
+    ids = [better.id for better, _ in pairs_of(prepared.train)]
     reasons = records.filter(pl.col("id").is_in(ids))["better_by"].value_counts()
     better_records = records.filter(pl.col("id").str.ends_with(BETTER))
     return {

@@ -83,7 +83,12 @@ def dataset_records(
     repeats = set(store.rows("select trajectory_id, number from repeated_turns"))
     store.db.execute(KEPT_TURNS)
     for batch in trees_of(store):
-        scores_of = _kept_turns(store, [world.environment_id for world, _ in batch])
+        sql = f"select trajectory_id, number, status, dtc, rac from kept_turns where {IN}"
+        kept = store.rows(sql, [[world.environment_id for world, _ in batch]])
+        scores_of = {
+            (id_, number): {"status": status, "dtc": dtc, "rac": rac}
+            for id_, number, status, dtc, rac in kept
+        }
         for environment, tree in batch:
             if environment.case_id in rejected_cases:
                 continue
@@ -113,14 +118,6 @@ left join turn_scores as scores
 where fates.kept
 """
 """Made once an export: the view `turn_fates` goes through the whole store each time."""
-
-
-def _kept_turns(store: Store, environment_ids: list[str]) -> dict[tuple[str, int], dict[str, Any]]:
-    """(trajectory, turn) -> status, dtc and rac."""
-    sql = f"select trajectory_id, number, status, dtc, rac from kept_turns where {IN}"
-    names = ("status", "dtc", "rac")
-    rows = store.rows(sql, [environment_ids])
-    return {(id_, number): dict(zip(names, row, strict=True)) for id_, number, *row in rows}
 
 
 def _record(

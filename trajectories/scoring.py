@@ -114,7 +114,7 @@ def score_store(
     # Emptied and filled in one transaction: a reader or a kill never sees half of the scores.
     with store.transaction():
         store.empty("links", "verdicts", "turn_scores", "rac_null")
-        store.add_derived("links", list(rows.values()))
+        store.insert("links", list(rows.values()))
         courses = (
             course
             for batch in trees_without_texts(store)
@@ -125,7 +125,7 @@ def score_store(
             changes += _score(store, some, rules, disease_graph, test_graph, held)
         # From all cases together: the null draws tests and changes of other cases.
         null = null_of(changes, test_graph)
-        store.add_derived(
+        store.insert(
             "rac_null",
             [
                 {"kind": kind, "rac": value}
@@ -161,14 +161,26 @@ def _score(
             if trajectory.trajectory_id in held
             else verdict_of(course, measured, applied)
         )
-        verdicts.append(_verdict_row(trajectory.trajectory_id, verdict, applied))
+        verdicts.append(
+            {
+                "trajectory_id": trajectory.trajectory_id,
+                "strategy": applied.strategy,
+                # The other strategies have no threshold; one in the row would look like a rule.
+                "threshold": applied.threshold if applied.strategy == "dtc_rac" else None,
+                "status": verdict.status,
+                "reason": verdict.reason,
+                "last_turn": verdict.last_turn,
+                "removed_turns": list(verdict.removed_turns),
+                "kept_turns": list(verdict.kept_turns),
+            }
+        )
         scores += _score_rows(trajectory.trajectory_id, course, measured)
         if trajectory.style != "gold" and trajectory.trajectory_id not in held:
             last = measured.dtc[-1] if measured.dtc else None
             # Gold is no play: its turns would make the null look like expert work.
             changes += changes_of(trajectory.case_id, course, last, trajectory.branch_turn)
-    store.add_derived("verdicts", verdicts)
-    store.add_derived("turn_scores", scores)
+    store.insert("verdicts", verdicts)
+    store.insert("turn_scores", scores)
     return changes
 
 
@@ -260,27 +272,22 @@ def _courses(
         )
 
 
-def _texts_to_link(store: Store) -> tuple[set[str], set[str]]:
-    """Every diagnosis and every ordered test that the current trajectories name."""
+def _links(store: Store, ruler: Ruler, truths: set[str]) -> dict[str, list[dict[str, Any]]]:
+    """Rows of `links` of every diagnosis and ordered test that the current trajectories name and of
+    the `truths`, by the fields of `Nodes`."""
     rows = store.rows(
         "select distinct unnest(list_append([line.diagnosis for line in differential],"
         " turns.final_diagnosis)) as name"
         " from turns join current_trajectories using (trajectory_id)"
     )
-    diagnoses = {name for (name,) in rows if name}
-    tests = store.rows(
+    diagnoses = truths.union(name for (name,) in rows if name)
+    orders = store.rows(
         "select distinct unnest(tests) from turns join current_trajectories using (trajectory_id)"
     )
-    return diagnoses, {name for (name,) in tests}
-
-
-def _links(store: Store, ruler: Ruler, truths: set[str]) -> dict[str, list[dict[str, Any]]]:
-    """Rows of `links` of all that the store names and of the `truths`, by the fields of `Nodes`."""
-    diagnoses, orders = _texts_to_link(store)
     return {
-        "diseases": _rows_of_links(store, ruler.diseases, "diagnosis", diagnoses | truths),
-        "diagnoses": _rows_of_links(store, ruler.diagnoses, "diagnosis", diagnoses | truths),
-        "tests": _rows_of_links(store, ruler.tests, "test", orders),
+        "diseases": _rows_of_links(store, ruler.diseases, "diagnosis", diagnoses),
+        "diagnoses": _rows_of_links(store, ruler.diagnoses, "diagnosis", diagnoses),
+        "tests": _rows_of_links(store, ruler.tests, "test", {name for (name,) in orders}),
     }
 
 
@@ -380,20 +387,6 @@ def _score_rows(trajectory_id: str, course: Course, measured: Measured) -> Itera
         yield {"trajectory_id": trajectory_id, "number": turn.number} | dict(
             zip(SCORES, scores, strict=True)
         )
-
-
-def _verdict_row(trajectory_id: str, verdict: Verdict, rules: Rules) -> dict[str, Any]:
-    return {
-        "trajectory_id": trajectory_id,
-        "strategy": rules.strategy,
-        # The other strategies have no threshold; one in the row would look like a rule.
-        "threshold": rules.threshold if rules.strategy == "dtc_rac" else None,
-        "status": verdict.status,
-        "reason": verdict.reason,
-        "last_turn": verdict.last_turn,
-        "removed_turns": list(verdict.removed_turns),
-        "kept_turns": list(verdict.kept_turns),
-    }
 
 
 def distance_of(environment: ClinicalEnvironment, plan: TreePlan) -> Distance | None:

@@ -186,7 +186,7 @@ class Store:
     def frame(self, sql: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:
         return self.db.sql(sql, params=list(parameters)).pl()
 
-    def _insert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def insert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Append `rows` (dicts keyed by column) to one of the schema's tables in one
         statement: for the rows of a case a third of executemany's time."""
         if not rows:
@@ -308,7 +308,7 @@ class Store:
                 asdict(world) | {"environment_id": id_} for id_, world in ids.items()
             ]
             for table, of_table in rows.items():
-                self._insert(table, of_table)
+                self.insert(table, of_table)
             for case in cases:
                 self._resolve("read", case.report.case_id)
             for world in worlds:
@@ -406,9 +406,9 @@ class Store:
             # By id: what is stored is never overwritten, so a dataset's records keep their source.
             fresh = [trajectory for id_, trajectory in by_id.items() if id_ not in present]
             rows = [trajectory_row(trajectory, run_id, stored) for trajectory in fresh]
-            self._insert("trajectories", rows)
+            self.insert("trajectories", rows)
             turns = [turn_row(played, turn) for played in fresh for turn in played.turns]
-            self._insert("turns", turns)
+            self.insert("turns", turns)
             for case in cases:
                 ids = [member.trajectory_id for member in case.trajectories]
                 self._resolve(stage, case.case_id, [id_ for id_ in ids if id_ not in present])
@@ -458,7 +458,7 @@ class Store:
             row, time = asdict(failure), failure.time.isoformat()
             about = {"run_id": run_id, "attempt": before + 1, "time": time}
             rows.append(row | row["usage"] | about)
-        self._insert("failures", rows)
+        self.insert("failures", rows)
         if self._failing is not None:
             self._failing |= {(failure.stage, failure.case_id) for failure in failures}
 
@@ -512,15 +512,11 @@ class Store:
 
     def empty(self, *derived: str) -> None:
         """Delete what can always be computed again. Call it, and what fills the tables anew
-        (`add_derived`), in one transaction."""
+        (`insert`), in one transaction."""
         # Names become part of the statement, and nothing but what can be recomputed may go.
         assert set(derived) <= {"links", "verdicts", "turn_scores", "rac_null"}
         for table in derived:
             self.db.execute(f"delete from {table}")
-
-    def add_derived(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Add rows to a table that `empty` has emptied."""
-        self._insert(table, rows)
 
 
 def publish_if_missing(out: Path) -> None:

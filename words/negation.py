@@ -26,7 +26,7 @@ DENIAL_OF_A_LIST = phrase_pattern(
 )
 """Cues that deny a whole list, whatever joins it: 'denies fever, chills'."""
 
-_PERCEPTIONS = (
+PERCEPTIONS = (
     "seen | present | detected | noted | identified | observed | evident | reported | visible"
     " | appreciated"
 )
@@ -34,8 +34,7 @@ _DENIALS_AFTER = (
     "absent | negative | none | denied | ruled out | excluded | nil | unlikely | resolved"
 )
 DENIAL_AFTER = re.compile(
-    phrase_pattern(_DENIALS_AFTER).pattern
-    + rf"|\bnot (?:been )?{phrase_regex(_PERCEPTIONS, '')}\b",
+    phrase_pattern(_DENIALS_AFTER).pattern + rf"|\bnot (?:been )?{phrase_regex(PERCEPTIONS, '')}\b",
     re.IGNORECASE,
 )
 """Cues that deny what stands before them: 'ascites was not seen'."""

@@ -6,8 +6,8 @@ is one of the grammar of `medaction.envs.reply`: four turns order a test each, t
 MENUS.json maps the number of a visit to the names of its tests. Which visit and turn a request is
 about is read from its last message.
 
-GET /log gives, for every distinct request (a hash of its body), how often it arrived and how often
-it was answered with a reply.
+GET /log gives, for every distinct request (a hash of its body), how often it was answered, the most
+that were under way, and when the first came and the last was answered.
 """
 
 import argparse
@@ -29,14 +29,13 @@ CALL_S = 0.2
 class Teacher:
     def __init__(self, menus: dict[str, list[str]]):
         self.menus = menus
-        self.arrived, self.answered = Counter[str](), Counter[str]()
+        self.answered = Counter[str]()
         self.under_way = self.most = 0
         self.first = self.last = 0.0
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         mark = hashlib.sha256(body).hexdigest()[:16]
-        self.arrived[mark] += 1
         self.first = self.first or time.time()
         self.under_way += 1
         self.most = max(self.most, self.under_way)
@@ -77,14 +76,8 @@ class Teacher:
         )
 
     async def log(self, _: web.Request) -> web.Response:
-        told = {
-            "arrived": self.arrived,
-            "answered": self.answered,
-            "most": self.most,
-            "first": self.first,
-            "last": self.last,
-        }
-        return web.json_response(told | {"under_way": self.under_way})
+        when = {"first": self.first, "last": self.last}
+        return web.json_response({"answered": self.answered, "most": self.most} | when)
 
 
 def _completion(text: str) -> dict[str, Any]:

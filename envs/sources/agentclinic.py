@@ -26,7 +26,7 @@ from medaction.envs.records import (
     StructuredCase,
     sample_of,
 )
-from medaction.envs.results_told import FINDING
+from medaction.envs.results_told import FINDING, STATUS
 from medaction.envs.sources.bulleted_tests import at_time, tells_when, why_no_test
 from medaction.envs.sources.files import bad_field, object_at, read_rows, text_at, unread_fields
 from medaction.envs.voice import patients_part
@@ -133,14 +133,7 @@ _NO_NOTE = phrase_pattern(
     " | not specified | cannot generate | case report"
 )
 # A result by its form: a number, or a word that says how a test came out.
-_RESULT_WORDS = re.compile(
-    phrase_pattern(
-        "positive | negative | normal | abnormal | elevated | raised | increased | high | low"
-        " | decreased | reduced | reactive | detected | absent | present | unremarkable"
-    ).pattern
-    + r"|\d",
-    re.IGNORECASE,
-)
+_RESULT_WORDS = re.compile(rf"\b(?:{STATUS}|detected|absent|present)\b|\d", re.IGNORECASE)
 
 
 def read(path: Path) -> Iterator[CaseReport | BadCase]:

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from medaction.envs.records import BadCase, CaseReport, check_id
 from medaction.envs.sources import jats
-from medaction.envs.sources.package_list import PackageList, list_beside
+from medaction.envs.sources.package_list import PackageList, entry_of, list_beside
 
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz")
 
@@ -130,7 +130,7 @@ def _article(
     article = jats.parse(file.read(), name)
     # The article's own id first: a member is named as its packer liked.
     case_id = jats.pmcid_of(article) or check_id(PurePosixPath(member.name).stem)
-    licence, retracted = listed.find(case_id) or ("", False)
+    licence, retracted = entry_of(listed, case_id)
     try:
         if retracted:
             message = f"{name}: the list beside the package marks the article as retracted"

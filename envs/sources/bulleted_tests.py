@@ -16,7 +16,6 @@ from medaction.envs.naming import (
     CLASSES,
     CONDITIONS,
     CULTURED,
-    FINDINGS,
     IMAGING,
     KINDS,
     SOUGHT,
@@ -29,19 +28,23 @@ from medaction.envs.records import DocumentedTest
 from medaction.envs.results_told import result_told
 from medaction.envs.sources.finding_sentences import (
     ABBREVIATION,
+    ARTICLE,
     BARE_STATUS,
     FINDING_VERB,
     IMPRESSION,
+    OPENING_PHRASE,
     SHOWING_VERB,
     SHOWS,
     SHOWS_A_VALUE,
     TEST_BEHIND,
     TEST_NOUN,
-    are_joined,
+    TEST_OF_FINDING,
     begins_with_noun,
     label_and_rest,
     listed_tests,
+    phrase_of,
     subject_of,
+    tests_joined,
     with_specimen,
 )
 from medaction.words.markdown import without_markdown
@@ -58,6 +61,8 @@ BULLET_LINE = re.compile(r"^(?P<indent>\s*)(?:[-*•]|\d+[.)])\s+(?P<text>.*)$")
 # Not inside brackets: '(IgM; IgG: ...)' is one result.
 _JOINED_CLAUSE = re.compile(r",\s+(?:and|but|while|whereas)\s+")
 _JOINED_WITHOUT_COMMA = re.compile(r"\s+(?:but|while|whereas)\s+")
+# 'Ultrasound showed a mass, confirmed by CT showing a cyst'
+_CONFIRMED_BY = re.compile(r",\s+(?:\w+ )?confirmed (?:by|on|via)\s+(?:an?\s+|the\s+)?")
 # 'CRP 212, falling to 40 by day 4' goes on with the value.
 _GOES_ON = (
     r"(?:(?:\w+ly )?\w+(?:ing|ed) (?:to|from)|down|up|with|which|then"
@@ -90,7 +95,6 @@ _JOINED_ITEM = re.compile(
     r"(?P<name>[^,;:()\d]{2,50} and [^,;:()\d]{2,50})(?P<short>)(?P<value>)",
     re.IGNORECASE,
 )
-_TEST_OF_FINDING = {finding: test for test, findings in FINDINGS.items() for finding in findings}
 _FINDING_OF_ROW = re.compile(r"(?:[\w-]+ ){0,2}(?P<finding>\w+) \((?P<row>[^()]+)")
 _LONGEST_ITEM = 200
 """Characters of an item with its reference range: our choice."""
@@ -108,6 +112,12 @@ _GROUPS = (
 )
 _CATEGORY = re.compile(
     rf"(?:{phrase_regex(_ATTRIBUTES, '')} )*{phrase_regex(_GROUPS)}(?: \(.*\))?", re.IGNORECASE
+)
+_CODE_AND_VALUE = re.compile(r"(?P<code>[A-Z]{2,}) \d")
+"""'BP 110/70 mmHg'"""
+_INVESTIGATIONS = re.compile(
+    rf"(?:{phrase_regex(_ATTRIBUTES, '')} )*(?:tests?|testing|investigations?|work-?up|imaging)",
+    re.I,
 )
 # Labels and subjects that tell what was done for the patient or became of them.
 _LATER_COURSE = phrase_pattern(
@@ -129,7 +139,7 @@ _TELLS_DIAGNOSIS = re.compile(r"\b(?:diagnos[ei]s|final assessment)\b", re.IGNOR
 _RESULT_END = re.compile(r"(?<=[.;])\s+(?=(?:\d+[a-z]?-?)?[A-Z])|;\s+")
 # More of what the test above has found: 'Associated findings', 'No metastases'.
 _MORE = re.compile(
-    r"(?:no|not|none|excluded)\b"
+    r"(?:no|not|none)\b"
     r"|(?:(?:associated|additional|further|incidental|other|secondary|\w+al|noted)\s)*"
     rf"{phrase_regex('finding | observation | anomal* | abnormalit* | feature | sign')}"
     r"(?:\s\(.*\))?$",
@@ -445,11 +455,37 @@ def _prose(text: str, container: str, begins: bool = True) -> Iterator[_BulletLi
 def _clauses_of_tests(sentence: str) -> list[str]:
     """The clauses of 'ECG showed ST depression, and cardiac enzymes were raised', where each has a
     test for its subject; else the sentence."""
-    for joint in (_JOINED_CLAUSE, _JOINED_WITHOUT_COMMA):
+    for joint in (_JOINED_CLAUSE, _JOINED_WITHOUT_COMMA, _CONFIRMED_BY):
         clauses = split_outside_brackets(joint, sentence)
         if len(clauses) > 1 and all(map(_is_of_test, clauses)):
             return clauses
+    verb = SHOWING_VERB.search(sentence)
+    before, _, subject = sentence[: verb.start() if verb else 0].rpartition(", ")
+    is_named = named_tests(subject) == (subject,) and not named_tests(before)
+    # 'Acylcarnitines as in MADD, biopsy showing fat': what is before is none of the biopsy's.
+    if before and is_named and is_documented(before) and not OPENING_PHRASE.match(sentence):
+        return [before, sentence[len(before) + 2 :]]
+    clauses = split_outside_brackets(_ITEM_END, sentence)
+    names = [name for clause in clauses[1:] for name in named_tests(clause)]
+    # 'Pleural fluid glucose 20, LDH 400': of that fluid.
+    in_fluid = {profile(name).specimen for name in named_tests(clauses[0])} - {None, "blood"}
+    is_apart = names and not (in_fluid and any(map(_may_be_of_fluid, names)))
+    if is_apart and not _row_of_values(sentence) and all(map(_is_result_alone, clauses)):
+        return clauses
     return [sentence]
+
+
+def _is_result_alone(clause: str) -> bool:
+    """Whether a clause without a verb names a test and what it found: 'fibrillation on ECG', 'IGRA
+    negative', 'normal spirometry', 'mild anemia (Hb 10)'."""
+    if _CODE_AND_VALUE.match(clause):
+        return True
+    if SHOWING_VERB.search(clause) or not (names := named_tests(clause)):
+        return False
+    by_test = any(re.search(rf"\w (?:on|by|via) .*{re.escape(n)}\W*$", clause) for n in names)
+    has_status = BARE_STATUS.match(clause) or re.search(rf" {IMPRESSION}\W*$", clause)
+    has_value = re.search(r"\(.*\d.*\)", clause) or _value_of_item(clause)
+    return bool(by_test or has_status or has_value)
 
 
 def _are_tests(node: Bullet) -> bool:
@@ -554,6 +590,10 @@ def _is_of_other(name: str, category: str, clause: str) -> bool:
     subject = label if _is_label_of_test(label) else subject_of(clause, names, begins=bool(names))
     if not subject and _begins_with_test(clause):
         subject = next(iter(names), "")
+    phrase = phrase_of(clause, names)
+    is_behind = re.search(rf" on (?:an? |the )?{re.escape(phrase)}\W*$", clause)
+    if not subject and is_behind and profile(phrase).kinds & IMAGING:
+        subject = phrase  # 'no vegetation on transesophageal echo'
     own, other = profile(name), profile(subject)
     category_of_other = known_category(subject) or category_of(subject)
     is_scan = category in ("imaging", "physiologic")
@@ -570,7 +610,9 @@ def _is_of_other(name: str, category: str, clause: str) -> bool:
         return False
     modalities = own.kinds & IMAGING, other.kinds & IMAGING
     if all(modalities):
-        return modalities[0].isdisjoint(modalities[1])
+        ways = [{state for state in side.states if state[0] == "way"} for side in (own, other)]
+        is_way = all(ways) and ways[0].isdisjoint(ways[1])
+        return is_way or modalities[0].isdisjoint(modalities[1])
     specimens = other.specimen or "blood", own.specimen or "blood"
     return category_of_other != category or specimens[0] != specimens[1]
 
@@ -632,10 +674,10 @@ def _row_of_values(text: str) -> list[tuple[str, str, re.Match[str]]]:
         # 'Severe anemia (6.8 g/dL)' is a hemoglobin.
         name = value["name"]
         if canonical_of(name) is None:
-            name = _TEST_OF_FINDING.get(normalise(name).split()[-1], name)
+            name = TEST_OF_FINDING.get(normalise(name).split()[-1], name)
         # 'CA 19-9 400 U/mL' is no calcium.
         if " and " in value["name"] and named_tests(name):
-            row += [(each, words, value) for each in _tests_joined(value["name"])]
+            row += [(each, words, value) for each in tests_joined(value["name"])]
             continue
         longer = " ".join([name, *re.findall(r"\A[\d–-]\S*", value["value"])])
         is_longer = normalise(longer) in canonical_names()
@@ -658,13 +700,6 @@ def _row_of_values(text: str) -> list[tuple[str, str, re.Match[str]]]:
     is_row = is_row and len({value.string for *_, value in row}) > 1
     is_known = any(canonical_of(name) is not None or named_tests(name) for name in names)
     return row if is_row and is_known and not is_shared else []
-
-
-def _tests_joined(names: str) -> tuple[str, ...]:
-    """Each test of 'liver enzymes and CT scan'; 'liver and kidney function' stays one, whose noun
-    is said once."""
-    named = named_tests(names)
-    return named if len(named) == len(re.split(r",? and |, ", names)) else (names,)
 
 
 def _items_of_row(text: str) -> Iterator[tuple[str, str]]:
@@ -703,7 +738,7 @@ def _value_of_item(item: str) -> re.Match[str] | None:
         return None
     canonical = canonical_of(value["name"])
     is_known = canonical is not None or bool(named_tests(value["name"]))
-    is_finding = canonical is None and words[-1] in _TEST_OF_FINDING
+    is_finding = canonical is None and words[-1] in TEST_OF_FINDING
     # Without a value: 'leukocytosis', 'elevated D-dimer'.
     if is_finding or not value["value"]:
         return value if is_finding or (is_known and value["status"]) else None
@@ -751,20 +786,25 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_BulletLi
         return
     names = named_tests(sentence)
     subject = _subject(sentence, names, container, begins)
-    of_subject = named_tests(subject)
-    is_in_fluid = bool(of_subject) and profile(of_subject[0]).specimen not in (None, "blood")
-    is_one = len(of_subject) > 1 and not are_joined(of_subject, subject)
-    if is_one and not is_in_fluid:  # 'pleural fluid amylase' is one test in whole
-        subject = of_subject[-1]  # 'fluoroestradiol PET': the noun at the end
-    elif (
-        not is_one
-        and len(names) > 1
-        and (BARE_STATUS.match(sentence) or set(names) == set(of_subject))
-    ):
-        for name in with_specimen(names):  # 'Normal brain CT and EMG': one finding of several tests
-            yield DocumentedTest(name, category_of(name, container), without_markdown(sentence))
+    # The source's words around a test: 'EBV PCR' is no plain PCR.
+    phrase = phrase_of(sentence, names)
+    is_list = subject in ("", container) or BARE_STATUS.match(sentence)
+    tests = tests_joined(phrase if is_list else subject)
+    if len(tests) > 1:
+        for item in with_specimen(tests):  # 'Normal brain CT and EMG': one finding of several tests
+            name = ARTICLE.sub("", IN_BRACKETS.sub("", item))
+            if canonical_of(name) is None:  # 'thrombocytopenia' is a platelet count
+                name = TEST_OF_FINDING.get(normalise(name).rpartition(" ")[2], name)
+            name = re.sub(r" (?:level|value)s?$", "", name)
+            asides = " ".join(IN_BRACKETS.findall(item))
+            others = (*ABBREVIATION.findall(item), *named_tests(asides))
+            category, text = category_of(name, container), without_markdown(sentence)
+            yield DocumentedTest(name, category, text, aliases=_once(others, name))
         return
-    if name := subject or next(iter(names), ""):
+    phrase = IN_BRACKETS.sub("", phrase)
+    # 'Normal sweat test, gait and ECG' is of all three.
+    is_more = is_list and len(names) and phrase.startswith(f"{subject}, ")
+    if name := phrase if is_more else subject or phrase:
         # 'magnetic resonance imaging (MRI)': the short form is how it will be ordered.
         short = tuple(
             match[1]
@@ -789,11 +829,17 @@ def _subject(sentence: str, names: tuple[str, ...], container: str, begins: bool
     """What a sentence is about: its grammatical subject, else the group of tests that it stands
     under, or the test at its end ('... on renal scan'); '' for none of them."""
     finding = _FINDING_OF_ROW.match(sentence)
-    test = finding and _TEST_OF_FINDING.get(finding["finding"].casefold())
+    test = finding and TEST_OF_FINDING.get(finding["finding"].casefold())
     # 'Pancytopenia (neutrophils 430, platelets 13,000)' is no neutrophil count.
     if begins and finding and test and len(named_tests(finding["row"])) > 1:
         return test
     subject = subject_of(sentence, names, begins)
+    shows = SHOWING_VERB.search(sentence)
+    # 'Investigations ruled out an infection' is no more of the biopsy before.
+    if shows and not subject and _INVESTIGATIONS.fullmatch(sentence[: shows.start()]):
+        subject = sentence[: shows.start()]
+    if not subject and not names and (code := _CODE_AND_VALUE.match(sentence)):
+        subject = code["code"]
     if begins and not subject and not names and (statement := result_told(sentence)):
         subject = statement.tests[0]  # 'Operative findings', 'Laboratory tests'
     # 'Na 130, CRP elevated': the first value is not what the sentence is about.

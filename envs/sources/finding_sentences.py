@@ -1,13 +1,13 @@
 """The grammar of a line that tells a finding: its label, and its subject where that is a test."""
 
-import itertools
 import re
 from collections.abc import Iterator
 
 from medaction.envs.categories import category_of, known_category
 from medaction.envs.mentions import named_tests
-from medaction.envs.naming import canonical_of, profile
+from medaction.envs.naming import CULTURED, FINDINGS, canonical_of, profile
 from medaction.words.markdown import without_markdown
+from medaction.words.names import normalise
 from medaction.words.phrases import IN_BRACKETS, phrase_regex
 
 _LABELLED_LINE = re.compile(r"\*?(?P<label>[^:*]{1,150}?)\s*:\*?(?:\s+(?P<rest>.*))?")
@@ -45,13 +45,13 @@ _PASSIVE = re.compile(
 _CHANGES = "decline | rise | increase | drop | decrease | fall | elevation | reduction"
 _CHANGE_OF = re.compile(rf"{phrase_regex(_CHANGES, '')} (?:in|of) ", re.IGNORECASE)
 # 'After treatment, MRI showed ...' is about the MRI.
-_OPENING_PHRASE = re.compile(
+OPENING_PHRASE = re.compile(
     r"(?:(?:after|before|on|at|during|in|by|following|upon) [^,]{3,60}|\w+ly), ", re.IGNORECASE
 )
 _LOOSE_END = re.compile(
-    r"(?:\s(?:within|of|in|from|to|at|over|for|until|after|late|early|a|an|the|not))+$"
+    r"(?:\s(?:within|of|in|from|to|at|over|for|until|after|late|later|early|a|an|the|not))+$"
 )
-_ARTICLE = re.compile(r"\A(?:the|an?|his|her|their) ", re.IGNORECASE)
+ARTICLE = re.compile(r"\A(?:the|an?|his|her|their) ", re.IGNORECASE)
 # Words that begin what a test has found, not a test's name.
 _NO_NAME = frozenset(
     """
@@ -73,10 +73,28 @@ _NOUNS = (
     "test | testing | analysis | analyses | evaluation | examination | level | study | studies"
     " | markers | panel | screen | screening | antibody | antibodies | antigen | assay | culture"
     " | scraping | smear | staining | serology | serologies | function | ratio | sampling"
-    " | lab | blood work | bloodwork | work up | workup | titer | scan"
+    " | lab | blood work | bloodwork | work up | workup | titer | scan | profile | exam"
+    " | monitoring"
 )
 # 'Stains for acid-fast bacilli' goes on: only the singular ends a name.
 TEST_NOUN = re.compile(rf"[^.;:,(]{{0,60}}?\b(?:{phrase_regex(_NOUNS)}|stain)\b", re.IGNORECASE)
+TEST_OF_FINDING = {finding: test for test, findings in FINDINGS.items() for finding in findings}
+_JOINT = re.compile(r",\s+(?:and\s+|or\s+)?|\s+(?:and|or|plus|&)\s+|(?<=\0)/(?=\0)")
+_SEEN = ("imaging", "pathology", "procedure")
+_MOST_WORDS = 6
+"""Words of one test in a list; longer items are findings."""
+_PREPOSITIONS = "on | by | via | in | through | after | from | for | with | of | at | during | to"
+# Where the noun phrase of a test begins in a sentence, and what ends it.
+_BEFORE_PHRASE = re.compile(
+    rf"[;:(]\s*|\b(?:{phrase_regex(_PREPOSITIONS, '')}|{_QUALITIES}(?: results?)?|no|the|an?)\s+",
+    re.IGNORECASE,
+)
+_BEHIND_PHRASE = re.compile(
+    rf"[;:(]|\.(?:\s|$)|\s(?:{phrase_regex(_PREPOSITIONS, '')}|{_STATUS}|{SHOWS}|{_STATE_VERBS}"
+    # 'CT characterized the mass', not 'prolonged prothrombin time'.
+    r"|\w+ed (?:the|an?|to|by|in|on|as|no))\b|\s[<>≤≥=~]?\s*\d",
+    re.IGNORECASE,
+)
 
 # The places of 'radiographs of the hip, both knees, and feet' behind the first.
 _FURTHER_PLACES = re.compile(
@@ -129,22 +147,93 @@ def with_specimen(names: tuple[str, ...]) -> Iterator[str]:
     specimen = profile(names[0]).specimen
     # Only laboratory values share it: 'CSF glucose and MRI' does not.
     for name in names:
+        reading = profile(name)
+        is_bare = not reading.kinds or (reading.kinds <= CULTURED and not reading.terms)
         shares = specimen not in (None, "blood") and category_of(name) == "laboratory"
-        if shares and profile(name).specimen is None and not profile(name).kinds:
+        if shares and reading.specimen is None and is_bare:
             name = f"{names[0].split()[0]} {name}"
         yield name
 
 
-def are_joined(names: tuple[str, ...], subject: str) -> bool:
-    """Whether the names are listed ('CT and MRI'), and not words of one name: a ratio is of two."""
-    if subject.endswith(" ratio"):
-        return False
-    places = [(subject.find(name), len(name)) for name in names]
-    gaps = [
-        subject[start + length : following]
-        for (start, length), (following, _) in itertools.pairwise(places)
-    ]
-    return all(re.search(r"[,/&;]|\b(?:and|or|with|plus)\b", gap) for gap in gaps)
+def phrase_of(sentence: str, names: tuple[str, ...]) -> str:
+    """The source's words around the tests that a sentence names first: 'EBV PCR' of 'Positive EBV
+    PCR early on', 'CT and MRI' of 'No mass on CT and MRI'; the first name alone where no test ends
+    the phrase ('potassium wasting'), and '' without a name."""
+    place = re.search(rf"\b{re.escape(names[0])}(?!\w)", sentence) if names else None
+    if place is None:
+        return next(iter(names), "")
+    asides = (m for m in IN_BRACKETS.finditer(sentence) if m.start() < place.start() < m.end())
+    if (aside := next(asides, None)) is None:
+        return _phrase_at(sentence, *place.span()) or names[0]
+    # 'Imaging (X-ray and CT)' is of these two, 'imaging and marker (CEA) testing' of those outside.
+    outer = _phrase_at(sentence, aside.start(), aside.end())
+    return outer if tests_joined(outer)[1:] else phrase_of(aside[0].strip(" ()"), names)
+
+
+def _phrase_at(sentence: str, start: int, end: int) -> str:
+    """The noun phrase around a place, up to the last test of a list; '' where none ends it."""
+    outline = _outline(sentence)
+    begin = max((m.end() for m in _BEFORE_PHRASE.finditer(outline) if m.end() <= start), default=0)
+    behind = _BEHIND_PHRASE.search(outline, end)
+    phrase = _LOOSE_END.sub("", sentence[begin : behind.start() if behind else None].rstrip(" .,;"))
+    joints = [*_JOINT.finditer(_outline(phrase))]
+    ends = [*(joint.start() for joint in joints), len(phrase)]
+    starts = [0, *(joint.end() for joint in joints)]
+    items = [phrase[at:to] for at, to in zip(starts, ends, strict=True)]
+    are_tests = [*map(is_test, items)]
+    # 'Microdissection and mass spectrometry showed': the subject in whole.
+    is_short = max(len(item.split()) for item in items) <= _MOST_WORDS
+    if behind and FINDING_VERB.match(behind[0]) and is_short and any(are_tests):
+        return phrase
+    tests_end = (to for to, is_one in zip(ends, are_tests, strict=True) if is_one)
+    return phrase[: max((to for to in tests_end if begin + to >= end), default=0)]
+
+
+def _outline(text: str) -> str:
+    """A text as long as `text`, in which no name of a test and no aside has an end inside."""
+    text = IN_BRACKETS.sub(lambda aside: "_" * len(aside[0]), text)
+    for name in named_tests(text):
+        text = re.sub(rf"\b{re.escape(name)}(?!\w)", "\0" * len(name), text)
+    return text
+
+
+def tests_joined(phrase: str) -> tuple[str, ...]:
+    """Each test of 'lactate, thyroid function and brain CT'; the phrase in one piece where a part
+    is none by itself. A place or a specimen shares the noun of the next.
+
+    >>> tests_joined("CT of head and neck, and EMG"), tests_joined("CRP, blood and urine cultures")
+    (('CT of head and neck', 'EMG'), ('CRP', 'blood and urine cultures'))
+    """
+    items, start = [], 0
+    for joint in _JOINT.finditer(_outline(phrase)):
+        reading = profile(item := phrase[start : joint.start()])
+        is_place = (reading.regions or reading.specimen) and not reading.terms
+        if not is_place or is_test(item):
+            items.append(item)
+            start = joint.end()
+    items.append(phrase[start:])
+    # What a stain shows of calcitonin is no amount in the blood, and a ratio is of two.
+    is_shared = "stain" in profile(items[-1]).kinds
+    is_shared |= phrase.endswith(" ratio") and len(items) == 2
+    return tuple(items) if all(map(is_test, items)) and not is_shared else (phrase,)
+
+
+def is_test(item: str) -> bool:
+    """Whether an item of a list is a test by its name, by its last noun, by a code, or by a finding
+    that only a laboratory can tell."""
+    name = IN_BRACKETS.sub("", item)
+    ends = any(name.endswith(test) for test in named_tests(name))
+    if not 0 < len(name.split()) <= _MOST_WORDS:
+        return named_tests(name) == (name,)
+    has_code = re.fullmatch(r"(?=.*[A-Z])\w[\w-]*[A-Z\d]", name)
+    first, _, noun = name.rpartition(" ")
+    return (
+        bool(ends or has_code or TEST_NOUN.fullmatch(name))
+        or normalise(noun) in TEST_OF_FINDING
+        # 'Fat pad aspiration'; 'growth prompted imaging' is a sentence, one word may be a time.
+        or (known_category(noun) in _SEEN and bool(first) and not re.search(r"ed\b", first))
+        or canonical_of(name) is not None
+    )
 
 
 def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
@@ -154,11 +243,11 @@ def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
     Where the sentence `begins` a bullet, it is whatever shows something, and whatever was measured
     when the sentence names no test that is known.
     """
-    if opening := _OPENING_PHRASE.match(sentence):
+    if opening := OPENING_PHRASE.match(sentence):
         sentence = sentence[opening.end() :]
     sentence = _CHANGE_OF.sub("", sentence, count=1)
     # 'The' before a finding is common: it needs a noun of a test.
-    if article := _ARTICLE.match(sentence):  # 'the aldosterone-to-renin ratio came out at 92'
+    if article := ARTICLE.match(sentence):  # 'the aldosterone-to-renin ratio came out at 92'
         noun = TEST_NOUN.match(sentence[article.end() :])
         if begins and not names and noun:
             return noun[0]
@@ -172,7 +261,8 @@ def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
     shows = SHOWING_VERB.search(outside.partition(", ")[0])
     verb = shows or SHOWS_A_VALUE.search(sentence)
     if verb is None:
-        noun = _NOUN_THAT_GOES_ON.match(sentence) if begins and not names else None
+        bare = ABBREVIATION.sub("", sentence)
+        noun = _NOUN_THAT_GOES_ON.match(bare) if begins and not names else None
         return noun[0] if noun and not _begins_a_finding(sentence) else ""
     # Brackets and loose prepositions at its end are no part of a name.
     before = _LOOSE_END.sub("", ABBREVIATION.sub("", sentence[: verb.start()]))
@@ -188,7 +278,7 @@ def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
     is_test = named_tests(before) or canonical_of(before) is not None
     # 'Hepatitis A, B and C serologies': the noun at its end is that of all of them.
     if is_test or (not names and TEST_NOUN.fullmatch(before.replace(",", ""))):
-        name = _ARTICLE.sub("", before, count=1)
+        name = ARTICLE.sub("", before, count=1)
         return name[0].upper() + name[1:] if name != before else name
     if shows and known_category(before):
         return before
@@ -259,9 +349,6 @@ def label_and_rest(text: str) -> tuple[str, str]:
 def _is_value(match: re.Match[str]) -> bool:
     """Whether the colon belongs to a value inside a sentence ('Elevated enzymes (AST: 90'), so that
     there is no label."""
-    # One letter numbers a list, but for that of potassium.
-    if len(match["label"]) == 1 and canonical_of(match["label"]) is None:
-        return True
     if match["label"].lower() in ("positive", "negative", "normal", "abnormal"):
         return True
     # More opened than closed: the colon stands in brackets.

@@ -289,6 +289,19 @@ def _losses_of_article(article: etree._Element) -> Iterator[Loss]:
             yield Loss(kind, len(elements), reason, sample or elements[0].get("id", ""))
 
 
+def harmless_parser() -> etree.XMLParser:
+    """Reads untrusted XML: nothing is fetched or expanded."""
+    return etree.XMLParser(
+        resolve_entities=False,
+        no_network=True,
+        # `huge_tree` would lift lxml's own bounds on depth and text.
+        huge_tree=False,
+        load_dtd=False,
+        remove_comments=True,
+        remove_pis=True,
+    )
+
+
 def parse(data: bytes, name: str) -> etree._Element:
     """The 'article' element of a JATS document or of an E-utilities answer around one, its names
     without namespaces.
@@ -306,17 +319,8 @@ def parse(data: bytes, name: str) -> etree._Element:
     # UTF-16 and UTF-32 have NULs between the letters.
     if re.search(rb"<\0{0,3}!\0{0,3}E\0{0,3}N\0{0,3}T\0{0,3}I\0{0,3}T\0{0,3}Y", data):
         raise _hostile(name)
-    parser = etree.XMLParser(
-        resolve_entities=False,
-        no_network=True,
-        # `huge_tree` would lift lxml's own bounds on depth and text.
-        huge_tree=False,
-        load_dtd=False,
-        remove_comments=True,
-        remove_pis=True,
-    )
     try:
-        root = etree.fromstring(data, parser)
+        root = etree.fromstring(data, harmless_parser())
     except (etree.XMLSyntaxError, ValueError) as error:
         raise BadCase("bad_xml", f"{name}: {str(error)[:300] or 'no XML'}") from error
     declared: Any = root.getroottree().docinfo.internalDTD

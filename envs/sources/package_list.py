@@ -7,8 +7,6 @@ Retracted ('yes' or 'no').
 
 import csv
 import re
-from array import array
-from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,44 +18,20 @@ MAX_ROWS = 1_000_000
 
 NO_LICENCE = {"", "none", "no-cc code"}
 _COLUMNS = ("AccessionID", "License", "Retracted")
-_CODES = 2**12
-"""Room for different licences; PMC has about ten."""
+
+MAX_LICENCES = 1000
+"""Different ones; PMC has about ten."""
 
 SUFFIX = ".filelist.csv"
 
+PackageList = dict[int, tuple[str, bool]]
+"""The number of an article's PMCID -> (licence, '' for none; whether it is retracted)."""
 
-class PackageList:
-    """Licence and retraction by PMCID, 8 bytes an article: a package has up to a million."""
 
-    def __init__(self) -> None:
-        self._entries = array("q")
-        self._licences: dict[str, int] = {}
-
-    def add(self, number: int, licence: str, retracted: bool) -> None:
-        code = self._licences.setdefault(licence, len(self._licences))
-        # Bounded, since the list is untrusted: its codes must fit into their bits.
-        if code >= _CODES or len(self._entries) >= MAX_ROWS:
-            raise ValueError(f"more than {MAX_ROWS:,} articles or {_CODES:,} licences")
-        # Article, licence and retraction in one integer, so that sorting finds them again.
-        self._entries.append((number * _CODES + code) * 2 + retracted)
-
-    def close(self) -> None:
-        """To be called once, after the last `add` and before the first `find`."""
-        self._entries = array("q", sorted(self._entries))
-
-    def find(self, pmcid: str) -> tuple[str, bool] | None:
-        """(licence, retracted) of an article, the licence '' where it has none; None where the list
-        does not name it."""
-        if not re.fullmatch(r"PMC[0-9]{1,12}", pmcid):
-            return None
-        number = int(pmcid[3:])
-        # The smallest entry that the article can have.
-        at = bisect_left(self._entries, number * _CODES * 2)
-        if at == len(self._entries) or self._entries[at] // (_CODES * 2) != number:
-            return None
-        code, retracted = divmod(self._entries[at] % (_CODES * 2), 2)
-        licence = next(licence for licence, known in self._licences.items() if known == code)
-        return ("" if licence.casefold() in NO_LICENCE else licence), bool(retracted)
+def entry_of(listed: PackageList, pmcid: str) -> tuple[str, bool]:
+    """(licence, retracted) of an article; ('', False) where the list does not name it."""
+    is_id = re.fullmatch(r"PMC[0-9]{1,12}", pmcid)
+    return listed.get(int(pmcid[3:]), ("", False)) if is_id else ("", False)
 
 
 def list_beside(package: Path) -> PackageList:
@@ -70,7 +44,8 @@ def list_beside(package: Path) -> PackageList:
     # The package's own spelling stays: only its ending is compared without case.
     name = package.name.lower().removesuffix(".tar.gz").removesuffix(".tgz")
     path = package.with_name(package.name[: len(name)] + SUFFIX)
-    result = PackageList()
+    result: PackageList = {}
+    entries: dict[tuple[str, bool], tuple[str, bool]] = {}
     # No list is no fault: most articles name their licence themselves.
     if not path.exists():
         return result
@@ -86,14 +61,19 @@ def list_beside(package: Path) -> PackageList:
             pmcid, licence, retracted = (row[column].strip() for column in columns)
             if not re.fullmatch(r"PMC[0-9]{1,12}", pmcid):
                 raise ValueError(f"{pmcid[:40]!r} is no article id")
-            result.add(int(pmcid[3:]), licence, retracted.casefold() == "yes")
+            is_named = licence.casefold() not in NO_LICENCE
+            entry = (licence if is_named else "", retracted.casefold() == "yes")
+            # Few licences for many articles: one object each.
+            result[int(pmcid[3:])] = entries.setdefault(entry, entry)
+            # Bounded, since the list is untrusted.
+            if len(result) > MAX_ROWS or len(entries) > MAX_LICENCES:
+                raise ValueError(f"more than {MAX_ROWS:,} articles or {MAX_LICENCES:,} licences")
     except (csv.Error, ValueError, IndexError) as error:
         message = (
             f"{path.name} line {rows.line_num}: {str(error)[:200]}; mend it, or take it away to do"
             " without its licences"
         )
         raise BadCase("bad_list", message, path=str(path)) from error
-    result.close()
     return result
 
 

@@ -261,7 +261,7 @@ def _phenotype(feature: dict[str, Any], path: Path, place: str) -> str:
         *(_named(row) for row in _objects(feature, "modifiers", path, place)),
     ]
     # An onset of what is absent means nothing.
-    onset = _time(feature.get("onset")) if not feature.get("excluded") else ""
+    onset = "" if feature.get("excluded") else _time(feature.get("onset")).removesuffix(" onset")
     details = ", ".join(
         filter(None, [*(grade.lower() for grade in graded), f"onset {onset}" if onset else ""])
     )

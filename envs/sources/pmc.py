@@ -6,15 +6,12 @@ NBK25497): 3 requests a second, 10 with a key, `tool` and `email` named. The ope
 one XML record an article.
 """
 
-import contextlib
 import json
 import os
 import re
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -26,6 +23,7 @@ from medaction.envs.records import BadCase, CaseReport
 from medaction.envs.sources import jats
 from medaction.envs.sources.files import read_bytes, read_text
 from medaction.envs.sources.package_list import NO_LICENCE
+from medaction.words.retry_after import retry_after_s
 
 EUTILS = "https://eutils.ncbi.nlm.nih.gov"
 OPEN_ACCESS = "https://www.ncbi.nlm.nih.gov"
@@ -162,22 +160,14 @@ def _stored_article(file: Path, pmcid: str) -> _Article | None:
 
 
 def _keep(file: Path, article: _Article) -> None:
-    """Written beside and renamed, so that no reader and no crash ever sees half a file."""
+    """Written beside and renamed, so that no reader ever sees half a file."""
+    draft = file.with_name(f"{file.stem}.{os.getpid()}.part")
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", dir=file.parent, suffix=".part", encoding="utf-8", delete=False
-        ) as part:
-            try:
-                json.dump(vars(article), part)
-                part.flush()
-                # Written through before the rename: a crash could else leave an empty file of that
-                # name.
-                os.fsync(part.fileno())
-                os.replace(part.name, file)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(part.name)
-                raise
+        try:
+            draft.write_text(json.dumps(vars(article)), encoding="utf-8")
+            os.replace(draft, file)
+        finally:
+            draft.unlink(missing_ok=True)
     except OSError as error:
         raise _unwritable(file, error) from error
 
@@ -256,7 +246,9 @@ class _Server:
                 # Other errors of the 400s are the request's own fault: asking again is no help.
                 if status < 500 and status not in _PASSING:
                     break
-                pause = _retry_after(headers.get("retry-after"), pause)
+                # At most a minute: a date far ahead, or a wrong clock, must not stop a run.
+                if (server_pause := retry_after_s(headers)) is not None:
+                    pause = min(server_pause, LONGEST_PAUSE_S)
             except httpx.HTTPError as error:
                 fault = type(error).__name__
             # Half an answer or an error page with status 200 is tried again.
@@ -289,11 +281,8 @@ class _Server:
 def _open_access_record(data: bytes) -> dict[str, str]:
     """The attributes of the one <record>, or of the <error>, which has a 'code'. Raises BadCase
     when it is neither."""
-    parser = etree.XMLParser(
-        resolve_entities=False, no_network=True, huge_tree=False, load_dtd=False
-    )
     try:
-        root = etree.fromstring(data, parser)
+        root = etree.fromstring(data, jats.harmless_parser())
     except etree.XMLSyntaxError as error:
         raise BadCase("bad_xml", str(error)) from error
     for path in ("error", "records/record"):
@@ -319,18 +308,3 @@ def _article_text(data: bytes, pmcid: str) -> str:
         return data.decode()
     except UnicodeDecodeError as error:
         raise BadCase("bad_encoding", str(error)) from error
-
-
-def _retry_after(told: str | None, otherwise: float) -> float:
-    """Seconds to wait: as the server told in seconds or as a date, at most LONGEST_PAUSE_S."""
-    if not told:
-        return otherwise
-    try:
-        if re.fullmatch(r"[0-9.]+", told):
-            seconds = float(told)
-        else:
-            seconds = parsedate_to_datetime(told).timestamp() - time.time()
-    except ValueError:
-        return otherwise
-    # At most a minute: a date far ahead, or a wrong clock, must not stop a run.
-    return min(max(seconds, 0.0), LONGEST_PAUSE_S)

@@ -7,7 +7,7 @@ from typing import Any
 
 import duckdb
 
-from medaction.envs.ledger import Passage, passages
+from medaction.envs.ledger import passages
 from medaction.envs.prompts import PromptTooLong, messages
 from medaction.llm.calls import Message
 from medaction.trajectories.queries import (
@@ -228,12 +228,18 @@ def case(db: Database, case_id: str) -> Row | None:
         leaf["judged_right"] = leaf["trajectory_id"] in right
         leaf["own"] = turns_of[leaf["trajectory_id"]]
         leaf["judged"] = judged_of.get(leaf["trajectory_id"], [])
-    return details[0] | {
+    record = details[0]
+    results = [
+        f"{test['name']}: {test['result']}\n{test['quote']}" for test in record["menu"] or []
+    ]
+    taken_over = record["initial_observation"] or "", results, record["diagnosis"] or ""
+    return record | {
         "tree": in_tree_order(tree),
         "checks": rows(db, "checks of a case", [case_id]),
         "failures": rows(db, "failures of a case", [case_id]),
-        "passages": _passages(details[0]),
-        "truths": truths_of(db, details[0]),
+        # The report's text with what the environment took over marked; of a refused case plain.
+        "passages": list(passages(record["text"], *taken_over, record["warnings"] or ())),
+        "truths": truths_of(db, record),
         "neighbours": _rows(db, QUERIES["neighbours of a case"].sql, {"id": case_id})[0],
     }
 
@@ -245,13 +251,6 @@ def truths_of(db: Database, case: Row) -> set[str]:
     for name in own:
         names |= {row["name"] for row in rows(db, "names of a truth", [name])}
     return names
-
-
-def _passages(case: Row) -> list[Passage]:
-    """The report's text with what the environment took over marked; of a refused case plain."""
-    results = [f"{test['name']}: {test['result']}\n{test['quote']}" for test in case["menu"] or []]
-    observation, diagnosis = case["initial_observation"] or "", case["diagnosis"] or ""
-    return list(passages(case["text"], observation, results, diagnosis, case["warnings"] or ()))
 
 
 def in_tree_order(leaves: list[Row], parent: str | None = None, depth: int = 0) -> list[Row]:
