@@ -16,7 +16,7 @@ from typing import Literal
 
 from rapidfuzz import fuzz
 
-from medaction.envs.naming import TABLE, canonical_of, profile, vocabulary
+from medaction.envs.naming import TABLE, canonical_of, profile, regions_in_text, vocabulary
 from medaction.envs.records import DocumentedTest
 from medaction.kg.encoder import TOKENIZER
 from medaction.words.names import normalise
@@ -182,7 +182,7 @@ def _names_in(diagnosis: str) -> Iterator[DiagnosisName]:
         for name in _whole_names(part.text):
             yield DiagnosisName(name, kind, part.text)
         # 'Salmonella-induced diarrhea': the diarrhea may be what the patient comes with.
-        if induced:
+        if induced and not _ORGANISM.fullmatch(induced[2]):
             for name in _whole_names(induced[2]):
                 yield DiagnosisName(name, "effect", part.text)
         # A part of a cause is judged like the cause, whose history may be told.
@@ -201,7 +201,7 @@ def _names_in(diagnosis: str) -> Iterator[DiagnosisName]:
             genus, species = organism.split()
             # 'Cytomegalovirus retinitis' names one, 'postpartum thyroiditis' is spelt like it.
             if is_disease(species):
-                if not _TELLS_WHEN.match(genus):
+                if not (_TELLS_WHEN.match(genus) or regions_in_text([genus.casefold()])):
                     yield DiagnosisName(genus, lesser, part.text)
                 continue
             # Behind its first mention an organism is written 'K. oxytoca'.
@@ -210,6 +210,7 @@ def _names_in(diagnosis: str) -> Iterator[DiagnosisName]:
             yield DiagnosisName(genus, lesser, part.text)
             # 'pneumonia' of 'Klebsiella oxytoca pneumonia'.
             remainder = part.text.partition(organism)[2].strip()
+            # `parts_of` has cut at every connector.
             if len(remainder) >= 4 and not is_general(remainder):
                 yield DiagnosisName(remainder, "effect", part.text)
         # 'Perthes' of the Legg-Calvé-Perthes disease; 'White' is an English word.
@@ -256,8 +257,8 @@ def _persons_in(part: str) -> list[str]:
 def _lesser_names(part: str) -> Iterator[str]:
     """'sparganosis' of 'pulmonary sparganosis', 'thyroid carcinoma' of 'papillary thyroid
     carcinoma'."""
-    if _SPREAD.match(part):
-        yield _LEADING.sub("", part)
+    if _SPREAD.match(part) and (bare := _LEADING.sub("", part)) != part:
+        yield bare
     # Before the place: behind 'of' stands a site, no disease.
     words = normalise(_PREPOSITION.split(part)[0]).split()
     for before, word in zip(["", *words], words, strict=False):
@@ -508,7 +509,8 @@ def _mentions(text: str, name: str) -> bool:
     stems = [word[: max(5, len(word) - 3)] for word in name.split() if len(word) > 3]
     # One sentence: words that stand far apart name another thing each.
     if len(stems) >= 2 and any(
-        all(f" {stem}" in sentence for stem in stems) for sentence in _sentences(text)
+        all(f" {stem}" in sentence or f"+{stem}" in sentence for stem in stems)
+        for sentence in _sentences(text)
     ):
         return True
     return len(name) >= FUZZY_LENGTH and _words_align(name, plain)

@@ -309,7 +309,8 @@ def tells_result(words: str, name: str) -> bool:
     >>> tells_result("CT of the chest was performed.", "CT chest"), tells_result("Hb 9", "Hb level")
     (False, True)
     """
-    bare = words.strip(" .;,:")
+    # A passage that is wholly in brackets is no aside: 'sepsis (CRP: 342, Hb: 68)'.
+    bare = re.sub(r"^\(([^()]*)\)$", r"\1", words.strip(" .;,:"))
     # 'It was ...': a passage that is a verb alone ('then performed') reads as what was only made.
     is_result = is_documented(bare) and says_something(f"it was {bare}")
     return is_result and normalise(bare) != normalise(name)

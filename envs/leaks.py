@@ -8,12 +8,14 @@ complaint of which the cause is to be found.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from medaction.envs.diagnosis_names import (
     DiagnosisName,
     abbreviations_told,
     declared_abbreviations,
     genes_of,
+    is_disease,
     mentions,
     names_in,
     parts_of,
@@ -277,11 +279,23 @@ def is_history(sentence: str) -> bool:
 
 
 def _in_complaint(name: DiagnosisName, case: StructuredCase) -> bool:
-    """Whether a complaint that is labelled so tells it."""
+    """A complaint that is labelled so; without labels only a symptom of the first sentence."""
+    is_symptom = name.kind == "effect" and _may_be_a_symptom(name.text)
     return any(
-        _is_complaint(sentence) and tells(sentence, name)
-        for sentence in sentences_of(case.initial_observation)
+        tells(sentence, name)
+        and (_is_complaint(sentence) or (is_symptom and not _CONCLUDED.search(sentence)))
+        for sentence in _complaint(case.initial_observation)
     )
+
+
+def _may_be_a_symptom(name: str) -> bool:
+    """'Diarrhea', 'hiccups'; 'agranulocytosis' and 'coronary vasospasm' are diseases."""
+    return " " not in name and not is_disease(name)
+
+
+@lru_cache(maxsize=16)
+def _complaint(observation: str) -> tuple[str, ...]:
+    return tuple(complaint_of(observation).splitlines())
 
 
 def _effect_is_left(names: tuple[DiagnosisName, ...], case: StructuredCase) -> bool:

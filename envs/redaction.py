@@ -5,6 +5,7 @@ A result that the observation tells becomes an entry of the menu, in its own wor
 diagnosis or the outcome is cut.
 """
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -139,6 +140,8 @@ _INSIDE = frozenset(
 )
 _AND_ANOTHER = re.compile(r"(?=,? and (?:an?|the)\b)")
 _OPERATIVE = ("Operative findings",)
+# What says more of the part of the sentence before it: 'with pneumonia | for two days'.
+_ADJUNCT = re.compile(r" for\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,19 +298,25 @@ class _Cutter:
     def _without_tail(self, label: str, sentence: str) -> str:
         """A sentence that must stay, up to where it leaves the patient's age and sex."""
         demographics = _DEMOGRAPHICS.search(sentence)
-        if demographics is None:
+        if demographics is None or COMPLAINT.search(label):
             return sentence
         # A part alone may lack what excuses it: 'from Ghana, where malaria | is common'.
         if not self.leaks(label + sentence) and not self._result(sentence):
+            return sentence
+        head = sentence[: demographics.end()]
+        # What must stay leaks itself: the case is refused.
+        if self.leaks(head):
             return sentence
         tail = sentence[demographics.end() :]
         # 'In whom a CT had shown ...' has a subject of its own before its verb.
         in_whom = tail.startswith(" in whom ")
         parts = _AND_ANOTHER.split(tail) if in_whom else _whole_clauses(_PREDICATE.split(tail))
         removed: list[str] = []
-        stays = [sentence[: demographics.end()]]
-        for part in parts:
-            goes = (removed and in_whom) or self.leaks(part) or self._result(part)
+        stays = [head]
+        for before, part in itertools.pairwise(["", *parts]):
+            hangs = bool(removed) and removed[-1] == before
+            hangs = hangs and bool(in_whom or _ADJUNCT.match(part))
+            goes = hangs or self.leaks(part) or self._result(part)
             (removed if goes else stays).append(part)
         if not removed:
             return sentence
@@ -341,7 +350,7 @@ class _Cutter:
         # Of a list that ends 'no shunt on echocardiography' the items before may be its own.
         ends_list = not is_list or removed[0].startswith("and ")
         hangs = _PREDICATE_ALONE.match(removed[0]) or (ends_list and _BY_TEST.search(removed[0]))
-        fragment = bool(stays) and hangs
+        fragment = bool(stays) and hangs and stays[0] == clauses[0]
         # 'Flutter on ECG, effusion on a chest X-ray': each item of a list is a test's own.
         is_each = is_list and not fragment and all(map(self._result, removed))
         for text in removed if is_each else [_verbatim(removed, sentence)]:
@@ -550,11 +559,11 @@ def _moved(
     """The results that the observation told as entries of the menu; what an entry told `before`, or
     has as a further value of the very analyte, is not added to it."""
     # 'CSF glucose' is no glucose.
-    own_names = {(canonical_of(t.name), profile(t.name).specimen): t.name for t in reversed(tests)}
+    own_names = {(canonical_of(t.name), _fluids_of(t.name)): t.name for t in reversed(tests)}
     return tuple(
         DocumentedTest(
             # 'Serum CA-125' of a statement is one test with the entry 'CA-125'.
-            (canonical_of(name) and own_names.get((canonical_of(name), profile(name).specimen)))
+            (canonical_of(name) and own_names.get((canonical_of(name), _fluids_of(name))))
             or name[0].upper() + name[1:],
             category_of(name),
             statement.text,
@@ -587,10 +596,15 @@ def _value_in_entry(name: str, test: DocumentedTest) -> str:
     specimen = profile(test.name).specimen
     if specimen not in (None, profile(name).specimen):
         return ""
-    # By its words: a table may hold 'urine pregnancy test' as another name of hCG.
-    fluids = {specimen_of(word) for word in normalise(name).split()} - {None, "blood", specimen}
-    of_text = map(specimen_of, normalise(f"{test.name} {test.result}").split())
-    return value_of(name, test.result) if fluids <= set(of_text) else ""
+    fluids = _fluids_of(name) - {specimen}
+    return value_of(name, test.result) if fluids <= _fluids_of(f"{test.name} {test.result}") else ""
+
+
+def _fluids_of(text: str) -> frozenset[str | None]:
+    """The specimens that a text names beside blood. By its words: a table may hold 'urine pregnancy
+    test' as another name of hCG."""
+    words = normalise(text).split()
+    return frozenset(map(specimen_of, words)) - {None, "blood"}
 
 
 def value_of(name: str, text: str) -> str:

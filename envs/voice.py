@@ -42,6 +42,7 @@ _QUESTION = re.compile(
 # In quotation marks somebody else is asked: 'She asked: "Will you help?"'.
 _QUOTATION = re.compile(r"[\"“][^\"“”]*[\"”]|(?<!\w)['‘].+?['’](?!\w)")
 _SECOND_PERSON = phrase_pattern("you | your | yours | yourself")
+_FIRST_PERSON = re.compile(r"\bI(?:['’](?:m|ve|d)| (?:am|have|had|was|feel|felt|\w+ed))\b")
 # What an actor is to do, and what he is not to know: no word of it is the patient's history.
 _FORBIDS = re.compile(r"(?:do not|don['’]t|never)\b", re.IGNORECASE)
 _DIRECTION = phrase_pattern(
@@ -63,7 +64,7 @@ _UNAWARE = re.compile(
 _NOT = re.compile(r"\b(?:not|no|never|nothing|neither|unaware)\b|n['’]t\b", re.IGNORECASE)
 # 'For the patient actor: You are an 81-year-old man': the part begins behind the stage direction.
 _LEAD = re.compile(
-    r"^(?:[^.!?\d]{0,100}?\b(?=(?:you (?:are|have)|you['’](?:re|ve))\b)"
+    r"^(?:[^.!?\d]{0,100}?\b(?=(?:you (?:are|have)|you['’](?:re|ve)|I am|I['’]m)\b)"
     r"|for (?:the|your) [^.!?\d:]{0,40}\b(?:actor|role)\b[^.!?\d:]{0,40}: )",
     re.I,
 )
@@ -73,12 +74,34 @@ _ROLE = re.compile(
     r"^(?:you (?:are|will|should|must|play)\b[^.]*?(?= an? [\w-]*\d)"
     r"|[^.\d]{0,99}?(?:\brole|(?:\A|(?<=[,:] )|(?<=please ))(?:act|play|pretend))\b"
     r"[^.\d]{0,99}?(?= an? \d+[- ]\w+[- ]old\b)"
-    r"|(?:you are|you['’]re)(?= ))",
+    r"|(?:you are|you['’]re|I am|I['’]m)(?= ))",
     re.IGNORECASE,
 )
 
-# 'They' takes the verbs of 'you', so that no verb has to be changed.
-_PRONOUNS = {"yourself": "themself", "yours": "theirs", "your": "their"}
+# 'They' takes the verbs of 'you', so that no verb has to be changed: of 'I' only am and was.
+_PRONOUNS = {
+    "yourself": "themself",
+    "myself": "themself",
+    "yours": "theirs",
+    "mine": "theirs",
+    "your": "their",
+    "my": "their",
+    "me": "them",
+}
+# Not the numeral of 'bipolar I disorder': a pronoun opens a clause or stands before a verb.
+_OPENS_CLAUSE = (
+    "and | but | or | when | that | because | if | as | which | where | while | so | until"
+)
+_VERBS_OF_I = (
+    "am | was | have | had | do | did | can | could | will | would | feel | felt | get | got | go"
+    " | went | take | took | think | *ed"
+)
+_PRONOUN_I = re.compile(
+    rf"((?:^|[,;:] |\b{phrase_regex(_OPENS_CLAUSE, '')} ))I(?=['’]| [a-z])"
+    rf"|\bI(?=['’](?:m|ve|d|ll)\b| {phrase_regex(_VERBS_OF_I, '')}\b)",
+    re.IGNORECASE,
+)
+_BE = re.compile(r"\bthey(?: (?P<verb>am|was)|['’]m)\b")
 _PRONOUN = phrase_pattern(" | ".join(_PRONOUNS))
 # 'You' is the object of its clause at the end of it and before what no verb begins with.
 _BEHIND_AN_OBJECT = (
@@ -89,6 +112,7 @@ _BEHIND_AN_OBJECT = (
 _OBJECT = re.compile(
     rf"\byou\b(?=\s*(?:[.,;:!?)]|$)|\s+{phrase_regex(_BEHIND_AN_OBJECT, '')}\b)", re.IGNORECASE
 )
+_AFTER_PREPOSITION = re.compile(r"\b(to|for|with|on|at|from|about|around|near|like) you\b", re.I)
 
 
 def asks_reader(sentence: str) -> bool:
@@ -148,7 +172,9 @@ def patients_part(text: str) -> tuple[str, tuple[str, ...]]:
         if _is_direction(words):
             directions.append(sentence)
         else:
-            history.append(_in_third_person(words))
+            # 'I' is the patient where nobody is spoken to; beside a 'you' it is who speaks.
+            speaks_as_patient = _FIRST_PERSON.search(words) and not _SECOND_PERSON.search(words)
+            history.append(_in_third_person(words, bool(speaks_as_patient)))
     return " ".join(history), tuple(directions)
 
 
@@ -181,9 +207,14 @@ def _speaks_of_knowledge(words: str) -> bool:
     return bool(you and _KNOWLEDGE.search(words, you.end()) and _NOT.search(words))
 
 
-def _in_third_person(sentence: str) -> str:
-    # As an object 'you' is 'them'; the rest is a subject.
-    text = _OBJECT.sub("them", sentence)
+def _in_third_person(sentence: str, speaks_as_patient: bool) -> str:
+    text = sentence
+    if speaks_as_patient:
+        text = _PRONOUN_I.sub(lambda match: (match[1] or "") + "they", text)
+        text = _BE.sub(lambda match: "they were" if match["verb"] == "was" else "they are", text)
+    # Behind a preposition and as an object 'you' is 'them'; the rest is a subject.
+    text = _AFTER_PREPOSITION.sub(r"\1 them", text)
+    text = _OBJECT.sub("them", text)
     text = re.sub(r"\byou\b", "they", text, flags=re.IGNORECASE)
     text = _PRONOUN.sub(lambda match: _PRONOUNS[match[0].lower()], text)
     return text[:1].upper() + text[1:]

@@ -462,6 +462,7 @@ def test_a_urine_test_is_not_told_by_an_entry_of_the_blood() -> None:
         tests=(*TESTS, DocumentedTest("β-hCG", "laboratory", "β-hCG 900 mIU/mL")),
     )
     environment = environment_of(report(case))
+    assert environment.menu[-1].name == "Urine pregnancy test"
     assert told in environment.menu[-1].result
     assert told not in environment.initial_observation
 
@@ -524,6 +525,7 @@ def test_an_entry_of_another_culture_or_specimen_does_not_cover_a_result() -> No
             "A 55-year-old married woman.",
         ),
         ("A 17-year-old boy who was well until an EEG showed spikes.", "A 17-year-old boy."),
+        ("A 55-year-old man with a lung adenocarcinoma for two days.", "A 55-year-old man."),
     ],
 )
 def test_the_first_sentence_ends_before_the_result(observation: str, rest: str) -> None:
@@ -602,6 +604,13 @@ def test_history_exposure_and_denial_stay(diagnosis: str, history: str) -> None:
     environment = environment_of(report(case))
     assert environment.initial_observation == case.initial_observation
     assert any(warning.startswith("no_known_disease_in_o1") for warning in environment.warnings)
+
+
+def test_a_symptom_of_the_first_sentence_is_the_complaint() -> None:
+    observation = f"A 22-year-old man with diarrhea and hiccups. {LONG}"
+    diagnosis = "Diarrhea due to Salmonella enterica"
+    case = replace(CASE, diagnosis=diagnosis, initial_observation=observation)
+    assert environment_of(report(case)).initial_observation == observation
 
 
 def test_a_kind_of_test_is_no_gene_that_was_tested() -> None:

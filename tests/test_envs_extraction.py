@@ -398,6 +398,8 @@ def test_what_was_copied_is_found_through_typography_and_never_among_other_patie
         ("obtained", False),
         ("CT of the chest was performed and showed a mass", True),
         ("Hb 9 g/dL", True),
+        ("(CRP: 342, Hb: 68 g/L)", True),
+        ("(not performed)", False),
         ("was normal", True),
     ],
 )

@@ -221,6 +221,11 @@ def test_refused_rows_of_mediq_have_ids_of_their_own(tmp_path: Path) -> None:
     ("part", "history"),
     [
         ("You're 44. The pain wakes you and your wife.", "The patient is 44. The pain wakes them"),
+        (
+            "Hello, I'm a nurse of 30. I was well until my leg hurt me.",
+            "They were well until their",
+        ),
+        ("I am 50 and I've bipolar I disorder, I think.", "they've bipolar I disorder, they think"),
         ("You are 9. Your mother told you that you snore.", "Their mother told them that they"),
         # The direction ends before the list that it introduces, and an order about the part goes.
         (
@@ -229,7 +234,7 @@ def test_refused_rows_of_mediq_have_ids_of_their_own(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_the_second_person_becomes_the_third(part: str, history: str) -> None:
+def test_first_and_second_person_become_the_third(part: str, history: str) -> None:
     assert history in patients_part(part)[0]
 
 

@@ -438,6 +438,8 @@ MENUS = {
         "calcium": (),
     },
     "Ultrasound with color flow imaging: A cyst.": {"Ultrasound with color flow imaging": ()},
+    "Adrenal venous sampling lateralized to the left with 9:1.": {"Adrenal venous sampling": ()},
+    "Calcium/phosphate ratio was 3.": {"Calcium/phosphate ratio": ()},
     "Pleural fluid analysis showed an exudate. Mesothelial cells 5%.": {
         "Pleural fluid analysis": ()
     },

@@ -104,6 +104,7 @@ _FURTHER_PLACES = re.compile(
 TEST_BEHIND = re.compile(
     rf"\b(?:on|by|via) (?:an? |the )?(?P<test>{TEST_NOUN.pattern})\W*$", re.IGNORECASE
 )
+_SUBJECT_WITH_VERB = re.compile(rf"{TEST_NOUN.pattern}(?= \w+ed\b)", re.IGNORECASE)
 # 'Organism test came back pink', not 'test of liver function'.
 _NOUN_THAT_GOES_ON = re.compile(
     rf"{TEST_NOUN.pattern}(?= (?!(?:of|for|in|with|and|or|at|to|on|from|by|was|were|is|are"
@@ -211,8 +212,9 @@ def tests_joined(phrase: str) -> tuple[str, ...]:
             items.append(item)
             start = joint.end()
     items.append(phrase[start:])
-    # What a stain shows of calcitonin is no amount in the blood.
+    # What a stain shows of calcitonin is no amount in the blood, and a ratio is of two.
     is_shared = "stain" in profile(items[-1]).kinds
+    is_shared |= phrase.endswith(" ratio") and len(items) == 2
     return tuple(items) if all(map(is_test, items)) and not is_shared else (phrase,)
 
 
@@ -285,6 +287,8 @@ def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
     passive = is_participle or (
         not verb.groupdict().get("quality") and _PASSIVE.match(sentence[verb.end() :])
     )
+    if begins and not names and (noun := _SUBJECT_WITH_VERB.match(before)):
+        return noun[0]  # 'venous sampling lateralised to the right, ratio 9:1'
     # In the middle of a bullet the subject may be a part of the test before.
     if not begins or passive or "," in before or _begins_a_finding(before) or (names and not shows):
         return ""
