@@ -4,13 +4,17 @@ can say nothing else.
 It sees the order and the names of the menu, never a result, so that it cannot pass one on.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
 
 from medaction.envs.extraction import Complete
 from medaction.envs.oracle import Choose
-from medaction.llm.replies import Form, MalformedReply, WholeNumbers, read
+from medaction.llm.replies import Form, MalformedReply, as_list, read, whole_number
 from medaction.llm.untrusted import one_line
+from medaction.words.names import normalise
 
 MOST_ENTRIES = 8
 """Entries that one order may get from the model."""
@@ -62,27 +66,36 @@ def make_chooser(complete: Complete) -> Choose:
             {"role": "system", "content": CHOICE_INSTRUCTIONS},
             {"role": "user", "content": question},
         ]
-        return entries_chosen(complete(messages, schema(len(names))), len(names))
+        return entries_chosen(complete(messages, schema(len(names))), names)
 
     return choose
 
 
 class _Entries(Form):
-    entries: WholeNumbers
+    entries: Annotated[
+        list[Annotated[int | str, BeforeValidator(whole_number)]], BeforeValidator(as_list)
+    ]
 
 
-def entries_chosen(reply: str, entries: int) -> tuple[int, ...]:
-    """The positions (from 0) that a reply names, each once; () for a reply that cannot be read or
-    names a number outside the menu.
+def entries_chosen(reply: str, names: Sequence[str]) -> tuple[int, ...]:
+    """The positions (from 0) that a reply names, each once, by number, by name or by both; () for a
+    reply that cannot be read or names one that is not in the menu.
 
-    >>> [entries_chosen(reply, 3) for reply in ('{"entries": [2, 2]}', "2", '{"entries": [4]}')]
-    [(1,), (), ()]
+    >>> replies = '{"entries": [2, 2]}', '{"entries": ["2. ECG"]}', '{"entries": [3]}', "2"
+    >>> [entries_chosen(reply, ["EEG", "ECG"]) for reply in replies]
+    [(1,), (1,), (), ()]
     """
+    # Two entries of one name: which one is meant cannot be told.
+    positions: dict[int | str, set[int]] = defaultdict(set)
+    for position, name in enumerate(names):
+        for form in (position + 1, normalise(name), normalise(f"{position + 1} {name}")):
+            positions[form].add(position)
     try:
-        numbers = read(reply, _Entries).value.entries
+        chosen = read(reply, _Entries).value.entries
     except MalformedReply:
         return ()
-    # A number outside the menu spoils the reply: who made one up may have made up the others.
-    if len(numbers) > min(MOST_ENTRIES, entries) or not all(1 <= n <= entries for n in numbers):
+    places = [positions.get(normalise(c) if isinstance(c, str) else c, set()) for c in chosen]
+    # One outside the menu spoils the reply: who made one up may have made up the others.
+    if len(places) > min(MOST_ENTRIES, len(names)) or any(len(at) != 1 for at in places):
         return ()
-    return tuple(dict.fromkeys(number - 1 for number in numbers))
+    return tuple(dict.fromkeys(position for at in places for position in at))

@@ -407,13 +407,15 @@ class Oracle:
 
     def _by_choice(self, order: str, parts: Sequence[str]) -> Iterator[Match]:
         """What an LLM points at. It may bridge names that no table knows; the guards of modality,
-        place and specimen hold for it too."""
+        time, place and specimen hold for it too."""
         if self._choose is None or not parts or not self._entries:
             return
         # Names alone, never results: what the model has not seen it cannot pass on.
         choice = self._choose(order, [entry.test.name for entry in self._entries])
         # `type`, not `isinstance`: True is an int.
         valid = {c for c in choice if type(c) is int and 0 <= c < len(self._entries)}
+        if len(valid) == len(self._entries) > 2:
+            return  # an order may have talked it into everything
         ordered = [profile(part) for part in parts]
         entries = tuple(n for n in sorted(valid) if any(self._may_choose(w, n) for w in ordered))
         if entries:
@@ -430,6 +432,8 @@ class Oracle:
             ]
         return any(
             same_modality(ordered, name)
+            and same_moment(ordered, name)
+            and same_states(ordered, name)
             and can_be_same_place(ordered, name)
             and may_be_related(ordered.canonical, name.canonical)
             for name in names

@@ -115,12 +115,12 @@ def whole_number(value: Any) -> Any:
     return int(written[1]) if written and isinstance(value, str | float) else value
 
 
-def _listed(value: Any) -> Any:
+def as_list(value: Any) -> Any:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
 WholeNumbers = Annotated[
-    list[Annotated[int, BeforeValidator(whole_number)]], BeforeValidator(_listed)
+    list[Annotated[int, BeforeValidator(whole_number)]], BeforeValidator(as_list)
 ]
 """Several such numbers; one alone is a list of one, and null a list of none."""
 

@@ -28,7 +28,7 @@ from medaction.kg.tests_table import aliases_of_tests
 
 LABELS = Path(__file__).parent / "labels.jsonl"
 METHODS = ("exact", "synonym", "words", "panel", "encoder")
-SPLITS = ("dev", "held_out", *(f"held_out_{number}" for number in range(2, 14)))
+SPLITS = ("dev", "held_out", *(f"held_out_{number}" for number in range(2, 16)))
 
 
 @dataclass(frozen=True, slots=True)
