@@ -247,11 +247,15 @@ def ask(
     fault = BadCase("extraction_failed", "no reply")
     messages = start
     for _ in range(QUESTION_ATTEMPTS):
-        reply = complete(messages, schema_of(form))
+        reply = ""
         try:
+            reply = complete(messages, schema_of(form))
             return reader(read_answer(reply, form))
         except BadCase as error:
             fault = error
+        # The call itself tells of a reply that is empty.
+        except MalformedReply as error:
+            fault = BadCase("extraction_failed", error.message)
         remedy = (
             f"This reply cannot be used: {fault.message}. Reply again with the whole JSON object,"
             " with this put right."
@@ -259,7 +263,7 @@ def ask(
         messages = [
             *start,
             # Cut: a reply that ran on would fill the context of the next one.
-            {"role": "assistant", "content": reply[:8000]},
+            {"role": "assistant", "content": reply[:8000] or "(no text)"},
             {"role": "user", "content": remedy},
         ]
     message = f"after {QUESTION_ATTEMPTS} replies: {fault.message}"

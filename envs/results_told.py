@@ -121,8 +121,14 @@ _BEHIND_SUBJECT = (
 )
 _SUBJECT_END = re.compile(rf",|\s(?:{phrase_regex(_BEHIND_SUBJECT, '')}|{DONE})\b")
 _TAKEN = re.compile(rf" {phrase_regex(_SAMPLED, '')}\b")
-# 'Her film, which a colleague had ordered, had ...': said of the subject in passing.
-_RELATIVE_CLAUSE = re.compile(r", (?:which|taken|done|made|performed|obtained)\b[^,]*,")
+# 'Her film, which a colleague had ordered, had ...', 'a film that I took last week showed ...':
+# said of the subject in passing.
+_RELATIVE_CLAUSE = re.compile(
+    r", (?:which|taken|done|made|performed|obtained)\b[^,]*,"
+    r"| that (?:I|we|he|she|they|(?:an?|the|his|her|their|my|our)(?: \w+){1,2}?)(?: ha[ds])? \w+"
+    rf"(?: \w+){{0,3}}?(?={_TOLD_BY_SUBJECT.pattern})",
+    re.IGNORECASE,
+)
 # A gene's name in capitals, that something was found in it, and the finding.
 _GENE_SYMBOL = re.compile(r"\b[A-Z][A-Z0-9]{2,7}\b")
 _FOUND_IN_GENE = phrase_pattern(
@@ -136,7 +142,7 @@ _LABS = r"(?:blood|laboratory|lab) ?(?:tests?|works?|findings|results?|studies)"
 _GENERAL_TEST = re.compile(
     r"(?P<imaging>\b\w+ (?:\w+ )?(?:on|by|via|in) (?:\w+ )?imaging\b"
     # 'A scan that revealed a mass': the subject of the verb is a pronoun.
-    rf"|\b(?:imaging|scans?) (?:\w+ ){{0,4}}?(?:{FINDING.pattern}))"
+    rf"|\b(?:imaging|scans?),? (?:\w+ ){{0,4}}?(?:{FINDING.pattern}))"
     r"|(?P<cell_count>\d ?%[^.;,]{0,40}\b(?:bone marrow|peripheral blood|smear|fluid)\b)"
     r"|(?P<laboratory_tests>\b\w+-(?:positive|negative) (?:sputum|blood|urine|stool|swab|csf)\b"
     r"|\b(?:swab|smear|culture|scraping)s?\b[^.;,]{0,40} (?:was|were|is|are|came back|returned)"

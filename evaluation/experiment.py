@@ -73,8 +73,8 @@ def choose_pool(kept: Mapping[str, pl.DataFrame], records: int | None) -> Pool:
         sizes = ", ".join(f"{count} records under {arm}" for arm, count in totals.items())
         raise MedactionError(
             f"the filters disagree on {sum(map(bool, shares.values()))} of {len(shares)} cases;"
-            f" there are {sizes}:"
-            " lower `records`, or distil from more cases or weaker teachers"
+            f" {'there' if records else 'in those'} are {sizes}:"
+            f" {'lower `records`, or ' if records else ''}distil from more cases or weaker teachers"
         )
     return Pool(tuple(cases), records or fewest, {})
 

@@ -20,6 +20,7 @@ from medaction.flows.versions import versions
 from medaction.hub.grpo import prepare_episodes
 from medaction.hub.played_looks import prepare_looks
 from medaction.training.curves import read_log
+from medaction.training.data import dataset_folder
 from medaction.training.launch import fit, lock, prepare_run
 from medaction.training.publish import publish
 from medaction.training.settings import NEEDED, TRL, ProcessDied, TrainSettings, installed
@@ -85,6 +86,14 @@ def preparing(settings: TrainSettings) -> dict[str, Any]:
         f" out; {report['tokens']} tokens, {100 * report['target_share']:.0f} % of them"
         f" targets; {report['steps']} steps"
     )
+    if settings.earlier:
+        # Fewer than asked for, where the earlier datasets have no more.
+        earlier = {str(dataset_folder(Path(folder))) for folder in settings.earlier}
+        count = sum(number for name, number in report["datasets"].items() if name in earlier)
+        console.print(
+            f"{count} records are replayed from earlier datasets,"
+            f" {100 * count / report['train']:.0f} % (--replay: {100 * settings.replay:.0f} %)"
+        )
     looks = report["schedule"]
     if looks["looks"] and not settings.find_learning_rate:
         console.print(

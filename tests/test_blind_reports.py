@@ -12,7 +12,7 @@ reports 67 were right; blind_n.json has other words for each kind that was mende
 16 of 30 and then 14 of 20 new reports of the failing kinds were right. blind_p.json has the kinds
 that were mended of 45 more, of which 20 were right at first look (none of three in other languages)
 and 32 after the mend, and of 25 of the failing kinds that came then, of which 21 were. Of 43 more
-22 were right at first look and 30 after the mend whose kinds blind_q.json has; of 25 of the failing
+22 were right at first look and 31 after the mend whose kinds blind_q.json has; of 25 of the failing
 kinds that came then, 14 were.
 """
 

@@ -181,6 +181,7 @@ def test_an_older_version_is_the_duplicate_and_what_lies_apart_is_named(tmp_path
         (folder / f"{folder.name}.xml").write_text(article(f"<p>Version {version}.</p>"))
     (tmp_path / "PMC999002.1").mkdir()
     (tmp_path / "PMC999002.1" / "PMC999002.1.json").write_text('{"pmcid": "PMC999002"}')
+    (tmp_path / "PMC999002.1" / "PMC999002.1.txt").write_text(TEXT)
     for name in ("PMC999003.1", "pictures", "more"):
         (tmp_path / name).mkdir()
     (tmp_path / "more" / "a.txt").write_text(TEXT)

@@ -342,7 +342,8 @@ MENUS = {
         "Hb electrophoresis": (),
         "zinc": (),
     },
-    "Normal CBC, liver, and kidney function.": {"CBC": (), "liver, and kidney function": ()},
+    "Normal CBC, liver, and kidney function.": {"CBC": (), "liver and kidney function": ()},
+    "Raised serum urea and chloride levels imply dehydration.": {"serum urea": (), "chloride": ()},
     "Negative calcitonin, desmin, and keratin staining.": {
         "calcitonin, desmin, and keratin staining": ("calcitonin", "keratin staining")
     },

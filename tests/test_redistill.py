@@ -148,6 +148,10 @@ def test_cases_that_come_later_are_learnt_from_the_last_model(
     assert again.returncode == 0, again.stderr
     assert str(out / "models/v2/model") in again.stderr.replace("\n", "")
     assert "A rise on earlier cases is forgetting" in again.stderr
+    assert re.search(
+        r"\d+ records are replayed from earlier datasets, \d+ % \(--replay: 20 %\)",
+        again.stderr.replace("\n", " "),
+    )
     job = json.loads((out / "models/v2/job.json").read_text())
     assert job["base"] == str(out / "models/v1/model")
     before, after = (read_samples(out / f"models/v{n}/samples.parquet") for n in (1, 2))

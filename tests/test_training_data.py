@@ -146,7 +146,7 @@ def test_records_that_are_too_long_are_left_out_whole_and_listed(
     assert {sample.teacher for sample in found.train} == {"a", "b"}
     assert len(found.overlong) == 16
     assert all(tokens > 100 for tokens in found.overlong.values())
-    with pytest.raises(TrainError, match="every record is longer than --max-length 100"):
+    with pytest.raises(TrainError, match="every training record is longer than --max-length 100"):
         prepared(tokenizer, tmp_path / "long", max_length=100)
 
 

@@ -20,11 +20,17 @@ from transformers.trainer_utils import rotate_checkpoints
 
 from medaction.flows.train import print_results
 from medaction.training.base import Base
-from medaction.training.checkpoints import COMPLETE, TRAINED, Writes, refuse_changed
+from medaction.training.checkpoints import (
+    COMPLETE,
+    TRAINED,
+    Writes,
+    refuse_changed,
+    where_it_begins,
+)
 from medaction.training.curves import read_log
 from medaction.training.data import Sample
 from medaction.training.estimate import Load, needs
-from medaction.training.launch import same_run
+from medaction.training.launch import fitting_the_machine, same_run
 from medaction.training.looks import Looks
 from medaction.training.publish import publish
 from medaction.training.schedule import LOOK_SHARE, schedule
@@ -172,6 +178,8 @@ def test_checkpoints_of_which_nothing_says_what_run_they_are_of_are_refused(tmp_
         (tmp_path / "job.json").write_text(text) if text else (tmp_path / "job.json").unlink()
         with pytest.raises(TrainError, match="nothing says of which run"):
             same_run(tmp_path, asked, "d", 1)
+    with pytest.raises(TrainError, match=r"to begin anew$"):
+        fitting_the_machine(asked, Base("a/b", None), Load(1, 1))
     folder.rmdir()
     same_run(tmp_path, asked, "d", 1)
     assert not (tmp_path / TRAINED).exists(), "whatever was trained, it is trained anew"
@@ -179,6 +187,11 @@ def test_checkpoints_of_which_nothing_says_what_run_they_are_of_are_refused(tmp_
     (folder / COMPLETE).write_text('{"optimizer.pt": ')
     with pytest.raises(TrainError, match=r"changed after it was written \(complete\)"):
         refuse_changed(folder)
+    assert where_it_begins(tmp_path) == "; it goes on from checkpoint-6"
+    (folder / COMPLETE).unlink()
+    assert where_it_begins(tmp_path) == "", "nothing was begun"
+    (tmp_path / "log.jsonl").touch()
+    assert where_it_begins(tmp_path).endswith("it begins again")
 
 
 def test_what_kept_a_checkpoint_from_being_written_ends_the_training_at_the_next() -> None:

@@ -160,7 +160,9 @@ def test_the_command_builds_again_for_a_verifier_and_lists_its_disagreements(
     environment = os.environ | {"MEDACTION_CALL_CACHE": str(tmp_path / "calls")}
     quote = case["tests"][0]["result"][:80]
 
-    def script(_request: Asked, _number: int) -> str:
+    def script(_request: Asked, number: int) -> str:
+        if number == 0:
+            return ""  # asked again
         told = {"answer": "no", "quote": quote, "comment": "This stands under another test."}
         return opinion(results_under_their_tests=told)
 
@@ -171,7 +173,7 @@ def test_the_command_builds_again_for_a_verifier_and_lists_its_disagreements(
             medaction(environment, *plain, "--verifier", f"openai/v@{server.url}"),
             medaction(environment, *plain, "--verifier", f"openai/v@{server.url}"),
         ]
-        assert len(server.asked) == 1
+        assert len(server.asked) == 2
     assert [run.returncode for run in runs] == [0, 0, 0], runs[1].stderr
     assert "Second opinions" not in runs[0].stdout
     listed = medaction(environment, "envs", "check", "--out", out)

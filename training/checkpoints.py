@@ -58,6 +58,14 @@ def newest_checkpoint(out: Path) -> Path | None:
     return max(complete, key=lambda folder: int(folder.name.rsplit("-", 1)[1]), default=None)
 
 
+def where_it_begins(out: Path) -> str:
+    """For the log: the checkpoint from which a run goes on, or that none of its own is whole."""
+    if newest := newest_checkpoint(out):
+        return f"; it goes on from {newest.name}"
+    begun = (out / "log.jsonl").is_file()
+    return "; no whole checkpoint is there: it begins again" if begun else ""
+
+
 def drop_torn_checkpoints(out: Path) -> None:
     """Remove what a kill in the middle of saving left."""
     for folder in (out / "checkpoints").glob("checkpoint-*"):

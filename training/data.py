@@ -422,9 +422,11 @@ def prepare_samples(frame: pl.DataFrame, renderer: Renderer, max_length: int) ->
             if renderer.taught_thinking(reply, thoughts):
                 thinking.add(record["id"])
     if not parts["train"]:
+        of_training = set(frame.filter(pl.col("split") == "train")["id"])
+        shortest = min(tokens for record, tokens in overlong.items() if record in of_training)
         raise TrainError(
-            f"every record is longer than --max-length {max_length}: the shortest has"
-            f" {min(overlong.values())} tokens"
+            f"every training record is longer than --max-length {max_length}: the shortest has"
+            f" {shortest} tokens"
         )
     shares = tuple(_shares_dropped(frame, set(overlong)))
     train, validation = tuple(parts["train"]), tuple(parts["validation"])

@@ -196,6 +196,7 @@ def fitting_the_machine(
 ) -> tuple[TrainSettings, dict[str, Any]]:
     """The settings with what they leave open, and what the report says of the machine. Raises
     TrainError when disk or memory cannot hold the run."""
+    _job_before(settings.out)  # refused for what it is, not for what would fit
     kind, count, memory = devices()
     on_machine = settings.processes or count
     processes = on_machine * settings.nodes

@@ -15,7 +15,7 @@ from torch import distributed
 from transformers import AutoConfig, TrainerCallback, TrainingArguments
 
 from medaction.training import attention as attention_ways
-from medaction.training.checkpoints import Writes, newest_checkpoint
+from medaction.training.checkpoints import Writes, where_it_begins
 from medaction.training.compilation import compile_layers
 from medaction.training.data import Prepared, Sample, read_samples
 from medaction.training.job import Job, MarkComplete, mark_trained, open_job, train_to_end
@@ -71,7 +71,7 @@ def train_records(
         f"attention: {attention} ({why}); loss: {loss_way}; {settings.shared_out_by};"
         f" activations: {'recomputed' if settings.gradient_checkpointing else 'kept'}"
         + ("; layers: compiled" if settings.compile else "")
-        + (f"; it goes on from {newest.name}" if (newest := newest_checkpoint(out)) else ""),
+        + where_it_begins(out),
     )
     writes = Writes()
     trainer = PackedTrainer(

@@ -232,13 +232,13 @@ def _is_case_file(file: Path) -> bool:
         return False
     if file.name.lower().endswith(text.SUFFIXES) and file.stem.lower() in _NOTES:
         return False
-    # 'PMC1.json' beside 'PMC1.xml' is its structured part, 'PMC1.txt' its plain text.
-    of_article = file.suffix.lower() == ".json" or (
-        file.suffix.lower() == ".txt" and jats.ARTICLE_NAME.fullmatch(file.stem)
-    )
-    return not of_article or not any(
-        file.with_suffix(suffix).exists() for suffix in jats.JATS_SUFFIXES
-    )
+    # 'PMC1.json' beside 'PMC1.xml' is its structured part, 'PMC1.txt' its plain text. Without the
+    # .xml the .json of PMC's own folder says what is missing: it alone tells of a retraction.
+    is_text = file.suffix.lower() == ".txt" and jats.ARTICLE_NAME.fullmatch(file.stem)
+    in_its_own = is_text and jats.ARTICLE_NAME.fullmatch(file.parent.name)
+    beside = (*jats.JATS_SUFFIXES, *([".json"] if in_its_own else []))
+    of_article = is_text or file.suffix.lower() == ".json"
+    return not of_article or not any(file.with_suffix(suffix).exists() for suffix in beside)
 
 
 def _reader(path: Path, any_article: bool) -> Reader:

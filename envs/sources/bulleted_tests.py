@@ -789,7 +789,7 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_BulletLi
     # The source's words around a test: 'EBV PCR' is no plain PCR.
     phrase = phrase_of(sentence, names)
     is_list = subject in ("", container) or BARE_STATUS.match(sentence)
-    tests = tests_joined(phrase if is_list else subject)
+    tests = tests_joined(phrase if is_list and phrase not in subject else subject)
     if len(tests) > 1:
         for item in with_specimen(tests):  # 'Normal brain CT and EMG': one finding of several tests
             name = ARTICLE.sub("", IN_BRACKETS.sub("", item))

@@ -212,6 +212,8 @@ def tests_joined(phrase: str) -> tuple[str, ...]:
             items.append(item)
             start = joint.end()
     items.append(phrase[start:])
+    # 'Renal, and liver function tests' are renal and liver function tests.
+    items = [item.replace(", and ", " and ") for item in items]
     # What a stain shows of calcitonin is no amount in the blood, and a ratio is of two.
     is_shared = "stain" in profile(items[-1]).kinds
     is_shared |= phrase.endswith(" ratio") and len(items) == 2
