@@ -428,8 +428,8 @@ class _Cutter:
             # 'Cysts were detected | and she took tolvaptan' has two subjects.
             two = _PATIENT_AS_SUBJECT.match(after) and self._result(before)
             # 'Developed fevers | and pulmonary infiltrates'
-            shown = imaging_findings(after) and self._result(after) and not self._result(before)
-            if two or shown:
+            is_shown = imaging_findings(after) and self._result(after) and not self._result(before)
+            if two or is_shown:
                 return [before, "and " + after]
         return [clause]
 
