@@ -570,7 +570,7 @@ def _moved(
         DocumentedTest(
             # 'Serum CA-125' of a statement is one test with the entry 'CA-125'.
             (canonical_of(name) and own_names.get((canonical_of(name), _fluids_of(name))))
-            or name[0].upper() + name[1:],
+            or _with_place(name[0].upper() + name[1:], statement.text, tests),
             category_of(name),
             statement.text,
             minor=minor_category_of(name, category_of(name)),
@@ -580,6 +580,20 @@ def _moved(
         if not any(_covers(test, name, statement, complaint) for test in before)
         # Of an analyte the entry tells it again, or has the further value.
         and not any(category_of(name) == "laboratory" and _value_in_entry(name, t) for t in tests)
+    )
+
+
+def _with_place(name: str, text: str, tests: Sequence[DocumentedTest]) -> str:
+    """'Brain MRI' of 'no brain lesion by MRI', where the menu's 'MRI' is of another place."""
+    regions = {word: regions_in_text(tokens_of(normalise(word))) for word in text.split()}
+    places = [word for word, region in regions.items() if region]
+    same = [test for test in tests if normalise(test.name) == normalise(name)]
+    others = regions_in_text(tokens_of(normalise(" ".join(test.result for test in same))))
+    if not (same and others) or len(set(map(regions.get, places))) != 1:
+        return name
+    is_bare = category_of(name) == "imaging" and not profile(name).regions
+    return (
+        name if not is_bare or regions[places[0]] & others else f"{places[0].capitalize()} {name}"
     )
 
 

@@ -364,7 +364,7 @@ MENUS = {
     "Elevated lipase (90 U/L), transaminases, and prolonged coagulation profile.": {
         "lipase": (),
         "transaminases": (),
-        "prolonged coagulation profile": (),
+        "coagulation profile": (),
     },
     "Coombs test negative, BP 110/70 mmHg, fasting glucose 0.9 g/L.": {
         "Coombs test": (),
@@ -438,6 +438,8 @@ MENUS = {
         "zinc": (),
         "calcium": (),
     },
+    "Elevated serum lipase (900 U/L) and stable troponins.": {"serum lipase": (), "troponins": ()},
+    "No sign of mumps in imaging or sputum testing.": {"imaging": (), "sputum testing": ()},
     "Ultrasound with color flow imaging: A cyst.": {"Ultrasound with color flow imaging": ()},
     "Adrenal venous sampling lateralized to the left with 9:1.": {"Adrenal venous sampling": ()},
     "Calcium/phosphate ratio was 3.": {"Calcium/phosphate ratio": ()},

@@ -46,6 +46,7 @@ from medaction.envs.sources.finding_sentences import (
     subject_of,
     tests_joined,
     with_specimen,
+    without_quality,
 )
 from medaction.words.markdown import without_markdown
 from medaction.words.names import normalise
@@ -795,7 +796,7 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_BulletLi
             name = ARTICLE.sub("", IN_BRACKETS.sub("", item))
             if canonical_of(name) is None:  # 'thrombocytopenia' is a platelet count
                 name = TEST_OF_FINDING.get(normalise(name).rpartition(" ")[2], name)
-            name = re.sub(r" (?:level|value)s?$", "", name)
+            name = without_quality(re.sub(r" (?:level|value)s?$", "", name))
             asides = " ".join(IN_BRACKETS.findall(item))
             others = (*ABBREVIATION.findall(item), *named_tests(asides))
             category, text = category_of(name, container), without_markdown(sentence)
@@ -840,12 +841,15 @@ def _subject(sentence: str, names: tuple[str, ...], container: str, begins: bool
         subject = sentence[: shows.start()]
     if not subject and not names and (code := _CODE_AND_VALUE.match(sentence)):
         subject = code["code"]
+    place = TEST_BEHIND.search(sentence) if not names else None
+    if place and not subject and len(tests_joined(place["test"])) > 1:
+        subject = place["test"]  # '... in imaging or sputum testing'
     if begins and not subject and not names and (statement := result_told(sentence)):
         subject = statement.tests[0]  # 'Operative findings', 'Laboratory tests'
     # 'Na 130, CRP elevated': the first value is not what the sentence is about.
     if not subject and names and _is_value_name(names[0]) and "," in sentence:
         subject = container if category_of(container) == "laboratory" else ""
-    if not subject and not names and (place := TEST_BEHIND.search(sentence)):
+    if place and not subject:
         subject = place["test"]
     return subject
 

@@ -26,9 +26,10 @@ _IMPRESSIONS = (
 )
 _QUALITIES = phrase_regex(
     f"{_STATUSES} | {_IMPRESSIONS} | high | rose | fell | dropped | declined | corrected"
-    " | significant | notable | remarkable",
+    " | significant | notable | remarkable | stable | prolonged",
     "",
 )
+_QUALITY = re.compile(rf"{_QUALITIES}\s+", re.IGNORECASE)
 SHOWING_VERB = re.compile(rf"\s(?:\w+ly\s)?(?:{SHOWS})\b")
 FINDING_VERB = re.compile(
     rf"\s(?:\w+ly\s)?(?:{SHOWS}|{_STATE_VERBS}|{phrase_regex(_IMPRESSIONS, '')})\b"
@@ -102,7 +103,7 @@ _FURTHER_PLACES = re.compile(
 )
 # 'No abnormality on renal scan'
 TEST_BEHIND = re.compile(
-    rf"\b(?:on|by|via) (?:an? |the )?(?P<test>{TEST_NOUN.pattern})\W*$", re.IGNORECASE
+    rf"\b(?:on|by|via|in) (?:an? |the )?(?P<test>{TEST_NOUN.pattern})\W*$", re.IGNORECASE
 )
 _SUBJECT_WITH_VERB = re.compile(rf"{TEST_NOUN.pattern}(?= \w+ed\b)", re.IGNORECASE)
 # 'Organism test came back pink', not 'test of liver function'.
@@ -234,6 +235,7 @@ def is_test(item: str) -> bool:
         or normalise(noun) in TEST_OF_FINDING
         # 'Fat pad aspiration'; 'growth prompted imaging' is a sentence, one word may be a time.
         or (known_category(noun) in _SEEN and bool(first) and not re.search(r"ed\b", first))
+        or name.casefold() == "imaging"
         or canonical_of(name) is not None
     )
 
@@ -295,6 +297,12 @@ def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
     if not begins or passive or "," in before or _begins_a_finding(before) or (names and not shows):
         return ""
     return before
+
+
+def without_quality(name: str) -> str:
+    """A test's name without what was found of it: 'prolonged coagulation profile'."""
+    bare = _QUALITY.sub("", name, count=1) if _QUALITY.match(name) else name
+    return bare if is_test(bare) and named_tests(name) != (name,) else name
 
 
 def begins_with_noun(label: str) -> bool:
