@@ -32,6 +32,11 @@ _OF_ANALYTE = re.compile(
     re.IGNORECASE,
 )
 
+# Branches of what nothing but the test shows: 'EEG abnormality'. Others hold diseases too, which a
+# history tells: 'Abnormal liver morphology' has hepatitis.
+_NAMED_BY_TEST = re.compile(r"\b(?:EEG|EMG|imaging|tomography|pulmonary function testing)\b")
+_LONGEST_NAME = 7
+
 
 @cache
 def _phenotypes() -> tuple[dict[str, Phenotype], dict[str, str]]:
@@ -55,9 +60,9 @@ def participles_of_findings() -> frozenset[str]:
 
 
 @cache
-def _finding_rows() -> dict[str, str]:
+def _finding_rows() -> dict[str, tuple[str, str]]:
     with FINDINGS_TABLE.open(encoding="utf-8", newline="") as file:
-        return {row["hpo"]: row["test"] for row in csv.DictReader(file)}
+        return {row["hpo"]: (row["label"], row["test"]) for row in csv.DictReader(file)}
 
 
 def shown_by(hpo_id: str, label: str) -> str:
@@ -75,7 +80,7 @@ def shown_by(hpo_id: str, label: str) -> str:
     phenotype = ids.get(normalise(label), hpo_id)
     if phenotype not in phenotypes:
         return ""
-    test = _nearest(phenotype, phenotypes)
+    _, test = _nearest(phenotype, phenotypes)
     if not test:
         return ""
     # The ontology names the analyte in the label: no table needs a row for each.
@@ -83,6 +88,26 @@ def shown_by(hpo_id: str, label: str) -> str:
         return match["analyte"]
     word = normalise(label)
     return next((name for name, words in FINDINGS.items() if word in words), test)
+
+
+def imaging_findings(text: str) -> dict[str, str]:
+    """The phenotypes of `text` that by the ontology's own word nothing but a test shows, each with
+    it.
+
+    >>> imaging_findings("Fever and pulmonary infiltrates; hepatitis in 2004")
+    {'pulmonary infiltrates': 'Chest imaging'}
+    """
+    words = normalise(text).split()
+    lengths = range(1, _LONGEST_NAME + 1)
+    phrases = (" ".join(words[i : i + n]) for i in range(len(words)) for n in lengths)
+    return {phrase: _named_by_test()[phrase] for phrase in phrases if phrase in _named_by_test()}
+
+
+@cache
+def _named_by_test() -> dict[str, str]:
+    phenotypes, ids = _phenotypes()
+    rows = {name: _nearest(phenotype, phenotypes) for name, phenotype in ids.items()}
+    return {name: test for name, (branch, test) in rows.items() if _NAMED_BY_TEST.search(branch)}
 
 
 def names_of_phenotype(hpo_id: str, label: str) -> tuple[str, ...]:
@@ -96,16 +121,16 @@ def names_of_phenotype(hpo_id: str, label: str) -> tuple[str, ...]:
     return (phenotype.name, *phenotype.synonyms) if phenotype else ()
 
 
-def _nearest(phenotype: str, phenotypes: dict[str, Phenotype]) -> str:
-    """The test of the nearest row at or above a phenotype. Of two as near the one with a test: what
-    is measured and seen too has been measured."""
+def _nearest(phenotype: str, phenotypes: dict[str, Phenotype]) -> tuple[str, str]:
+    """The branch and the test of the nearest row at or above a phenotype. Of two as near the one
+    with a test: what is measured and seen too has been measured."""
     level, seen = [phenotype], {phenotype}
     while level:
-        tests = [_finding_rows()[term] for term in level if term in _finding_rows()]
-        if tests:
-            return max(tests, key=bool)
+        rows = [_finding_rows()[term] for term in level if term in _finding_rows()]
+        if rows:
+            return max(rows, key=lambda row: bool(row[1]))
         above = [parent for term in level for parent in phenotypes[term].parents]
         # A term may have two parents that meet again above.
         level = [term for term in dict.fromkeys(above) if term not in seen]
         seen.update(level)
-    return ""
+    return "", ""

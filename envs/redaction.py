@@ -34,7 +34,7 @@ from medaction.envs.naming import (
     tokens_of,
 )
 from medaction.envs.patients import is_grown, tells_of_newborn
-from medaction.envs.phenotype_tests import shown_by
+from medaction.envs.phenotype_tests import imaging_findings, shown_by
 from medaction.envs.records import CaseReport, CheckResult, DocumentedTest, StructuredCase
 from medaction.envs.results_told import (
     ACTIVE_FINDING,
@@ -424,9 +424,13 @@ class _Cutter:
             is_measured = re.match(STATUS, after, re.IGNORECASE)
             if results == (True, False) or (results == (False, True) and is_measured):
                 return [before, "and " + after]
-        # 'Cysts were detected | and she took tolvaptan' has two subjects.
-        elif joint and _PATIENT_AS_SUBJECT.match(after) and self._result(before):
-            return [before, "and " + after]
+        elif joint:
+            # 'Cysts were detected | and she took tolvaptan' has two subjects.
+            two = _PATIENT_AS_SUBJECT.match(after) and self._result(before)
+            # 'Developed fevers | and pulmonary infiltrates'
+            is_shown = imaging_findings(after) and self._result(after) and not self._result(before)
+            if two or is_shown:
+                return [before, "and " + after]
         return [clause]
 
     def _result(self, text: str) -> Statement | None:
@@ -438,6 +442,8 @@ class _Cutter:
             return None
         # 'Leukopenia' under 'Physical examination' is a laboratory's word.
         findings = blood_findings(text) if self.is_examination or self.is_present else {}
+        if self.is_present and not is_history(text):
+            findings |= imaging_findings(text)
         complaint = self.complaint.casefold()
         findings = {word: test for word, test in findings.items() if word not in complaint}
         statement = result_told(text)

@@ -100,7 +100,7 @@ SPANS = (
             r"<p>pH <inline-formula><tex-math>\begin{document}$7.1$\end{document}</tex-math>"
             "</inline-formula> and <inline-formula><alternatives><math><mn>7.2</mn></math>"
             "<tex-math>$7.2$</tex-math></alternatives></inline-formula></p>",
-            ["pH $7.1$ and 7.2"],
+            ["pH 7.1 and 7.2"],
         ),
     ],
 )

@@ -182,6 +182,14 @@ def test_an_animal_is_refused_by_name() -> None:
             ("leukopenia", "thrombocytopenia"),
             ("Joint pain",),
         ),
+        (  # what only an image shows, by its name in the ontology; of the past it is history
+            "- Chief Complaint: Cough\n- History of Present Illness: She has known pulmonary"
+            " nodules since 2015. She had chills and lung infiltrates in spite of amoxicillin.",
+            "Histoplasmosis",
+            {"Blood culture": "Negative"},
+            ("infiltrates",),
+            ("She had chills.", "pulmonary nodules since 2015"),
+        ),
     ],
 )
 def test_a_strangers_report_tells_no_result_early(

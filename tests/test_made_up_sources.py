@@ -181,6 +181,7 @@ def test_only_what_a_history_or_an_examination_gives_is_told_of_a_phenopacket() 
         ("Abnormal T cell count", "T cell count"),
         ("Cytochrome C oxidase-negative muscle fibers", "Muscle biopsy"),
         ("Increased nuchal translucency", "Prenatal ultrasonography"),
+        ("Tree-in-bud pattern", "Chest imaging"),
         ("Motor axonal neuropathy", "Nerve conduction study"),
         ("Broad thumb", ""),
         ("Hepatomegaly", ""),

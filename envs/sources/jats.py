@@ -54,6 +54,7 @@ _OUTSIDE_BODY = ("floats-group", "floats-wrap", "back/app-group", "back/app")
 _RETRACTIONS = {"retraction", "retraction-forward", "partial-retraction", "retracted-article"}
 # Every space of Unicode: publishers put thin and fixed ones between number and unit.
 _SPACES = {code: " " for code in range(0x3001) if chr(code).isspace()}
+_TEX_MARKS = str.maketrans("", "", "{}$")
 _BLOCKS = {"p", "title", "label", "term", "preformat", "verse-line", "disp-formula"}
 _NESTED = set(
     """
@@ -555,9 +556,7 @@ def _pieces(element: etree._Element, left_out: set[str]) -> Iterator[str]:
         elif tag == "tex-math":
             # The same formula stands beside it as MathML, or nowhere else.
             if element.find("math") is None:
-                yield re.sub(
-                    r"(?s)^.*\\begin\{document\}|\\end\{document\}.*$", "", child.text or ""
-                )
+                yield _plain_formula(child.text or "")
         # 'bibr': a number of the reference list, which would look like a value.
         elif tag and tag not in left_out and child.get("ref-type") != "bibr":
             text = "".join(_pieces(child, left_out))
@@ -568,6 +567,16 @@ def _pieces(element: etree._Element, left_out: set[str]) -> Iterator[str]:
                 power = "^" if tag == "sup" else _BETWEEN.get(_tag(element), "") if number else ""
                 yield f"{space}{power}{text}{space}"
         yield child.tail or ""
+
+
+def _plain_formula(tex: str) -> str:
+    r"""A formula in words: '2 \times 10^{9}/\text{L}' is '2 × 10^9/L', '\frac{a}{b}' is 'a/b'."""
+    formula = re.sub(r"(?s)^.*\\begin\{document\}|\\end\{document\}.*$", "", tex)
+    formula = re.sub(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r"\1/\2", formula)
+    formula = re.sub(r"\\(?:times|cdot)\b", " × ", formula)
+    # A command before a brace is a way of writing, another a sign of its own.
+    formula = re.sub(r"\\[A-Za-z]+(?=\{)", "", formula)
+    return re.sub(r"\\[A-Za-z]+|\\[,;:!]", " ", formula).translate(_TEX_MARKS)
 
 
 def _tag(element: etree._Element) -> str:
