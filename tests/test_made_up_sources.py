@@ -372,6 +372,14 @@ def test_dates_among_an_osces_results_stay_apart(tmp_path: Path) -> None:
     }
 
 
+def test_what_stands_beside_a_biopsys_findings_is_its_own(tmp_path: Path) -> None:
+    tests = {"Biopsy": {"Site": "Left cheek", "Findings": "Granulomas", "Stains": "No rods"}}
+    (case,) = read_cases(written(tmp_path, "osce.jsonl", osce(tests)))
+    (test,) = environment_of(case).menu
+    assert test.name == "Biopsy"
+    assert test.result == "Site: Left cheek; Findings: Granulomas; Stains: No rods"
+
+
 def test_sections_of_the_report_among_an_osces_results_are_no_tests(tmp_path: Path) -> None:
     tests = {
         "Sleep_Diary": "Disturbed nights",

@@ -520,6 +520,13 @@ def test_the_zero_configuration_says_what_was_asked_for(
     zero = deepspeed_config(asked, cuda=True)["zero_optimization"]
     assert zero["stage"] == 3
     assert deepspeed_config(asked, cuda=True)["optimizer"]["params"]["torch_adam"], "no compiling"
+    for change, sums in (
+        ({"zero": 1}, {}), ({"zero": 2}, {"grad_accum_dtype": "fp32"}),
+        ({"zero": 3}, {"grad_accum_dtype": "fp32"}), ({"zero": 3, "offload": "all"}, {}),
+        ({"zero": 2, "precision": "fp32"}, {}),
+    ):  # fmt: skip
+        config = deepspeed_config(settings(base, data, tmp_path, **change), cuda=True)
+        assert config.get("data_types", {}) == sums
     assert zero["offload_param"]["device"] == zero["offload_optimizer"]["device"] == "cpu"
     assert (
         "offload_optimizer"

@@ -109,7 +109,8 @@ def needs(
         saved = 4 * (trained if lora else base.parameters)
     else:
         shares = [processes if zero >= stage else 1 for stage in (1, 2, 3)]
-        optimizer, gradients = 12 * trained // shares[0], wide * trained // shares[1]
+        summed = 4 if settings.sums_in_fp32 else wide
+        optimizer, gradients = 12 * trained // shares[0], summed * trained // shares[1]
         weights = wide * base.parameters // shares[2]
         state = optimizer + gradients + weights + 2 * wide * min(trained, BUCKET)
         if zero == 3:

@@ -439,6 +439,13 @@ class TrainSettings(BaseModel):
         return self.precision == "bf16" or (self.precision == "auto" and gpu)
 
     @property
+    def sums_in_fp32(self) -> bool:
+        """Whether the gradients of a step's rows are summed in fp32, so that small ones are not
+        lost among those of many in bf16. Not where ZeRO does not share them out, or offloads: they
+        would take twice the memory or the way."""
+        return not self.zero or (self.zero > 1 and self.offload == "none")
+
+    @property
     def row(self) -> int:
         """Most tokens of a row."""
         return self.row_tokens or self.max_length

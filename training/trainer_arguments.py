@@ -138,6 +138,8 @@ def deepspeed_config(settings: TrainSettings, cuda: bool) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": "auto",
         "gradient_accumulation_steps": "auto",
     }
+    if settings.uses_bf16(cuda) and settings.sums_in_fp32:
+        config["data_types"] = {"grad_accum_dtype": "fp32"}
     if settings.offload != "none":
         config["zero_force_ds_cpu_optimizer"] = False
     return config

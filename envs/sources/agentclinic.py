@@ -484,6 +484,10 @@ def _holds_tests(name: str, value: Any) -> bool:
     """Whether what stands under a name are tests, and not the components of one."""
     if not isinstance(value, Mapping) or not value or _describes(value):
         return False
+    # 'Biopsy: {Site: ..., Findings: ...}' is one: what stands beside its findings is its own.
+    describes = any(_DESCRIPTIVE.fullmatch(_words_of_key(key)) for key in value)
+    if describes and _is_panel(value) and profile(name).kinds - {"imaging"}:
+        return False
     return is_group(name) or not _is_panel(value)
 
 
