@@ -246,9 +246,9 @@ def _is_void(sentence: str) -> bool:
     ):
         return True
     # 'May show ...': what a test would find is no result.
-    rest, opening = asserted(bare).strip(" ."), _NOT_ASSERTED.match(bare)
-    is_hypothesis = not any(map(str.isalnum, rest)) or (opening and not opening["condition"])
-    if is_hypothesis or _UNKNOWN.match(bare) or (rest != bare and _is_subject(rest)):
+    assertion, opening = asserted(bare).strip(" ."), _NOT_ASSERTED.match(bare)
+    is_hypothesis = not any(map(str.isalnum, assertion)) or (opening and not opening["condition"])
+    if is_hypothesis or _UNKNOWN.match(bare) or (assertion != bare and _is_subject(assertion)):
         return True
     # From here on forms are weaker: a finding or a value behind them counts for more.
     if _FINDING.search(bare) or _VALUE_IN_TEXT.search(following):

@@ -287,8 +287,8 @@ def profile(name: str) -> Profile:
         # The table may say more than the name: a 'pregnancy test' is one in serum and in urine.
         places = _SPECIMENS.keys() | _WHOSE | _SIDES | REGIONS.keys()
         # 'Serum and urine immunofixation' is of two fluids, whatever the test's own.
-        own = {*map(specimen_of, text.split())} - {None} == {_own_fluid(canonical)}
-        more = [w for w in text.split() if w in places and not (own and specimen_of(w))]
+        in_own_fluid = {*map(specimen_of, text.split())} - {None} == {_own_fluid(canonical)}
+        more = [w for w in text.split() if w in places and not (in_own_fluid and specimen_of(w))]
         known = canonical
         if {_SPECIMENS.get(word) for word in more} - {None, "blood"}:
             # 'CSF white blood cells' are none of the blood.

@@ -80,7 +80,8 @@ _NEEDS_THE_SENTENCE_BEFORE = phrase_regex(
     "",
 )
 _HANGING = re.compile(
-    rf"(?:{_NEEDS_THE_SENTENCE_BEFORE}|on \w*therapy|(?:he|she|they|the patient) (?:was (?:treated|managed|given|started)|received|underwent)"
+    rf"(?:{_NEEDS_THE_SENTENCE_BEFORE}|on \w*therapy"
+    r"|(?:he|she|they|the patient) (?:was (?:treated|managed|given|started)|received|underwent)"
     r"|\w+ed (?:with|by|after|on|and)"
     r"|there (?:was|were|is) no evidence"
     r"|the (?:disease|tumou?r|cancer|lesion|condition|mass|infection)|\w*therapy|treatment)\b",

@@ -153,15 +153,15 @@ _RESULT_TIMES = (
     "follow up | followup | initial | initially | recurrent | day | week | month | year | hour"
     " | time | date | admission | #"
 )
-_ORDINAL_TIMES = "first | second | third"
+_NTH = "first | second | third"
 _WHEN = re.compile(
-    rf"(?:{phrase_regex(f'{_BEFORE_A_TIME} | {_RESULT_TIMES} | {_ORDINAL_TIMES}')}"
+    rf"(?:{phrase_regex(f'{_BEFORE_A_TIME} | {_RESULT_TIMES} | {_NTH}')}"
     rf"|{phrase_regex(MONTHS, '')}|[\w-]+ (?:hour|day|week|month|year)s? (?:later|after))\b",
     re.IGNORECASE,
 )
 # A 'first' one without a noun; the 'second eye' is no time.
 _TIME = re.compile(
-    rf"{phrase_pattern(f'{_RESULT_TIMES} | {MONTHS}').pattern}|^{phrase_regex(_ORDINAL_TIMES, '')}$",
+    rf"{phrase_pattern(f'{_RESULT_TIMES} | {MONTHS}').pattern}|^{phrase_regex(_NTH, '')}$",
     re.IGNORECASE,
 )
 _LATER = re.compile(r"(?:follow-?up|post)", re.IGNORECASE)
@@ -799,9 +799,9 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_BulletLi
                 name = TEST_OF_FINDING.get(normalise(name).rpartition(" ")[2], name)
             name = without_quality(re.sub(r" (?:level|value)s?$", "", name))
             asides = " ".join(IN_BRACKETS.findall(item))
-            others = (*ABBREVIATION.findall(item), *named_tests(asides))
+            short_forms = (*ABBREVIATION.findall(item), *named_tests(asides))
             category, text = category_of(name, container), without_markdown(sentence)
-            yield DocumentedTest(name, category, text, aliases=_once(others, name))
+            yield DocumentedTest(name, category, text, aliases=_once(short_forms, name))
         return
     phrase = IN_BRACKETS.sub("", phrase)
     # 'Normal sweat test, gait and ECG' is of all three.

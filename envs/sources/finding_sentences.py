@@ -87,9 +87,7 @@ _LIST_JOINT = re.compile(r",\s+(?:and\s+|or\s+)?|\s+(?:and|or|plus|&)\s+|(?<=\0)
 _SEEN = ("imaging", "pathology", "procedure")
 _MOST_WORDS = 6
 """Words of one test in a list; longer items are findings."""
-_LINKS = (
-    "on | by | via | in | through | after | from | for | with | of | at | during | to"
-)
+_LINKS = "on | by | via | in | through | after | from | for | with | of | at | during | to"
 # Where the noun phrase of a test begins in a sentence, and what ends it.
 _BEFORE_PHRASE = re.compile(
     rf"[;:(]\s*|\b(?:{phrase_regex(_LINKS, '')}|{_QUALITIES}(?: results?)?|no|the|an?)\s+",
