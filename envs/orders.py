@@ -101,6 +101,8 @@ _INITIALS = re.compile(r"\b(?:[A-Za-z]\.){2,}[A-Za-z]?(?!\w)")
 """'E.S.R.' is 'ESR'."""
 _FACTOR = re.compile(r"\bF([IVX]{1,4})\b")
 """'FVIII' is factor VIII."""
+_PERIPHERAL = re.compile(r"\bperipheral blood\b", re.IGNORECASE)
+"""Blood is taken from there, unless an order says otherwise."""
 _BREAKS_OFF = re.compile(r"\b(?:of|in|on|from)(?: the| both)? \w+$")
 
 
@@ -211,6 +213,7 @@ def _in_words(text: str) -> str:
     text = re.sub(r"±|\+/-", " with or without ", text)
     text = _INITIALS.sub(lambda match: match[0].replace(".", ""), text)
     text = _FACTOR.sub(r"factor \1", text)
+    text = _PERIPHERAL.sub("blood", text)
     text = _shorthand().sub(lambda match: f"{SHORTHAND[match[0].casefold()]} ", text)
     text = _MUTATION_ORDER.sub("mutation analysis", _TIMES.sub(" ", text))
     for word, pattern in _CONTRASTS:

@@ -803,6 +803,9 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_BulletLi
             category, text = category_of(name, container), without_markdown(sentence)
             yield DocumentedTest(name, category, text, aliases=_once(short_forms, name))
         return
+    # 'Intra-abdominal pressure (IAP) monitoring' will be ordered as 'IAP monitoring'.
+    inside = ABBREVIATION.search(phrase)
+    shorter = f"{inside[1]}{phrase[inside.end() :]}" if inside else ""
     phrase = IN_BRACKETS.sub("", phrase)
     # 'Normal sweat test, gait and ECG' is of all three.
     is_more = is_list and len(names) and phrase.startswith(f"{subject}, ")
@@ -813,6 +816,7 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_BulletLi
             for match in ABBREVIATION.finditer(sentence)
             if sentence[: match.start()].endswith(name)
         )
+        short += (shorter,) if " " in shorter and phrase == name else ()
         for test in _tests_of_label(name, sentence, container):
             others = (*short, *_others(names, test.name), *test.aliases)
             yield replace(test, aliases=_once(others, test.name))
