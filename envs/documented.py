@@ -113,7 +113,8 @@ MONTHS = " | ".join((*calendar.month_name[1:], *calendar.month_abbr[1:]))
 """A table of phrases."""
 _CLAUSE_BORDER = r"(?=[^\w%]*$|[,;:]| (?:and|but|which|that|who)\b)"
 _NOT_ASSERTED = re.compile(
-    r"\s*\b(?:(?P<condition>if|unless|whether|lest|in case)\b[^,;.]*"
+    # `(?<!\s)`: else a long row of spaces is tried from each of them.
+    r"(?<!\s)\s*+\b(?:(?P<condition>if|unless|whether|lest|in case)\b[^,;.]*"
     # 'Would not compress' tells what was seen; 'May' is a month.
     r"|(?:(?:will|would|should|might|may|must|shall|ought to|needs? to|(?:is|was|were) to(?! be))"
     r"\b(?! not\b|n't)|(?i:^(?:can|could|might|may|would|should|will|must|(?:is )?expected to)"
@@ -125,7 +126,7 @@ _NOT_ASSERTED = re.compile(
 )
 _NO_PROCESS = rf"(?!{_FINDING.pattern}|{phrase_regex(PERCEPTIONS, '')}|{_WRITTEN})"
 _PASSIVE = re.compile(
-    r"\s*\b(?:is|are|was|were|(?:has|have|had) been)(?: (?!not\b)(?:\w+ly|also|then|yet|still))*"
+    r"(?<!\s)\s*+\b(?:is|are|was|were|(?:has|have|had) been)(?: (?!not\b)(?:\w+ly|also|then|yet|still))*"
     rf" (?P<verb>{_NO_PROCESS}[a-z]+(?:ed|wn|ken)|done|sent|made|told|put|lost"
     # By a person it is an advice: 'TB was suggested by the CT'.
     rf"|suggested(?= by (?:\w+ ){{0,3}}(?:{PERSON.pattern})))\b(?! (?:as|to be|to have)\b)"

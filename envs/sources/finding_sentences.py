@@ -209,7 +209,8 @@ def tests_joined(phrase: str) -> tuple[str, ...]:
     for joint in _JOINT.finditer(_outline(phrase)):
         reading = profile(item := phrase[start : joint.start()])
         is_place = (reading.regions or reading.specimen) and not reading.terms
-        if not is_place or is_test(item):
+        # An item that only grows would be read anew at each of a thousand joints.
+        if not is_place or len(item.split()) > 2 * _MOST_WORDS or is_test(item):
             items.append(item)
             start = joint.end()
     items.append(phrase[start:])
