@@ -102,6 +102,21 @@ SPANS = (
             "<tex-math>$7.2$</tex-math></alternatives></inline-formula></p>",
             ["pH 7.1 and 7.2"],
         ),
+        (
+            r"<p>Iron <tex-math>$5\,\upmu\text{g} \leq \frac{10^{9}\text{ x}}{7~\mathrm {L}} \pm"
+            r" 3\%$</tex-math>, <tex-math>\log_{10} 4</tex-math>, <tex-math>37^{\circ}C</tex-math>"
+            "</p>",
+            ["Iron 5 μg ≤ 10^9 x/7 L ± 3%, log10 4, 37°C"],
+        ),
+        (
+            "<p>Seen:<list><list-item><p>Iron 12</p></list-item></list>Zinc (x<list/>)</p>",
+            ["Seen: Zinc (x)", "Iron 12"],
+        ),
+        (
+            "<table><tr><td>Iron</td><td>12</td><td rowspan='2'>mg</td></tr>"
+            "<tr><td colspan='2'>Zinc</td></tr></table>",
+            ["Iron | 12 | mg", "Zinc |  | mg"],
+        ),
     ],
 )
 def test_what_stands_apart_in_print_stays_apart_in_the_text(
