@@ -30,7 +30,7 @@ from medaction.envs.naming import (
     tokens_of,
 )
 from medaction.words.names import normalise
-from medaction.words.phrases import phrase_pattern
+from medaction.words.phrases import phrase_pattern, phrase_regex
 from medaction.words.tests import canonical_names
 
 MAX_ORDER = 400
@@ -69,11 +69,15 @@ _CLAUSE = re.compile(r"\s*(?:;|\.\s|\n|\bbut\b|\bhowever\b|\bthen\b)\s*", re.IGN
 _AFTER_LABEL = re.compile(r":\s|\s[-–—]\s")
 # The comma of '1,25-dihydroxyvitamin D' parts nothing.
 _COMMA = re.compile(r"(?<!\d),|,(?!\d)")
+_BETWEEN_TESTS = phrase_regex(
+    "plus | as well as | along with | together with | with | including | incl | followed by | or"
+    " | nor",
+    "",
+)
 # Not '1,25', 'antigen 125 and 19' or 'C3/C4'; 'and 24 h urine protein' begins another test.
 _ORDER_SEPARATOR = re.compile(
     r"\s*(?:[;&+](?!\s*$)|(?<!\d),(?!\s*$)|,(?!\d|\s*$)|(?<![A-Za-z]\d)/"
-    r"|\b(?:and(?! \d+\b(?! h))|plus|as well as|along with"
-    r"|together with|with|including|incl|followed by|or|nor)\b\.?)\s*",
+    rf"|\b(?:and(?! \d+\b(?! h))|{_BETWEEN_TESTS})\b\.?)\s*",
     re.IGNORECASE,
 )
 _ORDER_IN_BRACKETS = re.compile(r"\(([^()]*)\)?")
