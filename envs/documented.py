@@ -51,6 +51,12 @@ _UNDER_WAY = (
 # The whole sentence is one of these words. 'None after 5 days' is a result, 'pending after 5 days'
 # is none.
 # `fullmatch`: behind the word only 'at ...', 'due to ...' and the like may follow.
+_BEHIND_NO_RESULT = phrase_regex(
+    "at | in | by | for | beyond | regarding | here | yet | next | as | so | due to | because"
+    " | until | scheduled",
+    "",
+)
+_NO_DATA = phrase_regex("data | detail | information | result")
 _EMPTY = re.compile(
     r"(?:results? |still |currently |is |are |was |were )*"
     rf"(?:(?:{_UNDER_WAY}|to be (?:determined|{DONE}))"
@@ -58,16 +64,16 @@ _EMPTY = re.compile(
     rf"(?:{_UNDER_WAY}|unknown|unavailable|n/a|na(?=\W*$)|none|optional"
     rf"|see [\w ]{{4,20}}|to be (?:determined|{DONE})|{DONE}"
     r"|not (?:yet )?(?:applicable|required|indicated"
-    rf"|{DONE}|{_WRITTEN})|no (?:data|details|information|results?)(?: {_WRITTEN})?)"
-    r"(?:,? (?:at|in|by|for|beyond|regarding|here|yet|next|as|so|due to|because|until|scheduled)\b"
-    r"[^;]*)?)",
+    rf"|{DONE}|{_WRITTEN})|no {_NO_DATA}(?: {_WRITTEN})?)"
+    rf"(?:,? {_BEHIND_NO_RESULT}\b[^;]*)?)",
     re.IGNORECASE,
 )
+_HELP = phrase_regex("do | does | did | can | could", "")
+_TELL = phrase_regex("provide | mention | state | specify | report | describe | detail", "")
 # That a test was not made, or its result not written down.
 _ABSENT = re.compile(
     rf"\b(?:not (?:\w+ly |yet |be |been |further |otherwise )*(?:{DONE}|{_WRITTEN})"
-    r"|(?:does|do|did|could|can)(?: not|n't) (?:\w+ly )?(?:provide|mention|state|specify|report"
-    r"|describe|detail)"
+    rf"|{_HELP}(?: not|n't) (?:\w+ly )?{_TELL}"
     rf"|(?:is|are|was|were|remains?) (?:still )?(?:{_UNDER_WAY}|unavailable)"
     r"|\w+ unavailable(?= due to| because|$)"
     rf"|^no(?: [\w-]+){{0,6}} (?:is|are|was|were|(?:could|can) be)"
@@ -77,7 +83,11 @@ _ABSENT = re.compile(
 # 'No biopsy due to ...' is no result, 'no flow due to torsion' is one: a test's name decides.
 _NOT_MADE = re.compile(r"no (?P<what>[^.;]{2,60}?) (?:due to|because|owing to)\b", re.IGNORECASE)
 # An advice to make the test.
-_ADVICE = re.compile(r".*\b(?:could|can|may|should) be (?:considered|performed|done)\b", re.I)
+_ADVICE = phrase_pattern(
+    "could be considered | can be considered | may be considered | should be considered"
+    " | could be performed | can be performed | may be performed | should be performed"
+    " | could be done | can be done | may be done | should be done"
+)
 _UNKNOWN = re.compile(
     rf"(?:it )?(?:is|was) (?:not {_WRITTEN}|not known|unknown|unclear) (?:whether|if)\b",
     re.IGNORECASE,
@@ -111,20 +121,28 @@ _FINDING = phrase_pattern(
 )
 MONTHS = " | ".join((*calendar.month_name[1:], *calendar.month_abbr[1:]))
 """A table of phrases."""
-_CLAUSE_BORDER = r"(?=[^\w%]*$|[,;:]| (?:and|but|which|that|who)\b)"
+_ASSERTION_END = r"(?=[^\w%]*$|[,;:]| (?:and|but|which|that|who)\b)"
+_CONDITIONS = phrase_regex("if | unless | whether | lest | in case", "")
+_MODALS = phrase_regex(
+    "will | would | should | might | may | must | shall | ought to | need to", ""
+)
+_MODALS_AT_BEGIN = phrase_regex(
+    "can | could | might | may | would | should | will | must | expected to | is expected to", ""
+)
+_BEHIND_AN_AIM = phrase_regex(
+    "for | of | is | was | at | a | an | the | his | her | their | value | range | level", ""
+)
 _NOT_ASSERTED = re.compile(
-    r"\s*\b(?:(?P<condition>if|unless|whether|lest|in case)\b[^,;.]*"
+    rf"\s*\b(?:(?P<condition>{_CONDITIONS})\b[^,;.]*"
     # 'Would not compress' tells what was seen; 'May' is a month.
-    r"|(?:(?:will|would|should|might|may|must|shall|ought to|needs? to|(?:is|was|were) to(?! be))"
-    r"\b(?! not\b|n't)|(?i:^(?:can|could|might|may|would|should|will|must|(?:is )?expected to)"
-    r" (?!not\b)(?-i:[a-z]))"
-    rf"|(?:can|could) (?:be {DONE}|help)\b|to be {DONE}\b).*?{_CLAUSE_BORDER}"
+    rf"|(?:(?:{_MODALS}|needs to|(?:is|was|were) to(?! be))\b(?! not\b|n't)"
+    rf"|(?i:^{_MODALS_AT_BEGIN} (?!not\b)(?-i:[a-z]))"
+    rf"|(?:can|could) (?:be {DONE}|help)\b|to be {DONE}\b).*?{_ASSERTION_END}"
     # 'A target lesion', 'above target with 9 %' are no aims.
-    r"|(?:target|goal|aim)(?:s|ed|ing)? (?:(?:for|of|is|was|at|an?|the|his|her|their|value|range"
-    r"|level)\b|(?=[A-Z]))[^,;:]*)"
+    rf"|(?:target|goal|aim)(?:s|ed|ing)? (?:{_BEHIND_AN_AIM}\b|(?=[A-Z]))[^,;:]*)"
 )
 _NO_PROCESS = rf"(?!{_FINDING.pattern}|{phrase_regex(PERCEPTIONS, '')}|{_WRITTEN})"
-_PASSIVE = re.compile(
+_PASSIVE_VERB = re.compile(
     r"\s*\b(?:is|are|was|were|(?:has|have|had) been)(?: (?!not\b)(?:\w+ly|also|then|yet|still))*"
     rf" (?P<verb>{_NO_PROCESS}[a-z]+(?:ed|wn|ken)|done|sent|made|told|put|lost"
     # By a person it is an advice: 'TB was suggested by the CT'.
@@ -132,7 +150,7 @@ _PASSIVE = re.compile(
     # Up to what tells a finding or a value.
     rf"(?: (?:out|off|up|down|in)\b)?(?:(?: (?!{_FINDING.pattern}|for\b)[^\s,;:()\d]+"
     rf"| (?:\d{{4}}|\d{{1,2}} (?:days?|weeks?|months?|{phrase_regex(MONTHS, '')}))\b)*?"
-    rf"(?:{_CLAUSE_BORDER}|(?=[()]))|(?= ))"
+    rf"(?:{_ASSERTION_END}|(?=[()]))|(?= ))"
 )
 _WITHIN = re.compile(r"within\b", re.IGNORECASE)  # 'within limits', 'within reference'
 # A duration or a date is no value: 'pending after 5 days'; nor is the number of a name: 'SOD1'.
@@ -166,7 +184,7 @@ def asserted(clause: str) -> str:
     'An echo, but the ECG was clear and HbA1c'
     """
     clause = _NOT_ASSERTED.sub("", clause)
-    return _PASSIVE.sub(lambda match: "" if _is_process(match) else match[0], clause).strip()
+    return _PASSIVE_VERB.sub(lambda match: "" if _is_process(match) else match[0], clause).strip()
 
 
 def _is_process(passive: re.Match[str]) -> bool:
@@ -228,15 +246,15 @@ def _is_void(sentence: str) -> bool:
     ):
         return True
     # 'May show ...': what a test would find is no result.
-    rest, opening = asserted(bare).strip(" ."), _NOT_ASSERTED.match(bare)
-    is_hypothesis = not any(map(str.isalnum, rest)) or (opening and not opening["condition"])
-    if is_hypothesis or _UNKNOWN.match(bare) or (rest != bare and _is_subject(rest)):
+    assertion, opening = asserted(bare).strip(" ."), _NOT_ASSERTED.match(bare)
+    is_hypothesis = not any(map(str.isalnum, assertion)) or (opening and not opening["condition"])
+    if is_hypothesis or _UNKNOWN.match(bare) or (assertion != bare and _is_subject(assertion)):
         return True
     # From here on forms are weaker: a finding or a value behind them counts for more.
     if _FINDING.search(bare) or _VALUE_IN_TEXT.search(following):
         return False
     return bool(
-        _ADVICE.match(text)
+        _ADVICE.search(text)
         or (_ABSENT.search(clause) and not _VALUE_IN_TEXT.search(clause))
         or ((match := _NOT_MADE.match(bare)) and named_tests(match["what"]))
         or _MADE.fullmatch(bare)

@@ -95,7 +95,7 @@ _WAYS = {
     for shorts, _, way in (row.partition(" > ") for row in _rows_of_section("ways"))
     for short in shorts.split()
 }
-_LATER = ("course", "later")
+_LATER_COURSE_STATE = ("course", "later")
 _LATER_STATES = {("treatment", "postoperative"), ("fed", "postprandial")}
 """States in which no plain result is taken."""
 _AFTERWARDS = re.compile(r"\bafter (?!\d|(?:\w+ ){0,3}fast)")
@@ -287,8 +287,8 @@ def profile(name: str) -> Profile:
         # The table may say more than the name: a 'pregnancy test' is one in serum and in urine.
         places = _SPECIMENS.keys() | _WHOSE | _SIDES | REGIONS.keys()
         # 'Serum and urine immunofixation' is of two fluids, whatever the test's own.
-        own = {*map(specimen_of, text.split())} - {None} == {_own_fluid(canonical)}
-        more = [w for w in text.split() if w in places and not (own and specimen_of(w))]
+        in_own_fluid = {*map(specimen_of, text.split())} - {None} == {_own_fluid(canonical)}
+        more = [w for w in text.split() if w in places and not (in_own_fluid and specimen_of(w))]
         known = canonical
         if {_SPECIMENS.get(word) for word in more} - {None, "blood"}:
             # 'CSF white blood cells' are none of the blood.
@@ -332,7 +332,7 @@ def states_in(text: str) -> States:
     text = text.replace("following", "after")
     states = [state for state, pattern in _STATES.items() if pattern.search(text)]
     if _AFTERWARDS.search(text) or not _LATER_STATES.isdisjoint(states):
-        states.append(_LATER)
+        states.append(_LATER_COURSE_STATE)
     ways = (*_WAY.findall(text), *(_WAYS[word] for word in text.split() if word in _WAYS))
     return frozenset([*states, *(("way", way) for way in ways)])
 
@@ -522,7 +522,7 @@ def same_states(order: Profile, entry: Profile) -> bool:
         return False
     untold = more_states(entry.states, order.states) - entry.states
     # An image after a fall is the first one, a value after a drug is not.
-    later = _LATER_STATES | ({_LATER} if order.kinds <= SOUGHT else set())
+    later = _LATER_STATES | ({_LATER_COURSE_STATE} if order.kinds <= SOUGHT else set())
     if untold & later and not (entry.repeated or entry.moments or "biopsy" in entry.kinds):
         return False  # tissue that was removed is seen after the operation
     is_doppler = not {"doppler", "duplex"}.isdisjoint(entry.text.split())

@@ -63,6 +63,7 @@ from medaction.envs.orders import cut, names_no_test, read_order
 from medaction.envs.records import Answer, DocumentedResult, DocumentedTest
 from medaction.envs.reported import has_word, names_a_disease, reports
 from medaction.words.names import normalise
+from medaction.words.phrases import phrase_regex
 from medaction.words.plurals import singular
 from medaction.words.tests import PANELS, canonical_names, parts_of_panel
 
@@ -93,7 +94,9 @@ _BY_ITS_FORM = re.compile(r"[a-z]{4}(?:metry|scopy|graphy|gram)$")
 _AMOUNTS = frozenset({"expression", "index", "score", "status"})
 """What is counted of a marker in tissue: 'Ki-67 index', 'CD10 expression'."""
 
-_CIRCUMSTANCE = re.compile(r" (?:on|from|at|after|before|during|while|under|via|by) ")
+_CIRCUMSTANCE = re.compile(
+    rf" {phrase_regex('on | from | at | after | before | during | while | under | via | by', '')} "
+)
 """What begins a circumstance of a test: 'ABG on room air', 'cultures from separate sites'."""
 
 

@@ -30,7 +30,7 @@ from medaction.envs.naming import (
     tokens_of,
 )
 from medaction.words.names import normalise
-from medaction.words.phrases import phrase_pattern
+from medaction.words.phrases import phrase_pattern, phrase_regex
 from medaction.words.tests import canonical_names
 
 MAX_ORDER = 400
@@ -69,11 +69,15 @@ _CLAUSE = re.compile(r"\s*(?:;|\.\s|\n|\bbut\b|\bhowever\b|\bthen\b)\s*", re.IGN
 _AFTER_LABEL = re.compile(r":\s|\s[-–—]\s")
 # The comma of '1,25-dihydroxyvitamin D' parts nothing.
 _COMMA = re.compile(r"(?<!\d),|,(?!\d)")
+_BETWEEN_TESTS = phrase_regex(
+    "plus | as well as | along with | together with | with | including | incl | followed by | or"
+    " | nor",
+    "",
+)
 # Not '1,25', 'antigen 125 and 19' or 'C3/C4'; 'and 24 h urine protein' begins another test.
 _ORDER_SEPARATOR = re.compile(
     r"\s*(?:[;&+](?!\s*$)|(?<!\d),(?!\s*$)|,(?!\d|\s*$)|(?<![A-Za-z]\d)/"
-    r"|\b(?:and(?! \d+\b(?! h))|plus|as well as|along with"
-    r"|together with|with|including|incl|followed by|or|nor)\b\.?)\s*",
+    rf"|\b(?:and(?! \d+\b(?! h))|{_BETWEEN_TESTS})\b\.?)\s*",
     re.IGNORECASE,
 )
 _ORDER_IN_BRACKETS = re.compile(r"\(([^()]*)\)?")
@@ -97,6 +101,8 @@ _INITIALS = re.compile(r"\b(?:[A-Za-z]\.){2,}[A-Za-z]?(?!\w)")
 """'E.S.R.' is 'ESR'."""
 _FACTOR = re.compile(r"\bF([IVX]{1,4})\b")
 """'FVIII' is factor VIII."""
+_PERIPHERAL = re.compile(r"\bperipheral blood\b(?! \w+cytes?\b| (?:\w+ )*cells?\b)", re.IGNORECASE)
+"""Blood is taken from there; what is counted in it needs its own name."""
 _BREAKS_OFF = re.compile(r"\b(?:of|in|on|from)(?: the| both)? \w+$")
 
 
@@ -207,6 +213,7 @@ def _in_words(text: str) -> str:
     text = re.sub(r"±|\+/-", " with or without ", text)
     text = _INITIALS.sub(lambda match: match[0].replace(".", ""), text)
     text = _FACTOR.sub(r"factor \1", text)
+    text = _PERIPHERAL.sub("blood", text)
     text = _shorthand().sub(lambda match: f"{SHORTHAND[match[0].casefold()]} ", text)
     text = _MUTATION_ORDER.sub("mutation analysis", _TIMES.sub(" ", text))
     for word, pattern in _CONTRASTS:

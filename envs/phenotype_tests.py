@@ -35,7 +35,7 @@ _OF_ANALYTE = re.compile(
 # Branches of what nothing but the test shows: 'EEG abnormality'. Others hold diseases too, which a
 # history tells: 'Abnormal liver morphology' has hepatitis.
 _NAMED_BY_TEST = re.compile(r"\b(?:EEG|EMG|imaging|tomography|pulmonary function testing)\b")
-_LONGEST_NAME = 7
+_MOST_WORDS_OF_NAME = 7
 
 
 @cache
@@ -98,7 +98,7 @@ def imaging_findings(text: str) -> dict[str, str]:
     {'pulmonary infiltrates': 'Chest imaging'}
     """
     words = normalise(text).split()
-    lengths = range(1, _LONGEST_NAME + 1)
+    lengths = range(1, _MOST_WORDS_OF_NAME + 1)
     phrases = (" ".join(words[i : i + n]) for i in range(len(words)) for n in lengths)
     return {phrase: _named_by_test()[phrase] for phrase in phrases if phrase in _named_by_test()}
 

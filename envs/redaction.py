@@ -50,7 +50,7 @@ from medaction.envs.results_told import (
     tells_whole,
 )
 from medaction.words.names import normalise
-from medaction.words.phrases import IN_BRACKETS
+from medaction.words.phrases import IN_BRACKETS, phrase_pattern, phrase_regex
 from medaction.words.sentences import LABEL, split_outside_brackets
 
 MOST = 0.5
@@ -70,22 +70,30 @@ _INTRODUCTION = re.compile(
     re.IGNORECASE,
 )
 # After these labels stands a list of findings: each item is told for itself.
-_LISTED_SECTIONS = re.compile(
-    r"patient information|demographics|physical exam|review of systems", re.I
+_LISTED_SECTIONS = phrase_pattern(
+    "patient information | demographics | physical exam* | review of systems"
 )
 # What means nothing once the sentence before it is gone: 'Treated with chemotherapy.'
+_NEEDS_THE_SENTENCE_BEFORE = phrase_regex(
+    "subsequently | then | which | this | these | it | its | such | followed by | treated | managed"
+    " | received | underwent | status post | s/p | controlled | diagnosed | confirmed | resected",
+    "",
+)
 _HANGING = re.compile(
-    r"(?:subsequently|then|which|this|these|it|its|such|followed by|treated|managed|received"
-    r"|underwent|status post|s/p|controlled|diagnosed|confirmed|resected|on \w*therapy"
+    rf"(?:{_NEEDS_THE_SENTENCE_BEFORE}|on \w*therapy"
     r"|(?:he|she|they|the patient) (?:was (?:treated|managed|given|started)|received|underwent)"
     r"|\w+ed (?:with|by|after|on|and)"
     r"|there (?:was|were|is) no evidence"
     r"|the (?:disease|tumou?r|cancer|lesion|condition|mass|infection)|\w*therapy|treatment)\b",
     re.IGNORECASE,
 )
+_BEHIND_A_SUBJECT = phrase_regex(
+    "on | by | via | with | which | that | as | in | was | were | is | are | had been | has been",
+    "",
+)
 _PREDICATE_ALONE = re.compile(
     rf"(?:\w+ly )?(?:{FINDING.pattern}"
-    r"|(?:on|by|via|with|which|that|as|in|was|were|is|are|had been|has been)\b)"
+    rf"|{_BEHIND_A_SUBJECT}\b)"
 )
 _LISTS_FINDINGS = re.compile(
     rf"{ACTIVE_FINDING.pattern}|\bfindings (?:of|were|are|included?)\b", re.IGNORECASE
@@ -99,30 +107,42 @@ _CONCLUSION = re.compile(
 )
 _BY_TEST = re.compile(r"\b(?:on|by|via) [\w\s-]+\W*$")
 # A clause that turns from a test back to the patient, or to what came after it.
-_PATIENT = re.compile(
-    r"(?:and |but )?(?:he|she|they|the patient|his|her|symptoms|followed|then|later|after|before"
-    r"|who)\b",
-    re.IGNORECASE,
+_BACK_TO_THE_PATIENT = phrase_regex(
+    "he | she | they | the patient | his | her | symptoms | followed | then | later | after"
+    " | before | who",
+    "",
 )
+_PATIENT = re.compile(rf"(?:and |but )?{_BACK_TO_THE_PATIENT}\b", re.IGNORECASE)
 # Behind a relative, what is told of the patient: 'the sister says that he', 'in the family he'.
 _OF_PATIENT = re.compile(
     r"(?:.*\bthat|\w*,?) (?:he|she|they|the patient)\b", re.IGNORECASE | re.DOTALL
 )
 _PATIENT_AS_SUBJECT = re.compile(r"\b(?:he|she|they|(?:the )?patient)\b", re.IGNORECASE)
+_BEGINS_THE_DISEASE = phrase_regex(
+    "with | who | whose | in whom | presented | diagnosed | presenting | came | comes | presents"
+    " | found | seen | was | is | has | had",
+    "",
+)
+_BEHIND_A_VERB = phrase_regex(
+    "after | because | for | from | by | to | with | on | in | at | when | as | a | an | the | his"
+    " | her",
+    "",
+)
 # Who the patient is, and where what follows about the disease begins: 'a woman of 19 years | with'.
 _DEMOGRAPHICS = re.compile(
     r"\b(?:\w+[- ]?(?:year|yr|month|week|day)s?[- ]old|aged \d+|\d+ years of age"
     r"|\d{1,2}(?-i:[MF]))\b"
-    r".*?(?=,| (?:with|who|whose|in whom|presented|diagnosed|presenting|came|comes|presents|found"
+    rf".*?(?=,| (?:{_BEGINS_THE_DISEASE}"
     # 'Retired' and 'married' are said of the patient: only a verb goes on like this.
-    r"|seen|was|is|has|had"
-    r"|\w{3,}ed (?:after|because|for|from|by|to|with|on|in|at|when|as|an?|the|his|her))\b)",
+    rf"|\w{{3,}}ed {_BEHIND_A_VERB})\b)",
     re.IGNORECASE,
 )
-_PREDICATE = re.compile(
-    r"(?=,? (?:who|whose|where|came|comes|presented|presents|presenting|was|is|has|had|with|and"
-    r"|for)\b)"
+_BEGINS_A_PREDICATE = phrase_regex(
+    "who | whose | where | came | comes | presented | presents | presenting | was | is | has | had"
+    " | with | and | for",
+    "",
 )
+_PREDICATE = re.compile(rf"(?=,? {_BEGINS_A_PREDICATE}\b)")
 # A clause whose verb is still to come.
 _OPEN_CLAUSE = re.compile(r"\b(?:where|which|that)\b[^,;]*$")
 # 'Renal cysts were detected': by a test that is not told, in what no examination reaches.
@@ -570,7 +590,7 @@ def _moved(
         DocumentedTest(
             # 'Serum CA-125' of a statement is one test with the entry 'CA-125'.
             (canonical_of(name) and own_names.get((canonical_of(name), _fluids_of(name))))
-            or _with_place(name[0].upper() + name[1:], statement.text, tests),
+            or _with_place_of_result(name[0].upper() + name[1:], statement.text, tests),
             category_of(name),
             statement.text,
             minor=minor_category_of(name, category_of(name)),
@@ -583,7 +603,7 @@ def _moved(
     )
 
 
-def _with_place(name: str, text: str, tests: Sequence[DocumentedTest]) -> str:
+def _with_place_of_result(name: str, text: str, tests: Sequence[DocumentedTest]) -> str:
     """'Brain MRI' of 'no brain lesion by MRI', where the menu's 'MRI' is of another place."""
     words = re.findall(r"[^\W\d_]+", text)
     regions = {word: regions_in_text(tokens_of(normalise(word))) for word in words}

@@ -222,10 +222,10 @@ def draw_cases(
     # Ranks, not values: tests and turns have no common unit. Unknown ones are left out.
     means = np.nanmean(np.stack(ranks), axis=0).tolist()
     ranked = [replace(one, hardness=round(mean, 4)) for one, mean in zip(fit, means, strict=True)]
-    drawn = [(-candidate.hardness, order.random(), candidate) for candidate in ranked]
+    lots = [(-candidate.hardness, order.random(), candidate) for candidate in ranked]
     strata: dict[tuple[str, str], list[HardCase]] = defaultdict(list)
     # The hardest first; the lot only decides between equals.
-    for _, _, candidate in sorted(drawn, key=lambda lot: lot[:2]):
+    for _, _, candidate in sorted(lots, key=lambda lot: lot[:2]):
         strata[candidate.stratum].append(candidate)
     seats = _seats({stratum: len(of) for stratum, of in strata.items()}, cases, order)
     selection = [candidate for stratum, of in strata.items() for candidate in of[: seats[stratum]]]

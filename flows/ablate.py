@@ -8,7 +8,7 @@ import functools
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import polars as pl
 from prefect import flow
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from rich.table import Table
 
 from medaction.evaluation.ablation import CellRow, ablation_table, write_ablation
@@ -44,6 +44,9 @@ log = logging.getLogger("medaction")
 
 Question = Literal["RQ1", "RQ2", "RQ3", "RQ4", "scaling"]
 STRATEGIES = {"none": "no filter", "correctness": "correct only", "dtc_rac": "DTC + RAC"}
+
+NOTE = "settings.json"
+"""In the folder of a cell's stage: the settings with which it was begun."""
 
 
 class AblationSettings(PipelineSettings):
@@ -144,10 +147,10 @@ def run_cell(cell: Cell, join_ray: Callable[[], None]) -> CellRow:
         if not (cell.evaluate.out / "result.json").exists():
             join_ray()
             if cell.distill and not (cell.distill.out / "dataset").exists():
-                shown(distill, cell.distill)
+                shown(distill, noted(cell.distill))
             if cell.train and not (cell.train.out / "model").exists():
-                shown(train, cell.train)
-            shown(evaluate, cell.evaluate)
+                shown(train, noted(cell.train))
+            shown(evaluate, noted(cell.evaluate))
         return scored(cell, cell.evaluate)
     except Exception as error:  # whatever it is, the other cells are to go on
         log.warning("cell %s, %s failed", cell.question, cell.name, exc_info=error)
@@ -247,15 +250,30 @@ def evaluation_of(settings: PipelineSettings, model: Path) -> EvaluationSettings
 
 
 def placed(stage: Any, folder: Path) -> Any:
-    """The stage's settings with the folder that these settings have."""
-    return stage.model_copy(update={"out": folder / settings_key(stage)})
+    """The stage's settings with the folder that these settings have: by their key, or one of an
+    earlier version, whose settings say the same once those that it did not know have their
+    defaults."""
+    key = settings_key(stage)
+    earlier = [] if (folder / key).exists() else sorted(folder.glob(f"*/{NOTE}"))
+    for note in earlier:
+        with suppress(ValidationError):  # settings that are no longer there
+            if settings_key(type(stage).model_validate_json(note.read_text())) == key:
+                return stage.model_copy(update={"out": note.parent})
+    return stage.model_copy(update={"out": folder / key})
+
+
+def noted(stage: Any) -> Any:
+    """The stage's settings, which from now on stand in its folder, for `placed`."""
+    stage.out.mkdir(parents=True, exist_ok=True)
+    (stage.out / NOTE).write_text(stage.model_dump_json(indent=1), encoding="utf-8")
+    return stage
 
 
 def settings_key(stage: BaseModel) -> str:
-    """The same for the same work, wherever it is written and however much is done at a time."""
+    """The same for the same work, wherever it is written and in whatever way it is computed."""
     # Else a cell would be played again on a machine with more cores.
-    settings = stage.model_dump(mode="json", exclude={"out", "workers", "in_flight", "call_cache"})
-    return version_of(settings)
+    how = {"out", "workers", "in_flight", "call_cache", "compile"}
+    return version_of(stage.model_dump(mode="json", exclude=how))
 
 
 def _gold(maker: Maker) -> Iterator[Cell]:

@@ -23,9 +23,9 @@ from medaction.flows.ablate import (
     Cell,
     base_folder,
     evaluation_of,
+    noted,
     placed,
     run_cell,
-    settings_key,
 )
 from medaction.flows.artifacts import publish_artifact
 from medaction.flows.distill import distill
@@ -157,17 +157,18 @@ def filtered(settings: ExperimentSettings) -> dict[str, Path]:
     # A folder a pool: one that other settings played would be exported with it.
     pool = placed(pool, settings.out / "pool")
     # Each filter makes a new version of one dataset: which one is whose is noted here.
-    noted, key = settings.out / "pool.json", settings_key(pool)
-    earlier = json.loads(noted.read_text()) if noted.is_file() else {}
+    file, key = settings.out / "pool.json", pool.out.name
+    earlier = json.loads(file.read_text()) if file.is_file() else {}
     if earlier.get("settings") == key:
         return {arm: Path(folder) for arm, folder in earlier["datasets"].items()}
     folders = {}
+    noted(pool)
     for strategy in STRATEGIES:
         shown(distill, pool.model_copy(update={"strategy": strategy}))
         # `dataset` is a link to the newest version, and points elsewhere after the next filter.
         folders[strategy] = (pool.out / "dataset").resolve()
     datasets = {arm: str(folder) for arm, folder in folders.items()}
-    noted.write_text(json.dumps({"settings": key, "datasets": datasets}, indent=1))
+    file.write_text(json.dumps({"settings": key, "datasets": datasets}, indent=1))
     return folders
 
 

@@ -323,9 +323,9 @@ def trees_to_play(
         stored = {trajectory.trajectory_id for trajectory in tree} | ids
         # Lazily: while initial rollouts are missing it does not matter where branches will start,
         # which may be dear to find out.
-        wanted = itertools.chain(
+        planned = itertools.chain(
             initial_specs(environment, plan),
             branch_specs(environment, plan, tree, distance_of(environment, plan)),
         )
-        if any(spec.trajectory_id not in stored for spec in wanted):
+        if any(spec.trajectory_id not in stored for spec in planned):
             yield place

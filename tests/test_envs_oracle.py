@@ -258,6 +258,7 @@ WHICH_ORACLE = Oracle(
         ("Glucose (CSF)", ["CSF glucose"]),
         ("CSF culture", []),
         ("blood cultures x2", ["Microbiology"]),
+        ("two sets of peripheral blood cultures", ["Microbiology"]),
         ("urine cx", ["Urine culture"]),
         ("fetal blood group", []),
         ("liver biopsy", []),

@@ -439,6 +439,9 @@ MENUS = {
         "calcium": (),
     },
     "Elevated serum lipase (900 U/L) and stable troponins.": {"serum lipase": (), "troponins": ()},
+    "16a-fluorotestosterone (FXT) PET/CT showed a nodule.": {
+        "16a-fluorotestosterone PET/CT": ("FXT PET/CT",)
+    },
     "No sign of mumps in imaging or sputum testing.": {"imaging": (), "sputum testing": ()},
     "Ultrasound with color flow imaging: A cyst.": {"Ultrasound with color flow imaging": ()},
     "Adrenal venous sampling lateralized to the left with 9:1.": {"Adrenal venous sampling": ()},

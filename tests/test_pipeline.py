@@ -13,10 +13,11 @@ import yaml
 from jsonschema import Draft202012Validator
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.utilities.callables import parameter_schema
+from pydantic import create_model
 
 from medaction.cli.pipeline import pipeline_settings
 from medaction.evaluation.ablation import CellRow, ablation_table, write_ablation
-from medaction.flows.ablate import AblationSettings, cells, run_cell
+from medaction.flows.ablate import AblationSettings, cells, noted, placed, run_cell
 from medaction.flows.pipeline_settings import PIPELINES, PipelineSettings
 from medaction.flows.stack import REPOSITORY
 from medaction.llm.teacher import Teacher
@@ -213,6 +214,26 @@ def test_the_papers_ablation_is_laid_out(tmp_path: Path) -> None:
     )  # the same cell runs once
     assert len([cell for cell in planned if cell.question == "scaling"]) == 15
     assert {cell.train.base for cell in planned if cell.train} == {"base"}
+
+
+def test_a_cell_stays_where_it_is_when_a_version_brings_settings_that_it_does_not_use(
+    tmp_path: Path,
+) -> None:
+    """Of every stage; another value, and another default, are other work."""
+    settings = pipeline_settings(AblationSettings, "paper", tmp_path, "cases", "bench")
+    for stage in settings.stages():
+        before = noted(placed(stage, tmp_path))
+        assert placed(stage.model_copy(update={"out": tmp_path / "other"}), tmp_path) == before
+        known = before.model_dump()
+        of_later = {"more": (bool, False)}
+        later = create_model("Later", __base__=type(stage), **of_later)(**known)
+        assert placed(later, tmp_path).out == before.out
+        assert placed(later.model_copy(update={"more": True}), tmp_path).out != before.out
+        del known["only"]
+        another = create_model("Another", __base__=type(stage), only=(list[str], ["a"]))
+        assert placed(another(**known), tmp_path).out != before.out
+        (before.out / "settings.json").write_text('{"seed": ')
+        assert placed(later, tmp_path).out != before.out
 
 
 def test_cells_that_cannot_run_say_why(tmp_path: Path) -> None:

@@ -219,8 +219,8 @@ class Renderer:
         prompt = self._rendered(context, switches, add_generation_prompt=True)
         # Templates strip it too.
         question = context[-1]["content"].strip()
-        asked = [message["content"].strip() for message in context if message["role"] == "user"]
-        if not question or any(text not in prompt for text in asked):
+        questions = [message["content"].strip() for message in context if message["role"] == "user"]
+        if not question or any(text not in prompt for text in questions):
             raise TrainError(WORDS_LOST)
         before, end = "", ""
         for answer in _ways_to_answer(body, taught, self.takes_block, self.in_parts):

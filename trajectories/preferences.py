@@ -126,17 +126,17 @@ def states(
                 continue
             goal = truth(environment)
             by_id = {trajectory.trajectory_id: trajectory for trajectory in tree}
-            played = [
+            branches = [
                 branch
                 for branch in tree
                 if branch.spec.style != "gold" and branch.trajectory_id not in held
             ]
-            paths = {branch.trajectory_id: path_of(branch, by_id) for branch in played}
+            paths = {branch.trajectory_id: path_of(branch, by_id) for branch in branches}
             prompts: dict[str, list[dict[str, str]]] = {}
             replies: dict[str, dict[tuple[str, str], list[tuple[Trajectory, Turn]]]]
             replies = defaultdict(dict)
             # In one order: the first of equal replies gives the pair its id.
-            for branch in sorted(played, key=lambda member: member.trajectory_id):
+            for branch in sorted(branches, key=lambda member: member.trajectory_id):
                 path = paths[branch.trajectory_id]
                 for turn in branch.turns:
                     if (branch.trajectory_id, turn.number) in rejected_turns:

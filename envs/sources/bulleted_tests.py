@@ -139,9 +139,10 @@ _TELLS_DIAGNOSIS = re.compile(r"\b(?:diagnos[ei]s|final assessment)\b", re.IGNOR
 # '68Ga-DOTATATE PET/CT was negative' begins a sentence as well; the '2' of 'No. 2' none.
 _RESULT_END = re.compile(r"(?<=[.;])\s+(?=(?:\d+[a-z]?-?)?[A-Z])|;\s+")
 # More of what the test above has found: 'Associated findings', 'No metastases'.
+_MORE_OF = "associated | additional | further | incidental | other | secondary | noted"
 _MORE = re.compile(
     r"(?:no|not|none)\b"
-    r"|(?:(?:associated|additional|further|incidental|other|secondary|\w+al|noted)\s)*"
+    rf"|(?:(?:{phrase_regex(_MORE_OF, '')}|\w+al)\s)*"
     rf"{phrase_regex('finding | observation | anomal* | abnormalit* | feature | sign')}"
     r"(?:\s\(.*\))?$",
     re.IGNORECASE,
@@ -152,15 +153,15 @@ _RESULT_TIMES = (
     "follow up | followup | initial | initially | recurrent | day | week | month | year | hour"
     " | time | date | admission | #"
 )
-_ORDINALS = "first | second | third"
+_NTH = "first | second | third"
 _WHEN = re.compile(
-    rf"(?:{phrase_regex(f'{_BEFORE_A_TIME} | {_RESULT_TIMES} | {_ORDINALS}')}"
+    rf"(?:{phrase_regex(f'{_BEFORE_A_TIME} | {_RESULT_TIMES} | {_NTH}')}"
     rf"|{phrase_regex(MONTHS, '')}|[\w-]+ (?:hour|day|week|month|year)s? (?:later|after))\b",
     re.IGNORECASE,
 )
 # A 'first' one without a noun; the 'second eye' is no time.
 _TIME = re.compile(
-    rf"{phrase_pattern(f'{_RESULT_TIMES} | {MONTHS}').pattern}|^{phrase_regex(_ORDINALS, '')}$",
+    rf"{phrase_pattern(f'{_RESULT_TIMES} | {MONTHS}').pattern}|^{phrase_regex(_NTH, '')}$",
     re.IGNORECASE,
 )
 _LATER = re.compile(r"(?:follow-?up|post)", re.IGNORECASE)
@@ -798,10 +799,13 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_BulletLi
                 name = TEST_OF_FINDING.get(normalise(name).rpartition(" ")[2], name)
             name = without_quality(re.sub(r" (?:level|value)s?$", "", name))
             asides = " ".join(IN_BRACKETS.findall(item))
-            others = (*ABBREVIATION.findall(item), *named_tests(asides))
+            short_forms = (*ABBREVIATION.findall(item), *named_tests(asides))
             category, text = category_of(name, container), without_markdown(sentence)
-            yield DocumentedTest(name, category, text, aliases=_once(others, name))
+            yield DocumentedTest(name, category, text, aliases=_once(short_forms, name))
         return
+    # 'Intra-abdominal pressure (IAP) monitoring' will be ordered as 'IAP monitoring'.
+    inside = ABBREVIATION.search(phrase)
+    shorter = f"{inside[1]}{phrase[inside.end() :]}" if inside else ""
     phrase = IN_BRACKETS.sub("", phrase)
     # 'Normal sweat test, gait and ECG' is of all three.
     is_more = is_list and len(names) and phrase.startswith(f"{subject}, ")
@@ -812,6 +816,7 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_BulletLi
             for match in ABBREVIATION.finditer(sentence)
             if sentence[: match.start()].endswith(name)
         )
+        short += (shorter,) if " " in shorter and phrase == name else ()
         for test in _tests_of_label(name, sentence, container):
             others = (*short, *_others(names, test.name), *test.aliases)
             yield replace(test, aliases=_once(others, test.name))

@@ -49,9 +49,12 @@ _CHANGE_OF = re.compile(rf"{phrase_regex(_CHANGES, '')} (?:in|of) ", re.IGNORECA
 OPENING_PHRASE = re.compile(
     r"(?:(?:after|before|on|at|during|in|by|following|upon) [^,]{3,60}|\w+ly), ", re.IGNORECASE
 )
-_LOOSE_END = re.compile(
-    r"(?:\s(?:within|of|in|from|to|at|over|for|until|after|late|later|early|a|an|the|not))+$"
+_NO_LAST_WORDS = phrase_regex(
+    "within | of | in | from | to | at | over | for | until | after | late | later | early | a | an"
+    " | the | not",
+    "",
 )
+_LOOSE_END = re.compile(rf"(?:\s{_NO_LAST_WORDS})+$")
 ARTICLE = re.compile(r"\A(?:the|an?|his|her|their) ", re.IGNORECASE)
 # Words that begin what a test has found, not a test's name.
 _NO_NAME = frozenset(
@@ -80,18 +83,18 @@ _NOUNS = (
 # 'Stains for acid-fast bacilli' goes on: only the singular ends a name.
 TEST_NOUN = re.compile(rf"[^.;:,(]{{0,60}}?\b(?:{phrase_regex(_NOUNS)}|stain)\b", re.IGNORECASE)
 TEST_OF_FINDING = {finding: test for test, findings in FINDINGS.items() for finding in findings}
-_JOINT = re.compile(r",\s+(?:and\s+|or\s+)?|\s+(?:and|or|plus|&)\s+|(?<=\0)/(?=\0)")
+_LIST_JOINT = re.compile(r",\s+(?:and\s+|or\s+)?|\s+(?:and|or|plus|&)\s+|(?<=\0)/(?=\0)")
 _SEEN = ("imaging", "pathology", "procedure")
 _MOST_WORDS = 6
 """Words of one test in a list; longer items are findings."""
-_PREPOSITIONS = "on | by | via | in | through | after | from | for | with | of | at | during | to"
+_LINKS = "on | by | via | in | through | after | from | for | with | of | at | during | to"
 # Where the noun phrase of a test begins in a sentence, and what ends it.
 _BEFORE_PHRASE = re.compile(
-    rf"[;:(]\s*|\b(?:{phrase_regex(_PREPOSITIONS, '')}|{_QUALITIES}(?: results?)?|no|the|an?)\s+",
+    rf"[;:(]\s*|\b(?:{phrase_regex(_LINKS, '')}|{_QUALITIES}(?: results?)?|no|the|an?)\s+",
     re.IGNORECASE,
 )
 _BEHIND_PHRASE = re.compile(
-    rf"[;:(]|\.(?:\s|$)|\s(?:{phrase_regex(_PREPOSITIONS, '')}|{_STATUS}|{SHOWS}|{_STATE_VERBS}"
+    rf"[;:(]|\.(?:\s|$)|\s(?:{phrase_regex(_LINKS, '')}|{_STATUS}|{SHOWS}|{_STATE_VERBS}"
     # 'CT characterized the mass', not 'prolonged prothrombin time'.
     r"|\w+ed (?:the|an?|to|by|in|on|as|no))\b|\s[<>≤≥=~]?\s*\d",
     re.IGNORECASE,
@@ -106,10 +109,11 @@ TEST_BEHIND = re.compile(
     rf"\b(?:on|by|via|in) (?:an? |the )?(?P<test>{TEST_NOUN.pattern})\W*$", re.IGNORECASE
 )
 _SUBJECT_WITH_VERB = re.compile(rf"{TEST_NOUN.pattern}(?= \w+ed\b)", re.IGNORECASE)
+_NO_VERBS = "of | for | in | with | and | or | at | to | on | from | by | was | were | is | are"
 # 'Organism test came back pink', not 'test of liver function'.
 _NOUN_THAT_GOES_ON = re.compile(
-    rf"{TEST_NOUN.pattern}(?= (?!(?:of|for|in|with|and|or|at|to|on|from|by|was|were|is|are"
-    rf"|{phrase_regex(_NOUNS, '')})\b)(?-i:[a-z]{{3,}}))",
+    rf"{TEST_NOUN.pattern}(?= (?!{phrase_regex(f'{_NO_VERBS} | {_NOUNS}', '')}\b)"
+    r"(?-i:[a-z]{3,}))",
     re.IGNORECASE,
 )
 
@@ -177,11 +181,11 @@ def _phrase_at(sentence: str, start: int, end: int) -> str:
     begin = max((m.end() for m in _BEFORE_PHRASE.finditer(outline) if m.end() <= start), default=0)
     behind = _BEHIND_PHRASE.search(outline, end)
     phrase = _LOOSE_END.sub("", sentence[begin : behind.start() if behind else None].rstrip(" .,;"))
-    joints = [*_JOINT.finditer(_outline(phrase))]
+    joints = [*_LIST_JOINT.finditer(_outline(phrase))]
     ends = [*(joint.start() for joint in joints), len(phrase)]
     starts = [0, *(joint.end() for joint in joints)]
     items = [phrase[at:to] for at, to in zip(starts, ends, strict=True)]
-    are_tests = [*map(is_test, items)]
+    are_tests = [*map(names_a_test, items)]
     # 'Microdissection and mass spectrometry showed': the subject in whole.
     is_short = max(len(item.split()) for item in items) <= _MOST_WORDS
     if behind and FINDING_VERB.match(behind[0]) and is_short and any(are_tests):
@@ -206,10 +210,10 @@ def tests_joined(phrase: str) -> tuple[str, ...]:
     (('CT of head and neck', 'EMG'), ('CRP', 'blood and urine cultures'))
     """
     items, start = [], 0
-    for joint in _JOINT.finditer(_outline(phrase)):
+    for joint in _LIST_JOINT.finditer(_outline(phrase)):
         reading = profile(item := phrase[start : joint.start()])
         is_place = (reading.regions or reading.specimen) and not reading.terms
-        if not is_place or is_test(item):
+        if not is_place or names_a_test(item):
             items.append(item)
             start = joint.end()
     items.append(phrase[start:])
@@ -218,10 +222,10 @@ def tests_joined(phrase: str) -> tuple[str, ...]:
     # What a stain shows of calcitonin is no amount in the blood, and a ratio is of two.
     is_shared = "stain" in profile(items[-1]).kinds
     is_shared |= phrase.endswith(" ratio") and len(items) == 2
-    return tuple(items) if all(map(is_test, items)) and not is_shared else (phrase,)
+    return tuple(items) if all(map(names_a_test, items)) and not is_shared else (phrase,)
 
 
-def is_test(item: str) -> bool:
+def names_a_test(item: str) -> bool:
     """Whether an item of a list is a test by its name, by its last noun, by a code, or by a finding
     that only a laboratory can tell."""
     name = IN_BRACKETS.sub("", item)
@@ -302,7 +306,7 @@ def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
 def without_quality(name: str) -> str:
     """A test's name without what was found of it: 'prolonged coagulation profile'."""
     bare = _QUALITY.sub("", name, count=1) if _QUALITY.match(name) else name
-    return bare if is_test(bare) and named_tests(name) != (name,) else name
+    return bare if names_a_test(bare) and named_tests(name) != (name,) else name
 
 
 def begins_with_noun(label: str) -> bool:

@@ -92,8 +92,8 @@ def _unwrapped(value: Any) -> Any:
         if isinstance(value, dict) and isinstance(value.get(key), dict):
             # A wrapper's metaData speaks for its packet when that has none; of a family the
             # relatives are counted with the packet's own unread fields.
-            own = {name: field for name, field in value.items() if name not in (key, "id")}
-            value = own | value[key]
+            fields = {name: field for name, field in value.items() if name not in (key, "id")}
+            value = fields | value[key]
     return value
 
 
@@ -380,14 +380,14 @@ def _variants(
 def _variant(row: dict[str, Any]) -> str:
     """'FBN1 NM_000138.5:c.4710G>C, heterozygous, causative': gene, change, zygosity, and what it
     was held to be. A row may name a gene alone."""
-    found = _object(row.get("variantInterpretation"))
-    descriptor = _object(found.get("variationDescriptor"))
+    variant = _object(row.get("variantInterpretation"))
+    descriptor = _object(variant.get("variationDescriptor"))
     symbol = str(_object(descriptor.get("geneContext") or row.get("gene")).get("symbol") or "")
     change = _change(descriptor)
     if not (symbol or change):
         return ""
     status = str(row.get("interpretationStatus", ""))
-    pathogenicity = str(found.get("acmgPathogenicityClassification", ""))
+    pathogenicity = str(variant.get("acmgPathogenicityClassification", ""))
     # GA4GH's constants for 'not said' are no judgement.
     judged = [_words_of_constant(text) for text in (status, pathogenicity) if text not in _UNTOLD]
     parts = [f"{symbol} {change}".strip(), _named(descriptor.get("allelicState")), *judged]
