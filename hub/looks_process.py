@@ -32,14 +32,17 @@ def write_replies(
     # Generation goes on from the end of the prompt: padding must stand before it.
     ids = torch.tensor([[mark] * (width - len(prompt)) + prompt for prompt in prompts])
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
-    written = model.generate(
-        input_ids=ids.to(model.device),
-        attention_mask=mask.to(model.device),
-        max_new_tokens=reply_tokens,
-        pad_token_id=mark,
-        use_cache=True,
-        **sampling,
-    )
+    # With --compile each layer, whose cache is its own, would be compiled anew up to torch's limit,
+    # and the rows of the training would then not be compiled at all.
+    with torch.compiler.set_stance("force_eager"):
+        written = model.generate(
+            input_ids=ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            max_new_tokens=reply_tokens,
+            pad_token_id=mark,
+            use_cache=True,
+            **sampling,
+        )
     replies: list[list[int]] = written[:, width:].tolist()
     return replies
 

@@ -807,8 +807,9 @@ def test_a_result_of_another_place_is_not_told_by_the_tests_name_alone() -> None
     environment = environment_of(report(case))
     assert environment.menu[-1].result == "No brain tumour was found on MRI."
     mri = replace(mri, name="MRI", result="Lesions of the ankle.")
-    case = replace(case, tests=(*TESTS, mri))
-    assert environment_of(report(case)).menu[-1].name == "Brain MRI"
+    for told in (passage, f"{LONG} MRI showed no tumour of the brain."):
+        case = replace(case, tests=(*TESTS, mri), initial_observation=told)
+        assert environment_of(report(case)).menu[-1].name == "Brain MRI"
 
 
 def test_numbers_of_the_summary_alone_and_joined_diagnoses_are_warnings() -> None:

@@ -12,6 +12,7 @@ pytest.importorskip("torch", reason="training is not installed (pip install 'med
 import torch
 from torch.nn.attention.flex_attention import create_mask
 
+from medaction.hub.looks_process import write_replies
 from medaction.training import attention
 from medaction.training.attention import ATTENTION, FlexAttention, sees, variable_lengths
 from medaction.training.compilation import compile_layers
@@ -282,6 +283,30 @@ def test_layers_are_compiled_once_for_all_rows(folder: Path, way: str) -> None:
         graphs.append(counters["stats"]["unique_graphs"])
     # The trial's, and a layer's parts before and behind its attention.
     assert 3 <= graphs[-1] == graphs[1] <= 6
+
+
+def test_replies_are_written_without_compiling_each_layer_anew(folder: Path) -> None:
+    """Else the rows of a training whose model plays before its first step were not compiled."""
+    from torch._dynamo.utils import counters
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    torch.compiler.reset()
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    [expected] = write_replies(model, tokenizer, [[7, 8, 9]], 4, do_sample=False)
+    compile_layers(model, apart=False)
+    counters.clear()
+    assert write_replies(model, tokenizer, [[7, 8, 9]], 4, do_sample=False) == [expected]
+    assert not counters["stats"]["unique_graphs"]
+
+
+def test_a_compiler_that_fails_without_a_word_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(torch, "compile", fails)
+    with pytest.raises(TrainError, match=r"fails here \(AssertionError: \)"):
+        compile_layers(torch.nn.Linear(1, 1), apart=False)
 
 
 def test_without_the_borders_a_neighbour_would_be_seen(folder: Path) -> None:

@@ -26,10 +26,10 @@ def compile_layers(model: Any, apart: bool) -> None:
         torch.compile(torch.nn.functional.silu, dynamic=True)(torch.zeros(8, device=device))
     # Whatever a foreign compiler raises.
     except Exception as error:
+        first_line = str(error).strip().partition("\n")[0]
         raise TrainError(
-            f"--compile: torch.compile fails here ({type(error).__name__}:"
-            f" {str(error).strip().splitlines()[0]}). It needs a C++ compiler, and on a GPU Triton;"
-            " or leave --compile out"
+            f"--compile: torch.compile fails here ({type(error).__name__}: {first_line})."
+            " It needs a C++ compiler, and on a GPU Triton; or leave --compile out"
         ) from error
     print("layers are compiled at their first rows: a minute or two", flush=True)
     for layer in model.modules():
