@@ -101,8 +101,8 @@ _INITIALS = re.compile(r"\b(?:[A-Za-z]\.){2,}[A-Za-z]?(?!\w)")
 """'E.S.R.' is 'ESR'."""
 _FACTOR = re.compile(r"\bF([IVX]{1,4})\b")
 """'FVIII' is factor VIII."""
-_PERIPHERAL = re.compile(r"\bperipheral blood\b", re.IGNORECASE)
-"""Blood is taken from there, unless an order says otherwise."""
+_PERIPHERAL = re.compile(r"\bperipheral blood\b(?! \w+cytes?\b| (?:\w+ )*cells?\b)", re.IGNORECASE)
+"""Blood is taken from there; what is counted in it needs its own name."""
 _BREAKS_OFF = re.compile(r"\b(?:of|in|on|from)(?: the| both)? \w+$")
 
 

@@ -605,7 +605,8 @@ def _moved(
 
 def _with_place_of_result(name: str, text: str, tests: Sequence[DocumentedTest]) -> str:
     """'Brain MRI' of 'no brain lesion by MRI', where the menu's 'MRI' is of another place."""
-    regions = {word: regions_in_text(tokens_of(normalise(word))) for word in text.split()}
+    words = re.findall(r"[^\W\d_]+", text)
+    regions = {word: regions_in_text(tokens_of(normalise(word))) for word in words}
     places = [word for word, region in regions.items() if region]
     same = [test for test in tests if normalise(test.name) == normalise(name)]
     others = regions_in_text(tokens_of(normalise(" ".join(test.result for test in same))))

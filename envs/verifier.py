@@ -51,8 +51,8 @@ def _yes_or_no(value: Any) -> Any:
     so that one question without an answer does not take the others' away."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    word = re.match(r"\W*(yes|no)\b", str(value), re.IGNORECASE)
-    return word[1] if word else "unclear"
+    word = re.match(r"\W*(?:(yes|true)|no|false)\b", str(value), re.IGNORECASE)
+    return "unclear" if word is None else "yes" if word[1] else "no"
 
 
 def _cut(longest: int) -> BeforeValidator:
@@ -83,7 +83,7 @@ class VerifierAnswer(Form):
     @model_validator(mode="before")
     @classmethod
     def _of_one_word(cls, value: Any) -> Any:
-        return {"answer": value} if isinstance(value, str | bool) else value
+        return {"answer": value} if value is None or isinstance(value, str | bool) else value
 
 
 class SecondOpinion(Form):
@@ -176,11 +176,13 @@ def _check(question: str, verdicts: list[VerifierAnswer], text: str, fault: str)
 def stands_in(quote: str, text: str) -> bool:
     """Whether a quotation stands in `text` (as `plain_text` makes it) word for word, but for case,
     spaces and the shape of signs; one with gaps ('...') where each of its parts does."""
-    parts = [
-        part.strip(" .\"'") for part in re.split(r"\[?\.{3,}\]?", plain_text(quote).strip(" .\"'"))
-    ]
+    pieces = re.split(r"[\[(]? ?\.{3,} ?[\])]?", plain_text(quote))
+    # A gap may also begin or end it.
+    parts = list(filter(None, (piece.strip(" .\"'") for piece in pieces)))
     # Letters, not characters: a row of dashes quotes nothing.
-    return all(sum(map(str.isalpha, part)) >= SHORTEST_QUOTE and part in text for part in parts)
+    lengths = [sum(map(str.isalpha, part)) for part in parts]
+    is_long = bool(parts) and min(lengths) >= SHORTEST_QUOTE
+    return is_long and all(part in text for part in parts)
 
 
 def _question_to_verifier(environment: ClinicalEnvironment) -> str:

@@ -306,7 +306,9 @@ def test_what_retry_after_may_say() -> None:
     assert retry_after_s({"retry-after-ms": "250", "retry-after": "1"}) == 0.25
     assert retry_after_s({"retry-after": in_a_minute}) == pytest.approx(60, abs=2)
     assert retry_after_s({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
-    assert [retry_after_s(headers) for headers in ({}, None, {"retry-after": "soon"})] == [None] * 3
+    no_time = ["soon", "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"]
+    headers = [{}, None, *({"retry-after": text} for text in no_time)]
+    assert list(map(retry_after_s, headers)) == [None] * 4
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from medaction.envs import checks
 from medaction.envs.build import build_environment, tidy
 from medaction.envs.checks import is_told
-from medaction.envs.documented import is_documented
+from medaction.envs.documented import asserted, is_documented
 from medaction.envs.records import BadCase, Built, CaseReport, DocumentedTest, StructuredCase
 from medaction.envs.sources import read_cases
 from tests.conftest import shared_data
@@ -807,8 +807,9 @@ def test_a_result_of_another_place_is_not_told_by_the_tests_name_alone() -> None
     environment = environment_of(report(case))
     assert environment.menu[-1].result == "No brain tumour was found on MRI."
     mri = replace(mri, name="MRI", result="Lesions of the ankle.")
-    case = replace(case, tests=(*TESTS, mri))
-    assert environment_of(report(case)).menu[-1].name == "Brain MRI"
+    for told in (passage, f"{LONG} MRI showed no tumour of the brain."):
+        case = replace(case, tests=(*TESTS, mri), initial_observation=told)
+        assert environment_of(report(case)).menu[-1].name == "Brain MRI"
 
 
 def test_numbers_of_the_summary_alone_and_joined_diagnoses_are_warnings() -> None:
@@ -991,6 +992,11 @@ def test_that_a_test_was_made_or_not_is_no_documented_result(void: str) -> None:
 @pytest.mark.parametrize("result", RESULTS)
 def test_a_result_stays_one_whatever_it_begins_with(result: str) -> None:
     assert is_documented(result)
+
+
+def test_a_long_row_of_spaces_is_read_once() -> None:
+    # Tried from each of them it would take hours.
+    assert asserted(f"CT{' ' * 200_000}should be done.") == "CT."
 
 
 def test_tests_without_result_are_left_out_and_same_names_merged() -> None:

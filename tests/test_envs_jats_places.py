@@ -102,6 +102,21 @@ SPANS = (
             "<tex-math>$7.2$</tex-math></alternatives></inline-formula></p>",
             ["pH 7.1 and 7.2"],
         ),
+        (
+            r"<p>Iron <tex-math>$5\,\upmu\text{g} \leq \frac{10^{9}\text{ x}}{7~\mathrm {L}} \pm"
+            r" 3\%$</tex-math>, <tex-math>\log_{10} 4</tex-math>, <tex-math>37^{\circ}C</tex-math>"
+            "</p>",
+            ["Iron 5 μg ≤ 10^9 x/7 L ± 3%, log10 4, 37°C"],
+        ),
+        (
+            "<p>Seen:<list><list-item><p>Iron 12</p></list-item></list>Zinc (x<list/>)</p>",
+            ["Seen: Zinc (x)", "Iron 12"],
+        ),
+        (
+            "<table><tr><td>Iron</td><td>12</td><td rowspan='2'>mg</td></tr>"
+            "<tr><td colspan='2'>Zinc</td></tr></table>",
+            ["Iron | 12 | mg", "Zinc |  | mg"],
+        ),
     ],
 )
 def test_what_stands_apart_in_print_stays_apart_in_the_text(
@@ -175,7 +190,17 @@ def test_the_folders_of_the_cloud_service_hold_one_article_each(tmp_path: Path, 
     assert refusal.reason == "retracted"
 
 
-def test_an_older_version_is_the_duplicate_and_what_lies_apart_is_named(tmp_path: Path) -> None:
+def test_files_of_one_name_come_in_one_order(tmp_path: Path) -> None:
+    files = [f"PMC99900{number}{ending}" for number in range(8) for ending in (".txt", ".json")]
+    for name in files:
+        (tmp_path / name).write_text(TEXT)
+    paths = [Path(str(report.path)).name for report in reports(tmp_path)]
+    assert paths == sorted(files)
+
+
+def test_an_older_version_is_the_duplicate_and_what_lies_apart_is_named(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     for version in ("9", "10"):
         (folder := tmp_path / f"PMC999001.{version}").mkdir()
         (folder / f"{folder.name}.xml").write_text(article(f"<p>Version {version}.</p>"))
@@ -184,13 +209,17 @@ def test_an_older_version_is_the_duplicate_and_what_lies_apart_is_named(tmp_path
     (tmp_path / "PMC999002.1" / "PMC999002.1.txt").write_text(TEXT)
     for name in ("PMC999003.1", "pictures", "more"):
         (tmp_path / name).mkdir()
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "a.txt").write_text(TEXT)
+    (tmp_path / "PMC999004.1").symlink_to(elsewhere)
     (tmp_path / "more" / "a.txt").write_text(TEXT)
     newest, older, lone, apart = reports(tmp_path)
     assert isinstance(newest, CaseReport)
     assert "Version 10." in newest.text
     assert str(older).startswith("duplicate_id")
     assert "PMC999002.1.json is PMC's metadata of an article whose .xml is missing" in str(lone)
-    assert "2 folders that are not read, or hold no article: PMC999003.1, more;" in str(apart)
+    names = "PMC999003.1, PMC999004.1, more;"
+    assert f"3 folders that are not read, or hold no article: {names}" in str(apart)
 
 
 def test_bullets_need_no_indentation_below_a_heading_that_is_none(tmp_path: Path) -> None:

@@ -799,6 +799,11 @@ def test_wrapped_packets_families_and_cohorts(tmp_path: Path) -> None:
             "OMIM:1 is a code",
         ),
         (
+            PACKET | {"interpretations": [], "diseases": [{"term": term("OMIM:1", "OMIM:1")}]},
+            "no_diagnosis",
+            "OMIM:1 is a code",
+        ),
+        (
             PACKET | {"subject": {"id": "x", "taxonomy": term("Mus musculus", "NCBITaxon:10090")}},
             "not_human",
             "Mus musculus",
@@ -818,6 +823,13 @@ def test_a_packet_that_tells_no_case_is_refused(
     ("row", "line"),
     [
         ({"gene": {"symbol": "DMD"}}, "DMD, causative"),
+        (
+            {
+                "gene": {"symbol": None},
+                "variantInterpretation": {"variationDescriptor": {"vcfRecord": {"chrom": "X"}}},
+            },
+            "X, causative",
+        ),
         (
             {
                 "variantInterpretation": {

@@ -182,6 +182,14 @@ def test_an_animal_is_refused_by_name() -> None:
             ("leukopenia", "thrombocytopenia"),
             ("Joint pain",),
         ),
+        (  # a germ's load without its germ beside a count
+            "A man of 44 years has diarrhea for two weeks. HIV was known with a CD4 count of 88"
+            " cells/mm3 and a viral load of 71,000 copies/mL.",
+            "Cryptosporidiosis",
+            {"Viral load": "71,000 copies/mL"},
+            ("71,000",),
+            ("HIV was known",),
+        ),
         (  # what only an image shows, by its name in the ontology; of the past it is history
             "- Chief Complaint: Cough\n- History of Present Illness: She has known pulmonary"
             " nodules since 2015. She had chills and lung infiltrates in spite of amoxicillin.",

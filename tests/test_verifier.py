@@ -102,15 +102,17 @@ def test_what_is_not_quoted_word_for_word_counts_for_nothing(
 MISSING = {"answer": "no", "quote": "Sputum cytology showed squamous cells", "comment": "x"}
 AT_LENGTH = MISSING | {"comment": "It is missing. " * 40}
 GAPS = MISSING | {"quote": "Sputum cytology [...] squamous cells. A mare"}
+BEGINNING = MISSING | {"quote": "(...) Sputum cytology (...) squamous cells [...]"}
 PASSAGES = MISSING | {"quote": ["squamous cells. A mare", "in the right upper lobe"]}
 
 
 @pytest.mark.parametrize(
     "reply",
     [
-        *(opinion(menu_complete=verdict) for verdict in (AT_LENGTH, GAPS, PASSAGES)),  # type: ignore[arg-type]
+        *(opinion(menu_complete=verdict) for verdict in (AT_LENGTH, GAPS, BEGINNING, PASSAGES)),  # type: ignore[arg-type]
         opinion(menu_complete=MISSING | {"answer": False}),  # type: ignore[arg-type,dict-item]
         opinion(menu_complete=MISSING | {"answer": "No, the cytology is missing."}),
+        opinion(menu_complete=MISSING | {"answer": "False"}),
         opinion(menu_complete=MISSING, nothing_told_too_early="yes"),  # type: ignore[arg-type]
         opinion(menu_complete=MISSING, nothing_told_too_early={"answer": "Yes.", "quote": None}),  # type: ignore[arg-type,dict-item]
         json.dumps(
@@ -129,8 +131,9 @@ def test_an_opinion_in_another_form_is_read(reply: str) -> None:
     assert len(requests) == 1
 
 
-def test_an_unclear_answer_leaves_the_others() -> None:
-    built, _ = judged(opinion(human=WHO | {"answer": "cannot be told"}))
+@pytest.mark.parametrize("answer", [WHO | {"answer": "cannot be told"}, None])
+def test_an_unclear_answer_leaves_the_others(answer: dict[str, str]) -> None:
+    built, _ = judged(opinion(human=answer))
     assert states(built) == dict.fromkeys(QUESTIONS, (True, True)) | {"human": (False, False)}
 
 

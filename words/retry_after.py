@@ -9,7 +9,7 @@ from typing import Any
 def retry_after_s(headers: Any) -> float | None:
     """Seconds that the server asks to wait: Retry-After in seconds or as a date, or retry-after-ms;
     None where it says nothing."""
-    unreadable = suppress(KeyError, ValueError, TypeError)
+    unreadable = suppress(KeyError, ValueError, TypeError, OverflowError)
     with unreadable:
         return max(0.0, float(headers["retry-after-ms"]) / 1000)
     with unreadable:

@@ -175,14 +175,14 @@ def _cases_of_folder(path: Path, any_article: bool) -> Iterator[CaseReport | Bad
     yield from _files_of_no_form(path)
 
 
-def _newest_first(file: Path) -> tuple[str, int]:
+def _newest_first(file: Path) -> tuple[str, int, str]:
     """By name; of an article's versions the newest comes first: the others are its duplicates."""
     cloud = jats.ARTICLE_NAME.fullmatch(file.stem)
     if cloud is None:
-        return str(file), 0
+        return str(file), 0, ""
     in_its_own = jats.ARTICLE_NAME.fullmatch(file.parent.name)
     folder = file.parents[1] if in_its_own else file.parent
-    return str(folder / cloud["pmcid"]), -int(cloud["version"] or 0)
+    return str(folder / cloud["pmcid"]), -int(cloud["version"] or 0), str(file)
 
 
 def _holds_cases(folder: Path) -> bool:
@@ -208,7 +208,8 @@ def _files_of_no_form(path: Path) -> Iterator[BadCase]:
         if entry.is_dir()
         and not entry.name.startswith(".")
         # One of PMC's is searched, and must hold an article.
-        and bool(jats.ARTICLE_NAME.fullmatch(entry.name)) is not _holds_cases(entry)
+        and bool(jats.ARTICLE_NAME.fullmatch(entry.name) and inside(entry, path))
+        is not _holds_cases(entry)
     ]
     if folders:
         message = (

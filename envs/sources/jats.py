@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
+from html.entities import html5
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,19 @@ _OUTSIDE_BODY = ("floats-group", "floats-wrap", "back/app-group", "back/app")
 _RETRACTIONS = {"retraction", "retraction-forward", "partial-retraction", "retracted-article"}
 # Every space of Unicode: publishers put thin and fixed ones between number and unit.
 _SPACES = {code: " " for code in range(0x3001) if chr(code).isspace()}
-_TEX_MARKS = str.maketrans("", "", "{}$")
+_TEX_MARKS = str.maketrans("~", " ", "{}$_")
+# An argument in braces that holds braces once more: '{10^{9}}'.
+_TEX_ARGUMENT = r"\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
+_TEX_FRACTION = re.compile(rf"\\[cdt]?frac{_TEX_ARGUMENT}{_TEX_ARGUMENT}")
+# HTML has most of TeX's names; of these it has none, or for another sign.
+_TEX_SIGNS = {name.rstrip(";"): sign for name, sign in html5.items()} | {
+    "cdot": "×",
+    "circ": "°",
+    "degree": "°",
+    "neq": "≠",
+    "to": "→",
+    "it": "",
+}
 _BLOCKS = {"p", "title", "label", "term", "preformat", "verse-line", "disp-formula"}
 _NESTED = set(
     """
@@ -518,7 +531,7 @@ def _cells_of_row(row: etree._Element, spanning: dict[int, tuple[int, int, str]]
             width = _span(cell, "colspan")
         yield text
         # What stands behind a wide cell keeps its column; a line of its own needs none.
-        if cells or (heads and column):
+        if cells or column + width in spanning or (heads and column):
             yield from [text if heads and len(text) <= MAX_SPANNING else ""] * (width - 1)
         # Long text would be repeated in each row: it is no heading of rows.
         if rows > 1 and len(text) <= MAX_SPANNING:
@@ -557,8 +570,11 @@ def _pieces(element: etree._Element, left_out: set[str]) -> Iterator[str]:
             # The same formula stands beside it as MathML, or nowhere else.
             if element.find("math") is None:
                 yield _plain_formula(child.text or "")
+        elif tag in left_out:
+            # 'Findings:<list>...</list>Later he ...'
+            yield " " if (child.tail or "")[:1].isalnum() else ""
         # 'bibr': a number of the reference list, which would look like a value.
-        elif tag and tag not in left_out and child.get("ref-type") != "bibr":
+        elif tag and child.get("ref-type") != "bibr":
             text = "".join(_pieces(child, left_out))
             space = " " if tag in _SPACED else ""
             # '10<sup>9</sup>' must not become 109; nothing is raised where citations were.
@@ -572,11 +588,24 @@ def _pieces(element: etree._Element, left_out: set[str]) -> Iterator[str]:
 def _plain_formula(tex: str) -> str:
     r"""A formula in words: '2 \times 10^{9}/\text{L}' is '2 × 10^9/L', '\frac{a}{b}' is 'a/b'."""
     formula = re.sub(r"(?s)^.*\\begin\{document\}|\\end\{document\}.*$", "", tex)
-    formula = re.sub(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r"\1/\2", formula)
-    formula = re.sub(r"\\(?:times|cdot)\b", " × ", formula)
-    # A command before a brace is a way of writing, another a sign of its own.
-    formula = re.sub(r"\\[A-Za-z]+(?=\{)", "", formula)
-    return re.sub(r"\\[A-Za-z]+|\\[,;:!]", " ", formula).translate(_TEX_MARKS)
+    # As deep as fractions stand in fractions; a bound, since the text is untrusted.
+    for _ in range(3):
+        formula = _TEX_FRACTION.sub(r"\1/\2", formula)
+    formula = re.sub(r"\\(?=(?:log|lg|ln|exp|min|max)(?![A-Za-z]))", "", formula)
+    formula = re.sub(r"\\([A-Za-z]+)(?:(\s*\{)|\s*)", _plain_command, formula)
+    formula = re.sub(r"\\([%&#_$])", r"\1", re.sub(r"\\[\\,;:! ]", " ", formula))
+    return formula.translate(_TEX_MARKS).replace("^°", "°")
+
+
+def _plain_command(command: re.Match[str]) -> str:
+    r"""'μ' of '\mu g', ' ≤ ' of '\leq 5'; a command before a brace that is no sign is a way of
+    writing, '\mathrm{Na}'."""
+    name = command[1]
+    # 'upmu' and 'varDelta' are letters in another type.
+    sign = _TEX_SIGNS.get(name) or _TEX_SIGNS.get(name.removeprefix("up").removeprefix("var"), "")
+    if not sign:
+        return "" if command[2] else " "
+    return sign if sign.isalpha() or sign == "°" else f" {sign} "
 
 
 def _tag(element: etree._Element) -> str:

@@ -382,7 +382,7 @@ def _variant(row: dict[str, Any]) -> str:
     was held to be. A row may name a gene alone."""
     variant = _object(row.get("variantInterpretation"))
     descriptor = _object(variant.get("variationDescriptor"))
-    symbol = str(_object(descriptor.get("geneContext") or row.get("gene")).get("symbol", ""))
+    symbol = str(_object(descriptor.get("geneContext") or row.get("gene")).get("symbol") or "")
     change = _change(descriptor)
     if not (symbol or change):
         return ""
@@ -408,7 +408,7 @@ def _change(descriptor: dict[str, Any]) -> str:
     # A deletion of an exon has neither, but its place.
     kind = _named(descriptor.get("structuralType")) or next(iter(by_syntax.values()), "")
     record = _object(descriptor.get("vcfRecord"))
-    locus = f"{record.get('chrom', '')}:{record.get('pos', '')}" if record else ""
+    locus = ":".join(str(record[key]) for key in ("chrom", "pos") if record.get(key))
     parts = (kind, record.get("genomeAssembly"), locus, record.get("ref"), record.get("alt"))
     return " ".join(str(part) for part in parts if part)
 
@@ -449,11 +449,9 @@ def _diagnosis_of_packet(
         )
         raise BadCase("several_diagnoses", message)
     terms = (*concluded, *present)
-    same = [
-        str(term["label"]).strip()
-        for term in terms
-        if term.get("label") and str(term.get("id") or _named(term)) in codes
-    ]
+    names = [_named(term) for term in terms if str(term.get("id") or _named(term)) in codes]
+    # 'OMIM:154700', its own id or written as the label.
+    same = [name for name in names if not re.fullmatch(r"[\w.]+:\S+", name)]
     if not same:
         message = (
             f"{path.name}{place}: {', '.join(codes)[:200]} is a code; give its disease's label"
