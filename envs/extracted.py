@@ -51,11 +51,10 @@ _ABOUT_THE_PATIENT = phrase_pattern(
     " | medic* | allerg* | family | blood pressure | pulse | heart rate | temperature | fever"
     " | palpa* | auscult*"
 )
-_CAUSE = re.compile(
-    r"(?P<what>.+?)\b(?:due to|secondary to|caused by|resulting from|as a result of)\b"
-    r"(?P<cause>[^:;,.(]+)",
-    re.IGNORECASE,
+_BEFORE_A_CAUSE = phrase_regex(
+    "due to | secondary to | caused by | resulting from | as a result of", ""
 )
+_CAUSE = re.compile(rf"(?P<what>.+?)\b{_BEFORE_A_CAUSE}\b(?P<cause>[^:;,.(]+)", re.IGNORECASE)
 _ALSO = (
     r"[^.;]{0,30}?(?:\(|\balso\b|\bcalled\b|\bknown as\b|\btermed\b|\bor\b|\bformerly\b|\bi\.e\."
     r"|\[)"
@@ -76,10 +75,9 @@ _TESTS = re.compile(
     r"|\w{4,}(?:gra(?:ms?|phy|phies)|scop(?:y|ies)|(?<!sym)metr(?:y|ies)))\b",
     re.I,
 )
+_FINAL = "final | main | principal | primary | discharge | definitive"
 _DIAGNOSIS_HEADING = re.compile(
-    r"(?:#+ *)?(?:\d[\d.]* *)?(?:(?:final|main|principal|primary|discharge|definitive) )?"
-    r"diagnos[ei]s:?",
-    re.I,
+    rf"(?:#+ *)?(?:\d[\d.]* *)?(?:{phrase_regex(_FINAL, '')} )?diagnos[ei]s:?", re.I
 )
 _SAYS_DIAGNOSIS = re.compile(
     r"\bdiagnosed\b|\b(?:final|definitive|discharge|main|principal) diagnos[ei]s\b"
