@@ -133,7 +133,8 @@ _BEHIND_AN_AIM = phrase_regex(
     "for | of | is | was | at | a | an | the | his | her | their | value | range | level", ""
 )
 _NOT_ASSERTED = re.compile(
-    rf"\s*\b(?:(?P<condition>{_CONDITIONS})\b[^,;.]*"
+    # `(?<!\s)`: else a long row of spaces is tried from each of them.
+    rf"(?<!\s)\s*+\b(?:(?P<condition>{_CONDITIONS})\b[^,;.]*"
     # 'Would not compress' tells what was seen; 'May' is a month.
     rf"|(?:(?:{_MODALS}|needs to|(?:is|was|were) to(?! be))\b(?! not\b|n't)"
     rf"|(?i:^{_MODALS_AT_BEGIN} (?!not\b)(?-i:[a-z]))"
@@ -143,7 +144,8 @@ _NOT_ASSERTED = re.compile(
 )
 _NO_PROCESS = rf"(?!{_FINDING.pattern}|{phrase_regex(PERCEPTIONS, '')}|{_WRITTEN})"
 _PASSIVE_VERB = re.compile(
-    r"\s*\b(?:is|are|was|were|(?:has|have|had) been)(?: (?!not\b)(?:\w+ly|also|then|yet|still))*"
+    r"(?<!\s)\s*+\b(?:is|are|was|were|(?:has|have|had) been)"
+    r"(?: (?!not\b)(?:\w+ly|also|then|yet|still))*"
     rf" (?P<verb>{_NO_PROCESS}[a-z]+(?:ed|wn|ken)|done|sent|made|told|put|lost"
     # By a person it is an advice: 'TB was suggested by the CT'.
     rf"|suggested(?= by (?:\w+ ){{0,3}}(?:{PERSON.pattern})))\b(?! (?:as|to be|to have)\b)"

@@ -10,7 +10,7 @@ import pytest
 from medaction.envs import checks
 from medaction.envs.build import build_environment, tidy
 from medaction.envs.checks import is_told
-from medaction.envs.documented import is_documented
+from medaction.envs.documented import asserted, is_documented
 from medaction.envs.records import BadCase, Built, CaseReport, DocumentedTest, StructuredCase
 from medaction.envs.sources import read_cases
 from tests.conftest import shared_data
@@ -992,6 +992,11 @@ def test_that_a_test_was_made_or_not_is_no_documented_result(void: str) -> None:
 @pytest.mark.parametrize("result", RESULTS)
 def test_a_result_stays_one_whatever_it_begins_with(result: str) -> None:
     assert is_documented(result)
+
+
+def test_a_long_row_of_spaces_is_read_once() -> None:
+    # Tried from each of them it would take hours.
+    assert asserted(f"CT{' ' * 200_000}should be done.") == "CT."
 
 
 def test_tests_without_result_are_left_out_and_same_names_merged() -> None:

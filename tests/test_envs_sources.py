@@ -443,6 +443,15 @@ MENUS = {
     "16a-fluorotestosterone (FXT) PET/CT showed a nodule.": {
         "16a-fluorotestosterone PET/CT": ("FXT PET/CT",)
     },
+    "Stable hemoglobin and elevated troponins.": {"hemoglobin": ()},
+    "Preserved function on echocardiogram and stable pulmonary function tests.": {
+        "echocardiogram": (),
+        "pulmonary function tests": (),
+    },
+    # Read anew at each joint, this list would take minutes.
+    f"No mass on MRI of the brain, kidney a{' and a' * 600} and CT.": {
+        f"MRI of the brain, kidney a{' and a' * 600} and CT": ()
+    },
     "No sign of mumps in imaging or sputum testing.": {"imaging": (), "sputum testing": ()},
     "Ultrasound with color flow imaging: A cyst.": {"Ultrasound with color flow imaging": ()},
     "Adrenal venous sampling lateralized to the left with 9:1.": {"Adrenal venous sampling": ()},

@@ -55,6 +55,7 @@ _NO_LAST_WORDS = phrase_regex(
     "",
 )
 _LOOSE_END = re.compile(rf"(?:\s{_NO_LAST_WORDS})+$")
+_HANGING_JOINT = re.compile(r"(?:,|(?<=\s)(?:and|or))\s*$")
 ARTICLE = re.compile(r"\A(?:the|an?|his|her|their) ", re.IGNORECASE)
 # Words that begin what a test has found, not a test's name.
 _NO_NAME = frozenset(
@@ -180,7 +181,8 @@ def _phrase_at(sentence: str, start: int, end: int) -> str:
     outline = _outline(sentence)
     begin = max((m.end() for m in _BEFORE_PHRASE.finditer(outline) if m.end() <= start), default=0)
     behind = _BEHIND_PHRASE.search(outline, end)
-    phrase = _LOOSE_END.sub("", sentence[begin : behind.start() if behind else None].rstrip(" .,;"))
+    phrase = _HANGING_JOINT.sub("", sentence[begin : behind.start() if behind else None])
+    phrase = _LOOSE_END.sub("", phrase.rstrip(" .,;"))
     joints = [*_LIST_JOINT.finditer(_outline(phrase))]
     ends = [*(joint.start() for joint in joints), len(phrase)]
     starts = [0, *(joint.end() for joint in joints)]
@@ -213,7 +215,8 @@ def tests_joined(phrase: str) -> tuple[str, ...]:
     for joint in _LIST_JOINT.finditer(_outline(phrase)):
         reading = profile(item := phrase[start : joint.start()])
         is_place = (reading.regions or reading.specimen) and not reading.terms
-        if not is_place or names_a_test(item):
+        # An item that only grows would be read anew at each of a thousand joints.
+        if not is_place or len(item.split()) > 2 * _MOST_WORDS or names_a_test(item):
             items.append(item)
             start = joint.end()
     items.append(phrase[start:])
@@ -280,8 +283,9 @@ def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
     # Longer than any test's name: only its noun is taken.
     if len(before) > 60 and not names and (noun := TEST_NOUN.match(before)):
         before = noun[0]
-    # An open bracket: the verb stands inside an aside.
-    if len(before) > 60 or "(" in before:
+    # An open bracket: the verb stands inside an aside. 'Stable ferritin and | elevated zinc' is cut
+    # inside a list.
+    if len(before) > 60 or "(" in before or _HANGING_JOINT.search(before):
         return ""
     is_test = named_tests(before) or canonical_of(before) is not None
     # 'Hepatitis A, B and C serologies': the noun at its end is that of all of them.
