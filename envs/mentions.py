@@ -31,7 +31,8 @@ def _mention() -> re.Pattern[str]:
     kind = f"{phrase_regex(TABLE['prose_abbreviations'])}|(?i:{phrase_regex(TABLE['prose_tests'])})"
     return re.compile(
         rf"\b(?=\w)(?i:{phrase_regex(TABLE['before_a_test'])}\s+)*"
-        rf"(?:(?i:{regions}\s+)*(?:{kind})|(?i:{names_in_prose})"
+        # A bound: 'lungs' is two names of regions, and twenty of them a million ways.
+        rf"(?:(?i:{regions}\s+){{0,4}}(?:{kind})|(?i:{names_in_prose})"
         rf"|(?i:(?:tests?|testing|screen(?:ing)?) for {sought}))\b"
         rf"(?i:\s+of\s+(?:the\s+)?(?:(?:left|right)\s+)?{places_behind}\b)?"
     )

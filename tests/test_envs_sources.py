@@ -267,6 +267,7 @@ MENUS = {
     "Others: Negative for measles.": {"measles": ()},
     "Leukocytosis, no acidosis.": {"Ancillary tests": ()},
     "Labs: Low sodium (121). " + "ECG showed flutter. " * 2000: {"Labs": (), "ECG": ()},
+    "ECG showed flutter. " + "lungs " * 400: {"ECG": ()},
     "Second episode: Rods that were named later.": {"Ancillary tests (second episode)": ()},
     "MRI: A mass.\n  - Other findings:\n    - Elevated albumin.\n    - ECG was normal.": {
         "MRI": (),
