@@ -75,9 +75,9 @@ _TESTS = re.compile(
     r"|\w{4,}(?:gra(?:ms?|phy|phies)|scop(?:y|ies)|(?<!sym)metr(?:y|ies)))\b",
     re.I,
 )
-_FINAL = "final | main | principal | primary | discharge | definitive"
+_MAIN_DIAGNOSIS = "final | main | principal | primary | discharge | definitive"
 _DIAGNOSIS_HEADING = re.compile(
-    rf"(?:#+ *)?(?:\d[\d.]* *)?(?:{phrase_regex(_FINAL, '')} )?diagnos[ei]s:?", re.I
+    rf"(?:#+ *)?(?:\d[\d.]* *)?(?:{phrase_regex(_MAIN_DIAGNOSIS, '')} )?diagnos[ei]s:?", re.I
 )
 _SAYS_DIAGNOSIS = re.compile(
     r"\bdiagnosed\b|\b(?:final|definitive|discharge|main|principal) diagnos[ei]s\b"
