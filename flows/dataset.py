@@ -39,63 +39,15 @@ def write_dataset(store: Store, settings: DistillSettings) -> Version:
         # One reply alone has nothing to be preferred to.
         compared = (state for state in answered(store, settings) if len(state.candidates) > 1)
         write_preferences(compared, folder / "preferences", settings.validation_percent)
-        rows = records.group_by("teacher", "style", "split").agg(
-            pl.len().alias("records"),
-            pl.col("case_id").n_unique().alias("cases"),
-            pl.col("final").sum(),
-        )
-        licences = records.group_by(pl.col("licence").fill_null("not stated")).agg(
-            pl.col("case_id").n_unique().alias("cases")
-        )
-        used = set(records["case_id"])
-        # Without a documented test there is nothing to draw.
-        tests = store.rows("select 1 from environments where len(menu) > 0 limit 1")
-        if used and tests:
-            # Matplotlib takes a second to import, which a run with nothing new does not need.
-            from medaction.evaluation.composition import composition, draw_pruned, plot_composition
-            from medaction.evaluation.plots import save
-
-            # One at a time: whole environments of a large run do not fit the memory.
-            worlds = (world for world in each_environment(store) if world.case_id in used)
-            plot_composition(composition(worlds), folder / "plots")
-            parts = store.frame(REPORT_QUERIES["Composition of the pruned trees"].sql)
-            save(draw_pruned(parts), folder / "plots", "pruned")
-        # (teacher, style, repeats, cases) of what was written several times and stands once.
-        repeats = store.rows(REPORT_QUERIES["Repeats"].sql)
-        text = jinja2.Template(DATASET_CARD.read_text()).render(
-            version=version,
-            records=len(records),
-            cases=len(used),
-            size=next((name for limit, name in SIZES if len(records) < limit), "1M<n<10M"),
-            plots=(folder / "plots").exists(),
-            splits=[
-                split for split in ("train", "validation") if (records["split"] == split).any()
-            ],
-            rows=rows.sort("teacher", "style", "split").to_dicts(),
-            funnel=store.rows(REPORT_QUERIES["Funnel"].sql),
-            repeats=repeats,
-            notes=notes_of(store),
-            endings=store.frame(REPORT_QUERIES["Endings"].sql).to_dicts(),
-            licences=[
-                # Whole sentences stand there too ('This is an open access article distributed
-                # under...').
-                {"licence": re.sub(r"\s+", " ", row["licence"])[:120], "cases": row["cases"]}
-                for row in licences.sort("licence").to_dicts()
-            ],
-            preferences=_preferences(folder / "preferences"),
-            card_licences=_card_licences(licences[licences.columns[0]].to_list()),
-            settings=settings,
-            versions=packages,
-        )
-        (folder / "README.md").write_text(text, encoding="utf-8")
         # Where and how much of it was run at a time decides nothing of a record.
         settings_json = json.loads(settings.model_dump_json(exclude={"out", "only", "limit"}))
+        # (teacher, style, repeats, cases) of what was written several times and stands once.
+        repeats = store.rows(REPORT_QUERIES["Repeats"].sql)
+        text = _card(store, folder, records, version, settings, packages, repeats)
+        (folder / "README.md").write_text(text, encoding="utf-8")
         about = {"made": now(), "settings": settings_json, "versions": packages}
-        return about | {
-            "repeats_left_out": {
-                f"{teacher} ({style})": count for teacher, style, count, _ in repeats
-            }
-        }
+        counts = {f"{teacher} ({style})": count for teacher, style, count, _ in repeats}
+        return about | {"repeats_left_out": counts}
 
     budgets = {teacher.name: teacher.context_tokens for teacher in settings.teachers}
     packages = versions()
@@ -149,6 +101,62 @@ def _preferences(folder: Path) -> dict[str, Any]:
         .sort("pairs", descending=True)
     )
     return {"files": [file.stem for file in files], "counts": counts.to_dicts()}
+
+
+def _card(
+    store: Store,
+    folder: Path,
+    records: pl.DataFrame,
+    version: int,
+    settings: DistillSettings,
+    packages: dict[str, str],
+    repeats: list[tuple[Any, ...]],
+) -> str:
+    rows = records.group_by("teacher", "style", "split").agg(
+        pl.len().alias("records"),
+        pl.col("case_id").n_unique().alias("cases"),
+        pl.col("final").sum(),
+    )
+    licences = records.group_by(pl.col("licence").fill_null("not stated")).agg(
+        pl.col("case_id").n_unique().alias("cases")
+    )
+    used = set(records["case_id"])
+    # Without a documented test there is nothing to draw.
+    tests = store.rows("select 1 from environments where len(menu) > 0 limit 1")
+    if used and tests:
+        # Matplotlib takes a second to import, which a run with nothing new does not need.
+        from medaction.evaluation.composition import composition, draw_pruned, plot_composition
+        from medaction.evaluation.plots import save
+
+        # One at a time: whole environments of a large run do not fit the memory.
+        worlds = (world for world in each_environment(store) if world.case_id in used)
+        plot_composition(composition(worlds), folder / "plots")
+        parts = store.frame(REPORT_QUERIES["Composition of the pruned trees"].sql)
+        save(draw_pruned(parts), folder / "plots", "pruned")
+    size = next((name for limit, name in SIZES if len(records) < limit), "1M<n<10M")
+    return jinja2.Template(DATASET_CARD.read_text()).render(
+        version=version,
+        records=len(records),
+        cases=len(used),
+        size=size,
+        plots=(folder / "plots").exists(),
+        splits=[split for split in ("train", "validation") if (records["split"] == split).any()],
+        rows=rows.sort("teacher", "style", "split").to_dicts(),
+        funnel=store.rows(REPORT_QUERIES["Funnel"].sql),
+        repeats=repeats,
+        notes=notes_of(store),
+        endings=store.frame(REPORT_QUERIES["Endings"].sql).to_dicts(),
+        licences=[
+            # Whole sentences stand there too ('This is an open access article distributed
+            # under...').
+            {"licence": re.sub(r"\s+", " ", row["licence"])[:120], "cases": row["cases"]}
+            for row in licences.sort("licence").to_dicts()
+        ],
+        preferences=_preferences(folder / "preferences"),
+        card_licences=_card_licences(licences[licences.columns[0]].to_list()),
+        settings=settings,
+        versions=packages,
+    )
 
 
 HUB_LICENCES = frozenset({"apache-2.0", "mit", "unlicense", "odc-by", "odbl", "cc0-1.0"}).union(

@@ -297,11 +297,25 @@ def collect(
                     by_rater[judge.rater][place] = judgements[judge.place(id_)]
             scored = repeats.get((id_, passes[0].key), [])  # the first judge's make the table
             rows.append(ResultRow(score_of(scored, *place), tree[id_]))
+    about = _facts_about(store, settings, plan, passes, chosen, len(environments))
+    # What the same orders for every case would score: a model has to be better than that.
+    floor = constant_orders(environments, load_encoder().encode)
+    return result_of(about, environments, rows, settings.runs, by_rater, floor)
+
+
+def _facts_about(
+    store: Store,
+    settings: EvaluationSettings,
+    plan: TreePlan,
+    passes: list[JudgePass],
+    chosen: ChosenCases | None,
+    environments: int,
+) -> dict[str, Any]:
+    rules = protocol_of(settings)
+    rows = store.rows("select case_id, source, reason, environment_id from cases")
     cases = [
         (source, reason if environment_id is None else None)
-        for case_id, source, reason, environment_id in store.rows(
-            "select case_id, source, reason, environment_id from cases"
-        )
+        for case_id, source, reason, environment_id in rows
         if chosen is None or case_id in chosen.ids
     ]
     # Within a limit by id and path: several files that cannot be read may share an id.
@@ -313,8 +327,6 @@ def collect(
     )
     refused = Counter(reason for _, reason in cases if reason is not None)
     refused += Counter(unreadable=unreadable)
-    oracle = f"oracle with {settings.oracle.name}" if settings.oracle else "oracle"
-    answers = f"examiner {settings.examiner.name}" if settings.examiner else oracle
     # What the result and the query that gives it again are of.
     played: dict[str, Any] = {"model": settings.model.name, "protocol": rules.name}
     played |= {"judge": passes[0].key, "runs": settings.runs}
@@ -322,25 +334,28 @@ def collect(
         "settings_hash": plan.teachers[settings.model.name],
         "cases": _condition_of(chosen.ids if chosen else None),
     }
-    about = played | {
+    return played | {
         "model_settings": settings.model.identity(),
         "t_max": rules.t_max,
         "benchmark": ", ".join(sorted({source for source, _ in cases})),
         "judges": [judge.rater for judge in passes],
-        # Who answers the orders, and who reads a reply in free text.
-        "answers": f"{answers}, read by {settings.read_by.name}" if settings.read_by else answers,
+        "answers": _oracle_and_reader(settings),
         "cases": {
             "read": len(cases) + unreadable,
-            "environments": len(environments),
+            "environments": environments,
             "refused": refused.most_common(),
         },
         "settings": settings.model_dump(mode="json"),
         "versions": versions(),
         "query": QUERY.format(**played, **conditions),
     }
-    # What the same orders for every case would score: a model has to be better than that.
-    floor = constant_orders(environments, load_encoder().encode)
-    return result_of(about, environments, rows, settings.runs, by_rater, floor)
+
+
+def _oracle_and_reader(settings: EvaluationSettings) -> str:
+    """Who answers the orders, and who reads a reply in free text."""
+    oracle = f"oracle with {settings.oracle.name}" if settings.oracle else "oracle"
+    answers = f"examiner {settings.examiner.name}" if settings.examiner else oracle
+    return f"{answers}, read by {settings.read_by.name}" if settings.read_by else answers
 
 
 def _condition_of(case_ids: Collection[str] | None) -> str:

@@ -16,7 +16,7 @@ pair.
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import combinations, product
 from pathlib import Path
@@ -122,42 +122,54 @@ def states(
         )
         dtc = {(id_, number): value for id_, number, value in store.rows(sql, [ids])}
         for environment, tree in batch:
-            if environment.case_id in rejected_cases:
+            if environment.case_id not in rejected_cases:
+                goal = truth(environment)
+                left_out = rejected_turns, held
+                yield from _states_of(environment, tree, prompt, dtc, nodes, goal, *left_out)
+
+
+def _states_of(
+    environment: ClinicalEnvironment,
+    tree: Sequence[Trajectory],
+    prompt: Prompt,
+    dtc: dict[tuple[str, int], int | None],
+    nodes: dict[str, int | None],
+    goal: int | None,
+    rejected_turns: Set[tuple[str, int]],
+    held: Set[str],
+) -> Iterator[State]:
+    by_id = {trajectory.trajectory_id: trajectory for trajectory in tree}
+    branches = [
+        branch
+        for branch in tree
+        if branch.spec.style != "gold" and branch.trajectory_id not in held
+    ]
+    paths = {branch.trajectory_id: path_of(branch, by_id) for branch in branches}
+    prompts: dict[str, list[dict[str, str]]] = {}
+    replies: dict[str, dict[tuple[str, str], list[tuple[Trajectory, Turn]]]] = defaultdict(dict)
+    # In one order: the first of equal replies gives the pair its id.
+    for branch in sorted(branches, key=lambda member: member.trajectory_id):
+        path = paths[branch.trajectory_id]
+        for turn in branch.turns:
+            if (branch.trajectory_id, turn.number) in rejected_turns:
                 continue
-            goal = truth(environment)
-            by_id = {trajectory.trajectory_id: trajectory for trajectory in tree}
-            branches = [
-                branch
-                for branch in tree
-                if branch.spec.style != "gold" and branch.trajectory_id not in held
-            ]
-            paths = {branch.trajectory_id: path_of(branch, by_id) for branch in branches}
-            prompts: dict[str, list[dict[str, str]]] = {}
-            replies: dict[str, dict[tuple[str, str], list[tuple[Trajectory, Turn]]]]
-            replies = defaultdict(dict)
-            # In one order: the first of equal replies gives the pair its id.
-            for branch in sorted(branches, key=lambda member: member.trajectory_id):
-                path = paths[branch.trajectory_id]
-                for turn in branch.turns:
-                    if (branch.trajectory_id, turn.number) in rejected_turns:
-                        continue
-                    messages = prompt(environment, branch, path[: turn.number - 1])
-                    # With the turn's number: replies are compared at one place of the work-up.
-                    key = json.dumps([turn.number, messages])
-                    prompts[key] = messages
-                    replies[key].setdefault((turn.raw, turn.thinking), []).append((branch, turn))
-            for key, same_replies in replies.items():
-                candidates = []
-                for places in same_replies.values():
-                    # The paths through all replies that say the same. Turns are not compared: the
-                    # seconds and dollars that one took are no part of what it says.
-                    through = {
-                        id_: path
-                        for (_, turn), (id_, path) in product(places, paths.items())
-                        if len(path) >= turn.number and path[turn.number - 1] is turn
-                    }
-                    candidates.append(_candidate(*places[0], through, dtc, nodes, goal))
-                yield State(environment, prompts[key], tuple(candidates))
+            messages = prompt(environment, branch, path[: turn.number - 1])
+            # With the turn's number: replies are compared at one place of the work-up.
+            key = json.dumps([turn.number, messages])
+            prompts[key] = messages
+            replies[key].setdefault((turn.raw, turn.thinking), []).append((branch, turn))
+    for key, same_replies in replies.items():
+        candidates = []
+        for places in same_replies.values():
+            # The paths through all replies that say the same. Turns are not compared: the seconds
+            # and dollars that one took are no part of what it says.
+            through = {
+                id_: path
+                for (_, turn), (id_, path) in product(places, paths.items())
+                if len(path) >= turn.number and path[turn.number - 1] is turn
+            }
+            candidates.append(_candidate(*places[0], through, dtc, nodes, goal))
+        yield State(environment, prompts[key], tuple(candidates))
 
 
 def _candidate(
