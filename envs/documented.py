@@ -48,15 +48,15 @@ _UNDER_WAY = (
     r"(?:pending|awaited|outstanding|incubating|under way|to follow"
     r"|in (?:process|progress|the laboratory))"
 )
-# The whole sentence is one of these words. 'None after 5 days' is a result, 'pending after 5 days'
-# is none.
-# `fullmatch`: behind the word only 'at ...', 'due to ...' and the like may follow.
 _BEHIND_NO_RESULT = phrase_regex(
     "at | in | by | for | beyond | regarding | here | yet | next | as | so | due to | because"
     " | until | scheduled",
     "",
 )
 _NO_DATA = phrase_regex("data | detail | information | result")
+# The whole sentence is one of these words. 'None after 5 days' is a result, 'pending after 5 days'
+# is none.
+# `fullmatch`: behind the word only 'at ...', 'due to ...' and the like may follow.
 _EMPTY = re.compile(
     r"(?:results? |still |currently |is |are |was |were )*"
     rf"(?:(?:{_UNDER_WAY}|to be (?:determined|{DONE}))"
@@ -68,12 +68,12 @@ _EMPTY = re.compile(
     rf"(?:,? {_BEHIND_NO_RESULT}\b[^;]*)?)",
     re.IGNORECASE,
 )
-_HELP = phrase_regex("do | does | did | can | could", "")
+_AUXILIARY = phrase_regex("do | does | did | can | could", "")
 _TELL = phrase_regex("provide | mention | state | specify | report | describe | detail", "")
 # That a test was not made, or its result not written down.
 _ABSENT = re.compile(
     rf"\b(?:not (?:\w+ly |yet |be |been |further |otherwise )*(?:{DONE}|{_WRITTEN})"
-    rf"|{_HELP}(?: not|n't) (?:\w+ly )?{_TELL}"
+    rf"|{_AUXILIARY}(?: not|n't) (?:\w+ly )?{_TELL}"
     rf"|(?:is|are|was|were|remains?) (?:still )?(?:{_UNDER_WAY}|unavailable)"
     r"|\w+ unavailable(?= due to| because|$)"
     rf"|^no(?: [\w-]+){{0,6}} (?:is|are|was|were|(?:could|can) be)"
@@ -83,10 +83,10 @@ _ABSENT = re.compile(
 # 'No biopsy due to ...' is no result, 'no flow due to torsion' is one: a test's name decides.
 _NOT_MADE = re.compile(r"no (?P<what>[^.;]{2,60}?) (?:due to|because|owing to)\b", re.IGNORECASE)
 # An advice to make the test.
-_ADVICE = phrase_pattern(
-    "could be considered | can be considered | may be considered | should be considered"
-    " | could be performed | can be performed | may be performed | should be performed"
-    " | could be done | can be done | may be done | should be done"
+_ADVICE = re.compile(
+    rf"\b{phrase_regex('could | can | may | should', '')} be"
+    rf" {phrase_regex('considered | performed | done', '')}\b",
+    re.IGNORECASE,
 )
 _UNKNOWN = re.compile(
     rf"(?:it )?(?:is|was) (?:not {_WRITTEN}|not known|unknown|unclear) (?:whether|if)\b",
@@ -121,6 +121,7 @@ _FINDING = phrase_pattern(
 )
 MONTHS = " | ".join((*calendar.month_name[1:], *calendar.month_abbr[1:]))
 """A table of phrases."""
+# What a clause does not assert: up to the next clause, or to what tells a finding.
 _ASSERTION_END = r"(?=[^\w%]*$|[,;:]| (?:and|but|which|that|who)\b)"
 _CONDITIONS = phrase_regex("if | unless | whether | lest | in case", "")
 _MODALS = phrase_regex(

@@ -82,6 +82,7 @@ FINDINGS: dict[str, tuple[str, ...]] = {}
 for _row in _rows_of_section("findings"):
     _findings, _, _test = _row.partition(" > ")
     FINDINGS[_test] = (*FINDINGS.get(_test, ()), *_findings.split())
+TEST_OF_FINDING = {finding: test for test, findings in FINDINGS.items() for finding in findings}
 
 CONDITIONS = _words_of_section("conditions")
 """What a test is done under: a value of it is none of the plain test."""
@@ -98,8 +99,9 @@ _WAYS = {
 _LATER_COURSE_STATE = ("course", "later")
 _LATER_STATES = {("treatment", "postoperative"), ("fed", "postprandial")}
 """States in which no plain result is taken."""
-_AFTERWARDS = re.compile(r"\bafter (?!\d|(?:\w+ ){0,3}fast)")
-"""'Sodium after 3 % saline' and not 'after 3 h' or 'after an overnight fast', which say when."""
+_AFTERWARDS = re.compile(r"\b(?:after|post(?! void)) (?!\d|(?:\w+ ){0,3}fast)")
+"""'Sodium after 3 % saline' and not 'after 3 h' or 'after an overnight fast', which say when. A
+post-void residual is a test by itself."""
 States = frozenset[tuple[str, str]]
 """Questions of the table of states, each with its answer."""
 _WAY = re.compile(r"\b(?:trans|endo)(\w+(?:al|ic))\b")
@@ -287,7 +289,7 @@ def profile(name: str) -> Profile:
         # The table may say more than the name: a 'pregnancy test' is one in serum and in urine.
         places = _SPECIMENS.keys() | _WHOSE | _SIDES | REGIONS.keys()
         # 'Serum and urine immunofixation' is of two fluids, whatever the test's own.
-        in_own_fluid = {*map(specimen_of, text.split())} - {None} == {_own_fluid(canonical)}
+        in_own_fluid = fluids_in(text) == {_own_fluid(canonical)}
         more = [w for w in text.split() if w in places and not (in_own_fluid and specimen_of(w))]
         known = canonical
         if {_SPECIMENS.get(word) for word in more} - {None, "blood"}:
@@ -323,9 +325,9 @@ def profile(name: str) -> Profile:
 @cache
 def _own_fluid(canonical: str) -> str | None:
     """The fluid in which a test is done whether its name says it or not: '5-HIAA' is in urine."""
-    names = [{specimen_of(word) for word in normalise(n).split()} for n in NAMES[canonical]]
-    fluids = set().union(*names) - {None}
-    return min(fluids, key=str) if len(fluids) == 1 and {None} in names else None
+    of_names = {fluids_in(name) for name in NAMES[canonical]}
+    fluids = frozenset[str]().union(*of_names)
+    return next(iter(fluids)) if len(fluids) == 1 and frozenset() in of_names else None
 
 
 def states_in(text: str) -> States:
@@ -411,6 +413,11 @@ def regions_in_text(tokens: list[str]) -> frozenset[str]:
 def specimen_of(word: str) -> str | None:
     """The specimen that a word names: 'urinary' -> 'urine'."""
     return _SPECIMENS.get(word)
+
+
+def fluids_in(text: str) -> frozenset[str]:
+    """The specimens that the words of a text name, blood among them."""
+    return frozenset(filter(None, map(specimen_of, normalise(text).split())))
 
 
 def _singular(word: str) -> str:

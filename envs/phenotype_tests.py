@@ -36,6 +36,7 @@ _OF_ANALYTE = re.compile(
 # history tells: 'Abnormal liver morphology' has hepatitis.
 _NAMED_BY_TEST = re.compile(r"\b(?:EEG|EMG|imaging|tomography|pulmonary function testing)\b")
 _MOST_WORDS_OF_NAME = 7
+"""Our choice: 398 of the 439 names of such findings have no more words."""
 
 
 @cache
@@ -90,17 +91,17 @@ def shown_by(hpo_id: str, label: str) -> str:
     return next((name for name, words in FINDINGS.items() if word in words), test)
 
 
-def imaging_findings(text: str) -> dict[str, str]:
+def findings_of_tests(text: str) -> dict[str, str]:
     """The phenotypes of `text` that by the ontology's own word nothing but a test shows, each with
     it.
 
-    >>> imaging_findings("Fever and pulmonary infiltrates; hepatitis in 2004")
+    >>> findings_of_tests("Fever and pulmonary infiltrates; hepatitis in 2004")
     {'pulmonary infiltrates': 'Chest imaging'}
     """
     words = normalise(text).split()
     lengths = range(1, _MOST_WORDS_OF_NAME + 1)
     phrases = (" ".join(words[i : i + n]) for i in range(len(words)) for n in lengths)
-    return {phrase: _named_by_test()[phrase] for phrase in phrases if phrase in _named_by_test()}
+    return {phrase: test for phrase in phrases if (test := _named_by_test().get(phrase))}
 
 
 @cache

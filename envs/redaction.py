@@ -27,14 +27,14 @@ from medaction.envs.leaks import (
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import (
     canonical_of,
+    fluids_in,
     profile,
     regions_in_text,
-    specimen_of,
     synonyms_of,
     tokens_of,
 )
 from medaction.envs.patients import is_grown, tells_of_newborn
-from medaction.envs.phenotype_tests import imaging_findings, shown_by
+from medaction.envs.phenotype_tests import findings_of_tests, shown_by
 from medaction.envs.records import CaseReport, CheckResult, DocumentedTest, StructuredCase
 from medaction.envs.results_told import (
     ACTIVE_FINDING,
@@ -448,7 +448,7 @@ class _Cutter:
             # 'Cysts were detected | and she took tolvaptan' has two subjects.
             two = _PATIENT_AS_SUBJECT.match(after) and self._result(before)
             # 'Developed fevers | and pulmonary infiltrates'
-            is_shown = imaging_findings(after) and self._result(after) and not self._result(before)
+            is_shown = findings_of_tests(after) and self._result(after) and not self._result(before)
             if two or is_shown:
                 return [before, "and " + after]
         return [clause]
@@ -463,7 +463,7 @@ class _Cutter:
         # 'Leukopenia' under 'Physical examination' is a laboratory's word.
         findings = blood_findings(text) if self.is_examination or self.is_present else {}
         if self.is_present and not is_history(text):
-            findings |= imaging_findings(text)
+            findings |= findings_of_tests(text)
         complaint = self.complaint.casefold()
         findings = {word: test for word, test in findings.items() if word not in complaint}
         statement = result_told(text)
@@ -585,11 +585,11 @@ def _moved(
     """The results that the observation told as entries of the menu; what an entry told `before`, or
     has as a further value of the very analyte, is not added to it."""
     # 'CSF glucose' is no glucose.
-    own_names = {(canonical_of(t.name), _fluids_of(t.name)): t.name for t in reversed(tests)}
+    own_names = {(canonical_of(t.name), _other_fluids(t.name)): t.name for t in reversed(tests)}
     return tuple(
         DocumentedTest(
             # 'Serum CA-125' of a statement is one test with the entry 'CA-125'.
-            (canonical_of(name) and own_names.get((canonical_of(name), _fluids_of(name))))
+            (canonical_of(name) and own_names.get((canonical_of(name), _other_fluids(name))))
             or _with_place_of_result(name[0].upper() + name[1:], statement.text, tests),
             category_of(name),
             statement.text,
@@ -612,10 +612,9 @@ def _with_place_of_result(name: str, text: str, tests: Sequence[DocumentedTest])
     others = regions_in_text(tokens_of(normalise(" ".join(test.result for test in same))))
     if not (same and others) or len(set(map(regions.get, places))) != 1:
         return name
-    is_bare = category_of(name) == "imaging" and not profile(name).regions
-    return (
-        name if not is_bare or regions[places[0]] & others else f"{places[0].capitalize()} {name}"
-    )
+    if category_of(name) != "imaging" or profile(name).regions or regions[places[0]] & others:
+        return name
+    return f"{places[0].capitalize()} {name}"
 
 
 def _with_further_values(test: DocumentedTest, statements: list[Statement]) -> DocumentedTest:
@@ -637,15 +636,16 @@ def _value_in_entry(name: str, test: DocumentedTest) -> str:
     specimen = profile(test.name).specimen
     if specimen not in (None, profile(name).specimen):
         return ""
-    fluids = _fluids_of(name) - {specimen}
-    return value_of(name, test.result) if fluids <= _fluids_of(f"{test.name} {test.result}") else ""
+    fluids = _other_fluids(name) - {specimen}
+    return (
+        value_of(name, test.result) if fluids <= _other_fluids(f"{test.name} {test.result}") else ""
+    )
 
 
-def _fluids_of(text: str) -> frozenset[str | None]:
+def _other_fluids(text: str) -> frozenset[str]:
     """The specimens that a text names beside blood. By its words: a table may hold 'urine pregnancy
     test' as another name of hCG."""
-    words = normalise(text).split()
-    return frozenset(map(specimen_of, words)) - {None, "blood"}
+    return fluids_in(text) - {"blood"}
 
 
 def value_of(name: str, text: str) -> str:

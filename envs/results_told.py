@@ -14,6 +14,7 @@ from medaction.envs.naming import (
     FINDINGS,
     KINDS,
     TABLE,
+    TEST_OF_FINDING,
     Profile,
     canonical_of,
     profile,
@@ -185,8 +186,7 @@ EXAMINED = phrase_pattern(
 # Words that only a laboratory can tell, by its test: 'pancytopenia'.
 _BLOOD_FINDINGS = {
     word: test
-    for test, words in FINDINGS.items()
-    for word in words
+    for word, test in TEST_OF_FINDING.items()
     # Endings: counts and electrolytes are not seen or felt; 'anemia' may be meant by pallor, and
     # blood or pus in the urine is seen.
     if re.search(

@@ -256,6 +256,7 @@ HOW_AND_WHERE = [
         ("Serum creatinine", ["Creatinine"]),
         ("Mammography following treatment", []),
         ("Cortisol after hydrocortisone", []),
+        ("Post-hydrocortisone cortisol", []),
         ("Cortisol after an overnight fast", ["Cortisol"]),
         ("CT chest after a fall", ["CT chest"]),
         ("Urine osmolality", ["Random urine"]),

@@ -385,6 +385,7 @@ MENUS = {
         "Ultrasound": (),
         "CT": (),
     },
+    "Ultrasound revealed a mass, verified on CT showing a cyst.": {"Ultrasound": (), "CT": ()},
     "Continuous bladder pressure (BP) monitoring using a catheter; on day 2, 20 mmHg.": {
         "Continuous bladder pressure monitoring": ()
     },

@@ -152,8 +152,7 @@ def _all(path: Path, any_article: bool) -> Iterator[CaseReport | BadCase]:
 
 def _cases_of_folder(path: Path, any_article: bool) -> Iterator[CaseReport | BadCase]:
     # PMC's cloud service puts each article into a folder of its own; other folders stay unsearched.
-    articles = [entry for entry in path.iterdir() if jats.ARTICLE_NAME.fullmatch(entry.name)]
-    folders = [path, *(entry for entry in articles if entry.is_dir() and inside(entry, path))]
+    folders = [path, *(entry for entry in path.iterdir() if _is_searched(entry, path))]
     # Sorted over all folders: the order of cases must not hang on the file system.
     files = sorted(
         (file for folder in folders for file in folder.iterdir() if _is_case_file(file)),
@@ -185,6 +184,12 @@ def _newest_first(file: Path) -> tuple[str, int, str]:
     return str(folder / cloud["pmcid"]), -int(cloud["version"] or 0), str(file)
 
 
+def _is_searched(entry: Path, path: Path) -> bool:
+    """Of the folders in a folder of cases those that PMC's cloud service names by an article."""
+    is_named = jats.ARTICLE_NAME.fullmatch(entry.name) is not None
+    return is_named and entry.is_dir() and inside(entry, path)
+
+
 def _holds_cases(folder: Path) -> bool:
     try:
         return any(map(_is_case_file, folder.iterdir()))
@@ -207,9 +212,8 @@ def _files_of_no_form(path: Path) -> Iterator[BadCase]:
         for entry in sorted(path.iterdir())
         if entry.is_dir()
         and not entry.name.startswith(".")
-        # One of PMC's is searched, and must hold an article.
-        and bool(jats.ARTICLE_NAME.fullmatch(entry.name) and inside(entry, path))
-        is not _holds_cases(entry)
+        # Cases that nobody reads, or an article's folder without its article.
+        and _holds_cases(entry) != _is_searched(entry, path)
     ]
     if folders:
         message = (

@@ -19,6 +19,7 @@ from medaction.envs.naming import (
     IMAGING,
     KINDS,
     SOUGHT,
+    TEST_OF_FINDING,
     canonical_of,
     profile,
     specimen_of,
@@ -38,7 +39,6 @@ from medaction.envs.sources.finding_sentences import (
     SHOWS_A_VALUE,
     TEST_BEHIND,
     TEST_NOUN,
-    TEST_OF_FINDING,
     begins_with_noun,
     label_and_rest,
     listed_tests,
@@ -63,7 +63,7 @@ BULLET_LINE = re.compile(r"^(?P<indent>\s*)(?:[-*•]|\d+[.)])\s+(?P<text>.*)$")
 _JOINED_CLAUSE = re.compile(r",\s+(?:and|but|while|whereas)\s+")
 _JOINED_WITHOUT_COMMA = re.compile(r"\s+(?:but|while|whereas)\s+")
 # 'Ultrasound showed a mass, confirmed by CT showing a cyst'
-_CONFIRMED_BY = re.compile(r",\s+(?:\w+ )?confirmed (?:by|on|via)\s+(?:an?\s+|the\s+)?")
+_BORNE_OUT_BY = re.compile(r",\s+(?:\w+ )?\w+ed (?:by|on|via)\s+(?:an?\s+|the\s+)?")
 # 'CRP 212, falling to 40 by day 4' goes on with the value.
 _GOES_ON = (
     r"(?:(?:\w+ly )?\w+(?:ing|ed) (?:to|from)|down|up|with|which|then"
@@ -457,7 +457,7 @@ def _prose(text: str, container: str, begins: bool = True) -> Iterator[_BulletLi
 def _clauses_of_tests(sentence: str) -> list[str]:
     """The clauses of 'ECG showed ST depression, and cardiac enzymes were raised', where each has a
     test for its subject; else the sentence."""
-    for joint in (_JOINED_CLAUSE, _JOINED_WITHOUT_COMMA, _CONFIRMED_BY):
+    for joint in (_JOINED_CLAUSE, _JOINED_WITHOUT_COMMA, _BORNE_OUT_BY):
         clauses = split_outside_brackets(joint, sentence)
         if len(clauses) > 1 and all(map(_is_of_test, clauses)):
             return clauses
@@ -592,10 +592,11 @@ def _is_of_other(name: str, category: str, clause: str) -> bool:
     subject = label if _is_label_of_test(label) else subject_of(clause, names, begins=bool(names))
     if not subject and _begins_with_test(clause):
         subject = next(iter(names), "")
-    phrase = phrase_of(clause, names)
-    is_behind = re.search(rf" on (?:an? |the )?{re.escape(phrase)}\W*$", clause)
-    if not subject and is_behind and profile(phrase).kinds & IMAGING:
-        subject = phrase  # 'no vegetation on transesophageal echo'
+    if not subject:
+        phrase = phrase_of(clause, names)
+        is_behind = re.search(rf" on (?:an? |the )?{re.escape(phrase)}\W*$", clause)
+        if is_behind and profile(phrase).kinds & IMAGING:
+            subject = phrase  # 'no vegetation on transesophageal echo'
     own, other = profile(name), profile(subject)
     category_of_other = known_category(subject) or category_of(subject)
     is_scan = category in ("imaging", "physiologic")

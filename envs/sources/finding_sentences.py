@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from medaction.envs.categories import category_of, known_category
 from medaction.envs.mentions import named_tests
-from medaction.envs.naming import CULTURED, FINDINGS, canonical_of, profile
+from medaction.envs.naming import CULTURED, TEST_OF_FINDING, canonical_of, profile
 from medaction.words.markdown import without_markdown
 from medaction.words.names import normalise
 from medaction.words.phrases import IN_BRACKETS, phrase_regex
@@ -83,11 +83,10 @@ _NOUNS = (
 )
 # 'Stains for acid-fast bacilli' goes on: only the singular ends a name.
 TEST_NOUN = re.compile(rf"[^.;:,(]{{0,60}}?\b(?:{phrase_regex(_NOUNS)}|stain)\b", re.IGNORECASE)
-TEST_OF_FINDING = {finding: test for test, findings in FINDINGS.items() for finding in findings}
 _LIST_JOINT = re.compile(r",\s+(?:and\s+|or\s+)?|\s+(?:and|or|plus|&)\s+|(?<=\0)/(?=\0)")
 _SEEN = ("imaging", "pathology", "procedure")
 _MOST_WORDS = 6
-"""Words of one test in a list; longer items are findings."""
+"""Words of one test in a list: our choice; longer items are findings."""
 _LINKS = "on | by | via | in | through | after | from | for | with | of | at | during | to"
 # Where the noun phrase of a test begins in a sentence, and what ends it.
 _BEFORE_PHRASE = re.compile(

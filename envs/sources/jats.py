@@ -518,7 +518,8 @@ def _cells_of_row(row: etree._Element, spanning: dict[int, tuple[int, int, str]]
     rows that are left, columns, and the cell's text; changed to what spans the next row."""
     column = 0
     cells = deque(cell for cell in row if _tag(cell))
-    heads = row.getparent() is not None and _tag(row.getparent()) == "thead"  # type: ignore[arg-type]
+    parent = row.getparent()
+    heads = parent is not None and _tag(parent) == "thead"
     while cells or column in spanning:
         if column in spanning:
             # A cell from above takes its column before the row's own next cell does.
