@@ -80,8 +80,11 @@ _ABSENT = re.compile(
     rf" (?:\w+ )?(?:{DONE}|{_WRITTEN}))\b",
     re.IGNORECASE,
 )
+_REASON = phrase_pattern(
+    "due to | because | owing to | in view of | on account of | for want of | for lack of"
+)
 # 'No biopsy due to ...' is no result, 'no flow due to torsion' is one: a test's name decides.
-_NOT_MADE = re.compile(r"no (?P<what>[^.;]{2,60}?) (?:due to|because|owing to)\b", re.IGNORECASE)
+_NOT_MADE = re.compile(rf"no (?P<what>[^.;]{{2,60}}?) {_REASON.pattern}", re.IGNORECASE)
 # An advice to make the test.
 _ADVICE = re.compile(
     rf"\b{phrase_regex('could | can | may | should', '')} be"
@@ -277,7 +280,11 @@ def _weighs_as_none(sentence: str) -> bool:
         return False
     # Without tests' names: the weights are of what is said about them.
     clauses = [clause for part in sentence.split(", ") if (clause := without_names_of_tests(part))]
-    return bool(clauses) and all(no_result_score(clause) > NO_RESULT_AT for clause in clauses)
+    # What stands behind 'because of' may be any finding: the rest is weighed by itself, too.
+    return bool(clauses) and all(
+        max(map(no_result_score, {clause, _REASON.split(clause, maxsplit=1)[0]})) > NO_RESULT_AT
+        for clause in clauses
+    )
 
 
 def no_result_score(clause: str) -> float:
