@@ -218,7 +218,9 @@ def without_void(text: str) -> str:
         label = _LABEL_OF_STATEMENT.match(line)[0]  # type: ignore[index]
         sentences = _SENTENCE_END.split(line[len(label) :])
         while (
-            sentences and (last := sentences[-1].strip(" .;()[]")) and _says_nothing_written(last)
+            sentences
+            and (last := sentences[-1].strip(" .;()[]").removeprefix("Note: "))
+            and _says_nothing_written(last)
         ):
             sentences.pop()
         if sentences or not line.strip():
