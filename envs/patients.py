@@ -57,7 +57,8 @@ _OPENING_OF_LINE = re.compile(
 _COUNT = re.compile(rf"\b(?:{phrase_regex(_NUMBER_WORDS, '')}|[2-9])\b", re.IGNORECASE)
 # Of a group everybody's age is told at once, and in a table: '| 1 | M/22 | colic |'.
 _AGES_OF_A_GROUP = re.compile(
-    r"\b(?:their ages?|ages) (?:ranged|ran|were|was|varied|spanned)\b|\bages? ranging (?:from|between)"
+    r"\b(?:their ages?|ages) (?:ranged|ran|were|was|varied|spanned)\b"
+    r"|\bages? ranging (?:from|between)"
     r"|^(?=\|)(?:.*\|[ \t]*(?:[MF][ ,/]{0,2}\d{1,2}|\d{1,2}[ ,/]{0,2}[MF])[ \t]*\|.*(?:\n|\Z)){3}",
     re.IGNORECASE | re.MULTILINE,
 )

@@ -39,11 +39,12 @@ _QUESTION = re.compile(
     rf"(?:^|[,:;] )(?:based on [^,?]+, )?{phrase_regex(_ASKING_WORDS, '')}\b[^?]*\?\W*$",
     re.IGNORECASE,
 )
-# Who takes an exam or holds it, with what is expected of them: 'The student should elicit that ...';
-# not 'her doctor should have listened'. And what is said to them under their name: 'Examiner: ...'.
+# Who takes an exam or holds it, with what is expected of them: 'The student should elicit
+# that ...'; not 'her doctor should have listened'. And what is said to them under their name:
+# 'Examiner: ...'.
 _ROLES_OF_AN_EXAM = (
-    "student | candidate | examinee | examiner | learner | trainee | actor | standardized patient | standardised patient"
-    " | simulated patient | interviewer | assessor | doctor | physician | clinician | resident"
+    "student | candidate | examinee | examiner | learner | trainee | actor"
+    " | standardized patient | standardised patient | simulated patient | interviewer | assessor | doctor | physician | clinician | resident"
 )
 _EXPECTED = (
     "should | must | shall | is expected to | are expected to | is to | are to | needs to"
@@ -67,8 +68,8 @@ _DIRECTION = phrase_pattern(
 )
 # 'If the doctor asks about pets, say that you have a kitten': what is said is history.
 _ANSWER = re.compile(
-    r"^(?:if|when|should)\b[^,.]*\bask(?:s|ed)?\b[^,.]*, (?:you (?:should |can |may |will )?)?(?:just )?"
-    r"(?:say|tell (?:them|him|her|the \w+)|answer|reply|mention|admit|respond|state|explain)"
+    r"^(?:if|when|should)\b[^,.]*\bask(?:s|ed)?\b[^,.]*, (?:you (?:should |can |may |will )?)?"
+    r"(?:just )?(?:say|tell (?:them|him|her|the \w+)|answer|reply|mention|admit|respond|state|explain)"
     r"(?: (?:yes|no)\b[,;]?)?(?: that)? (?=(?:you|your|it|the|there)\b)",
     re.IGNORECASE,
 )
