@@ -44,7 +44,8 @@ _QUESTION = re.compile(
 # 'Examiner: ...'.
 _ROLES_OF_AN_EXAM = (
     "student | candidate | examinee | examiner | learner | trainee | actor"
-    " | standardized patient | standardised patient | simulated patient | interviewer | assessor | doctor | physician | clinician | resident"
+    " | standardized patient | standardised patient | simulated patient | interviewer"
+    " | assessor | doctor | physician | clinician | resident"
 )
 _EXPECTED = (
     "should | must | shall | is expected to | are expected to | is to | are to | needs to"
@@ -69,8 +70,8 @@ _DIRECTION = phrase_pattern(
 # 'If the doctor asks about pets, say that you have a kitten': what is said is history.
 _ANSWER = re.compile(
     r"^(?:if|when|should)\b[^,.]*\bask(?:s|ed)?\b[^,.]*, (?:you (?:should |can |may |will )?)?"
-    r"(?:just )?(?:say|tell (?:them|him|her|the \w+)|answer|reply|mention|admit|respond|state|explain)"
-    r"(?: (?:yes|no)\b[,;]?)?(?: that)? (?=(?:you|your|it|the|there)\b)",
+    r"(?:just )?(?:say|tell (?:them|him|her|the \w+)|answer|reply|mention|admit|respond|state"
+    r"|explain)(?: (?:yes|no)\b[,;]?)?(?: that)? (?=(?:you|your|it|the|there)\b)",
     re.IGNORECASE,
 )
 # 'Your portrayal should focus on the symptoms.'
