@@ -147,8 +147,8 @@ _GENERAL = frozenset(
     heart lung thyroid reaction failure attack crisis
     """.split()  # noqa: SIM905
 )
-# 'NMOSD', 'TTP', 'HbSC'; a label ('PE: lungs clear') is none.
-_CAPITALS = re.compile(r"\b[A-Z][A-Za-z]{0,5}[A-Z]\b(?!:)")
+# 'NMOSD', 'TTP', 'HbSC', 'MEN1'; a label ('PE: lungs clear') is none.
+_CAPITALS = re.compile(r"\b[A-Z][A-Za-z]{0,5}[A-Z](?:-?\d{1,2}[A-Z]?)?\b(?!:)")
 # One word an organ: 'pulmonary' is 'lung'.
 _ORGAN_ADJECTIVES: dict[str, str] = TABLE["organ_adjectives"]
 
@@ -277,7 +277,8 @@ def _lesser_names(part: str) -> Iterator[str]:
         elif is_disease(word) and before not in ("", "cell") and _LEADING.sub("", before):
             yield f"{before} {word}"
         # 'lupus' of 'lupus erythematosus', no common word and no place ('placenta previa').
-        elif _LATIN_ADJECTIVE.match(word) and len(before) >= 5:
+        # Of an organism's name the genus is a name anyway.
+        elif _LATIN_ADJECTIVE.match(word) and len(before) >= 5 and not _ORGANISM.search(part):
             known = {before, word} & english_words() or regions_in_text([before])
             if not (known or _is_adjective(before) or is_disease(before)):
                 yield before
@@ -340,8 +341,8 @@ def abbreviations_told(
         DiagnosisName(short, "answer", part, exact=True)
         for part, least in dict.fromkeys(parts)
         for short in shorts
-        if len(short) >= least
-        and any(_spells(short.casefold(), words) for words in _forms_to_spell(part))
+        if len(letters := short.rstrip("-0123456789").casefold()) >= least
+        and any(_spells(letters, words) for words in _forms_to_spell(part))
     )
 
 

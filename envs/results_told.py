@@ -71,8 +71,8 @@ _LASTING = re.compile(
 )
 # A test by what was sought: 'His donation tested reactive for treponemal antibodies'.
 _TESTED_FOR = re.compile(
-    rf"\b(?:test(?:ed|s)|c[ao]me back|returned) (?:\w+ly )?{STATUS} for (?:the |an? )?"
-    rf"(?P<sought>[\w-]+(?: (?!{_NO_NAME})[\w-]+){{0,2}})",
+    rf"\b(?:test(?:ed|s)|screen(?:ed|s)|reads?|c[ao]me back|returned) (?:\w+ly )?{STATUS} for"
+    rf" (?:the |an? )?(?P<sought>[\w-]+(?: (?!{_NO_NAME})[\w-]+){{0,2}})",
     re.IGNORECASE,
 )
 # 'Under the microscope spindle cells ran through it', 'histologically, ...'.
@@ -179,7 +179,7 @@ _GENERAL_TEST = re.compile(
     r"|(?P<karyotype>\A(?!.*\b(?:carrier|known)\b).*?\b4[5-8],\s?X[XY]{0,3}\b)"
     r"|(?P<culture>\b(?P<specimen>sputum|blood|urine|stool|pus|fluid|swab|wound|csf)s?"
     # 'The wound on his leg grew larger' is no culture.
-    r"(?:(?: \w+)? grew\b|(?: \w+){2,4} grew (?:(?-i:[A-Z])|an?\b|no\b))"
+    r"(?:(?: \w+)? (?:grew|grown)\b|(?: \w+){2,4} grew (?:(?-i:[A-Z])|an?\b|no\b))"
     rf"|\bcultures? (?:\w+ )?(?:{FINDING.pattern}|grew|noted|yielded)\b"
     r"|\b(?:identified|found|detected|isolated|grown) (?:in|from|on) (?:\w+ ){0,3}cultures?\b)"
     rf"|(?P<investigations>\b(?:investigations?|work-?ups?)\b[^.;,]{{0,40}}? (?:{FINDING.pattern}))"
@@ -360,7 +360,9 @@ def _ends_in_test(name: str) -> bool:
     is_known = kinds & KINDS or words[-1].casefold() in _RECORDS
     is_noun = len(words) > 1 and re.fullmatch(_TEST_NOUN, words[-1])
     is_seen = known_category(words[-1]) in ("imaging", "pathology")
-    return bool(is_known or is_noun or is_seen)
+    # 'Polysomnogram' by polysomnography
+    is_gram = words[-1].endswith("gram") and known_category(f"{words[-1][:-4]}graphy")
+    return bool(is_known or is_noun or is_seen or is_gram)
 
 
 def _found_in_blood(clause: str) -> tuple[str, ...]:
@@ -429,6 +431,7 @@ def _result_of(name: str) -> re.Pattern[str]:
         rf"{after}\b{STATUS}\b",
         # Neither a duration nor a year: 'CT 3 weeks ago', 'hepatitis C in 2015'.
         rf"{after}(?<![\d.-])\b(?!(?:19|20)\d\d\b)\d(?! (?:years|months|weeks|days))",
+        rf"{pattern}\b[^.;,]{{0,60}}?\d ?%",
         rf"{after} (?:notable|remarkable|significant) for\b",
     ]
     # 'Biopsy was benign' is a result; 'glucose was measured' is none.

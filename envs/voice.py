@@ -18,7 +18,7 @@ _ASKS = (
 )
 _ASKS_FOR_AN_OBJECT = (
     "list | state | give | enter | fill | record | report | answer | use | complete | act | play"
-    " | add | leave | do not"
+    " | add | leave | do not | take | tell | obtain | elicit | perform | discuss | interview"
 )
 _OBJECTS = (
     "in | out | only | not | as | that | all | any | the | a | an | each | every | whether | it"
@@ -55,6 +55,12 @@ _EXAM = re.compile(
     rf"(?: {phrase_regex(_EXPECTED, '')}(?= (?!have\b|be\b|not have\b)[a-z])| *:)",
     re.IGNORECASE,
 )
+# 'It is 3 a.m. and you are the doctor on call': who is to solve the case.
+_READER = re.compile(
+    rf"\byou are (?:the|an?) (?:[\w-]+ ){{0,3}}?{phrase_regex(_ROLES_OF_AN_EXAM)}\b"
+    r"(?!.*\d[- ]year)",
+    re.IGNORECASE,
+)
 # In quotation marks somebody else is asked: 'She asked: "Will you help?"'.
 _QUOTATION = re.compile(r"[\"“][^\"“”]*[\"”]|(?<!\w)['‘].+?['’](?!\w)")
 _SECOND_PERSON = phrase_pattern("you | your | yours | yourself")
@@ -71,7 +77,7 @@ _ANSWER = re.compile(
     r"^(?:if|when|should)\b[^,.]*\bask(?:s|ed)?\b[^,.]*, (?:you (?:should |can |may |will )?)?"
     r"(?:just )?"
     r"(?:say|tell (?:them|him|her|the \w+)|answer|reply|mention|admit|respond|state|explain)"
-    r"(?: (?:yes|no)\b[,;]?)?(?: that)? (?=(?:you|your|it|the|there)\b)",
+    r"(?: (?:yes|no)\b[,;]?)?(?: that)? (?=(?!nothing|yes|no|so|what)[a-z]+ )",
     re.IGNORECASE,
 )
 # 'Your portrayal should focus on the symptoms.'
@@ -153,6 +159,7 @@ def asks_reader(sentence: str) -> bool:
         _REQUEST.match(words)
         or _PLEASE.match(words)
         or _EXAM.match(words)
+        or _READER.search(words)
         or _QUESTION.search(words)
     )
 
