@@ -58,8 +58,11 @@ _LABELLED = re.compile(
 _HEADING_LINE = re.compile(
     r"^(?:#+ +\**|\*\*)[A-Z][A-Za-z &/-]{2,50}+\**(?=[ \t]*$)", re.MULTILINE
 )
-# A section of the summary, whatever its name: 'Chief Complaint: ...', '- History: ...'.
-_SECTION = re.compile(r"[-*•#\s]*[A-Z][A-Za-z /&-]{2,50}:(?:\s|$)")
+# A section of the summary, whatever its name: 'Chief Complaint: ...', '- History: ...'; no
+# sentence: 'Here is the summary:'.
+_SECTION = re.compile(
+    r"[-*•#\s]*(?![^:\n]{2,50}\b(?:is|are|have)\b)[A-Z][A-Za-z /&-]{2,50}:(?:\s|$)"
+)
 
 
 def recognises(value: Any) -> bool:
