@@ -23,7 +23,7 @@ bullets are either copied or left out, the shares lie below 0.2 or above 0.8."""
 IN_PIECES = 0.7
 """Share of the runs within a passage's pieces from which on these were taken over one by one."""
 
-NOTED = 0.9
+NOTED = 0.85
 """Share of a note's runs that its passage has; the last word of a note may be broken."""
 
 # A full stop without a space behind it ends nothing: '3.5'.
@@ -32,6 +32,8 @@ _TABLE_LINE = re.compile(
     r"\s*table\s+[\divx]+\b|[^|\n]*\|[^|\n]*\||[^\t\n]+\t[^\t\n]+", re.IGNORECASE
 )
 _FIGURE = re.compile(r"\s*fig(?:ure|\.)\s*\d+\b", re.IGNORECASE)
+# A number or a label on a line of its own: what it numbers stands behind it.
+_LABEL = re.compile(r"(?:(?:fig(?:ure|\.)?|table)\s+)?(?:\d\d?|[ivx]{1,4})[.:]?", re.IGNORECASE)
 # A heading with labelled values behind it.
 _HEADING = re.compile(r"^[^:,;]{3,60}:(?=[^:]{1,60}:)")
 # Notes of a case name a reason and then the words that it is about.
@@ -71,7 +73,9 @@ def passages(
         if match.start() > end:
             yield Passage(text[end : match.start()], "nothing")
         end = match.end()
-        if use := _use_of(match[0], uses):
+        if _LABEL.fullmatch(match[0].strip()):
+            yield Passage(match[0], "nothing", "a heading or a mark")
+        elif use := _use_of(match[0], uses):
             yield Passage(match[0], use)
         else:
             yield Passage(match[0], "nothing", _reason_of(match[0], reasons))
@@ -92,11 +96,14 @@ def ledger_of(
     lines: Counter[tuple[str, Use, str]] = Counter()
     samples: dict[tuple[str, Use, str], str] = {}
     total: Counter[str] = Counter()
+    is_caption = False
     for passage in passages(report.text[start:], observation, results, diagnosis, notes):
         words = passage.text.strip()
         if not words:
             continue
-        for kind, count in (("characters", len(words)), (_kind_of(words), 1)):
+        kind_of_line = "figure captions" if is_caption else _kind_of(words)
+        is_caption = _LABEL.fullmatch(words) is not None and _FIGURE.match(words) is not None
+        for kind, count in (("characters", len(words)), (kind_of_line, 1)):
             key = kind, passage.use, passage.reason
             lines[key] += count
             total[kind] += count
@@ -143,6 +150,8 @@ def _reason_of(passage: str, reasons: Iterable[tuple[str, frozenset[str]]]) -> s
 
 
 def _kind_of(passage: str) -> str:
+    if _LABEL.fullmatch(passage):
+        return "sentences"
     if _TABLE_LINE.match(passage):
         return "table rows"
     return "figure captions" if _FIGURE.match(passage) else "sentences"
@@ -175,8 +184,8 @@ def _runs_of(words: list[str], size: int) -> frozenset[str]:
 
 
 def _runs_apart(passage: str) -> frozenset[str]:
-    """The longest runs within each piece of a list, without the heading before it: in the menu 'WBC:
-    Normal' of 'Blood tests: WBC: Normal; CRP: 3 mg/L' stands alone."""
+    """The longest runs within each piece of a list, without the heading before it: in the menu
+    'WBC: Normal' of 'Blood tests: WBC: Normal; CRP: 3 mg/L' stands alone."""
     return frozenset().union(*map(_longest_runs, re.split("[,;]", _HEADING.sub("", passage))))
 
 
