@@ -57,7 +57,7 @@ _NO_LAST_WORDS = phrase_regex(
     "",
 )
 # 'A scan of plasma with a peak | at 619 nm'
-_LOOSE_END = re.compile(rf"(?:\s(?:{_NO_LAST_WORDS}|with an? [\w-]+|[–—=]+)|\.{2,})+$")
+_LOOSE_END = re.compile(rf"(?:\s(?:{_NO_LAST_WORDS}|with an? [\w-]+|[–—=]+)|\.{(2,)})+$")
 _HANGING_JOINT = re.compile(r"(?:,|(?<=\s)(?:and|or))\s*$")
 ARTICLE = re.compile(r"\A(?:the|an?|his|her|their) ", re.IGNORECASE)
 # Words that begin what a test has found, not a test's name.

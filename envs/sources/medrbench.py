@@ -55,9 +55,7 @@ _LABELLED = re.compile(
     r"^[-*#\s]*(?P<label>[A-Z][A-Za-z /&-]{2,50}?)\**\s*:\**(?P<rest>[^\n]*)$", re.MULTILINE
 )
 # 'Investigations' in a line of its own, as a heading or in bold; most headings have a colon.
-_HEADING_LINE = re.compile(
-    r"^(?:#+ +\**|\*\*)[A-Z][A-Za-z &/-]{2,50}+\**(?=[ \t]*$)", re.MULTILINE
-)
+_HEADING_LINE = re.compile(r"^(?:#+ +\**|\*\*)[A-Z][A-Za-z &/-]{2,50}+\**(?=[ \t]*$)", re.MULTILINE)
 # A section of the summary, whatever its name: 'Chief Complaint: ...', '- History: ...'; no
 # sentence: 'Here is the summary:'.
 _SECTION = re.compile(
