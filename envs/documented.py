@@ -63,8 +63,8 @@ _EMPTY = re.compile(
     r" (?:on|after|before|when|once)\b[^;:,]*|"
     rf"(?:{_UNDER_WAY}|unknown|unavailable|n/a|na(?=\W*$)|none|optional"
     rf"|see [\w ]{{4,20}}|to be (?:determined|{DONE})|{DONE}"
-    r"|not (?:yet )?(?:applicable|required|indicated"
-    rf"|{DONE}|{_WRITTEN})|no {_NO_DATA}(?: {_WRITTEN})?)"
+    r"|not (?:yet )?(?:applicable|required|indicated|necessary|needed"
+    rf"|{DONE}|{_WRITTEN})(?: after\b[^;]*)?|no {_NO_DATA}(?: {_WRITTEN})?)"
     rf"(?:,? {_BEHIND_NO_RESULT}\b[^;]*)?)",
     re.IGNORECASE,
 )
@@ -279,7 +279,9 @@ def _is_void(sentence: str) -> bool:
     bare = re.sub(r"^[\w\s/-]{2,40}:\s*", "", text)
     # 'Hearing is less on both sides, details not specified' tells something before it stops.
     clause, _, following = bare.partition(", ")
-    is_empty = _EMPTY.fullmatch(bare) and not _VALUE_IN_TEXT.search(following)
+    # 'None (0 of 200 cells)' is a count.
+    is_count = bare.casefold() == "none" and _VALUE_IN_TEXT.search(sentence)
+    is_empty = _EMPTY.fullmatch(bare) and not (is_count or _VALUE_IN_TEXT.search(following))
     if not any(map(str.isalnum, bare)) or is_empty or _EMPTY_ELSEWHERE.fullmatch(bare):
         return True
     # 'May show ...': what a test would find is no result.

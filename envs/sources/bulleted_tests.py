@@ -105,11 +105,12 @@ _NEXT_LABEL = re.compile(r"[;.]\s+(?=(?:\d+-)?[A-Za-z][\w ()/-]{2,50}:\s)(?![^()
 # Labels that gather tests and are none themselves.
 _ATTRIBUTES = (
     "initial | other | further | additional | routine | ancillary | prenatal | radiologic"
-    " | radiological | relevant | subsequent | abnormal"
+    " | radiological | relevant | subsequent | abnormal | diagnostic | paraclinical"
 )
 _GROUPS = (
     "imaging | imaging test | imaging studies | imaging findings | imaging results | radiology"
-    " | test | testing | investigation | findings | other"
+    " | test | testing | investigation | findings | other | studies | work up | workup"
+    " | diagnostics"
 )
 _CATEGORY = re.compile(
     rf"(?:{phrase_regex(_ATTRIBUTES, '')} )*{phrase_regex(_GROUPS)}(?: \(.*\))?", re.IGNORECASE
@@ -490,8 +491,12 @@ def _is_result_alone(clause: str) -> bool:
     negative', 'normal spirometry', 'mild anemia (Hb 10)'."""
     if _CODE_AND_VALUE.match(clause):
         return True
-    if SHOWING_VERB.search(clause) or not (names := named_tests(clause)):
+    names = named_tests(clause)
+    if SHOWING_VERB.search(clause) or not (names or begins_with_noun(clause)):
         return False
+    # 'Hepatitis screen negative, HIV test pending': neither's result is the other's.
+    if is_undone(clause):
+        return True
     by_test = any(re.search(rf"\w (?:on|by|via) .*{re.escape(n)}\W*$", clause) for n in names)
     has_status = BARE_STATUS.match(clause) or re.search(rf" {IMPRESSION}\W*$", clause)
     has_value = re.search(r"\(.*\d.*\)", clause) or _value_of_item(clause)

@@ -53,7 +53,7 @@ OPENING_PHRASE = re.compile(
 )
 _NO_LAST_WORDS = phrase_regex(
     "within | of | in | from | to | at | over | for | until | after | late | later | early | a | an"
-    " | the | not | both | all | each",
+    " | the | not | both | all | each | did | does | failed | came back | could",
     "",
 )
 # 'A scan of plasma with a peak | at 619 nm'
