@@ -33,7 +33,7 @@ from medaction.kg.tests_table import aliases_of_tests
 FOLDER = Path(__file__).parent / "made_up_reports"
 INPUTS: list[dict[str, Any]] = [
     item
-    for letter in "abcdefghjklmnpq"
+    for letter in "abcdefghjklmnpqr"
     for item in json.loads((FOLDER / f"blind_{letter}.json").read_text(encoding="utf-8"))
 ]
 FILE_NAMES = {
