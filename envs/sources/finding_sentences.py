@@ -364,9 +364,9 @@ def label_and_rest(text: str) -> tuple[str, str]:
         return without_markdown(cells[0]).strip(": "), text.partition(cells[0])[2].strip(":| \t")
     for sign in _SIGNS_OF_LABEL:
         name, _, rest = text.replace("**", "").partition(sign)
-        is_label = names_a_test(name) if sign.strip() != ";" else named_tests(name) == (name,)
         # 'ESR; CRP 40' lists two tests.
-        if rest and is_label and not (sign.strip() == ";" and named_tests(rest)):
+        is_list = rest and sign == "; " and (named_tests(name) != (name,) or named_tests(rest))
+        if rest and not is_list and names_a_test(name):
             return name, rest.strip()
     match = _LABELLED_LINE.fullmatch(text.replace("**", ""))
     # A stop before the colon: the label would be a whole sentence.
