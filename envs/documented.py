@@ -36,7 +36,7 @@ DONE = (
     r"(?:performed|done|conducted|obtained|carried out|undertaken|sent|requested|ordered|tested"
     r"|planned|scheduled|cancell?ed|declined|refused|deferred|postponed|omitted|assessed|measured"
     r"|analy[sz]ed|processed|interpreted|completed|determined|collected"
-    r"|recommended|advised|repeated|booked|arranged|asked)"
+    r"|recommended|advised|offered|repeated|booked|arranged|asked|quantified|calculated|estimated)"
 )
 _WRITTEN = (
     r"(?:provided|detailed|described|specified|documented|stated|mentioned|available|reported|given"
@@ -62,7 +62,8 @@ _EMPTY = re.compile(
     rf"(?:(?:{_UNDER_WAY}|to be (?:determined|{DONE}))"
     r" (?:on|after|before|when|once)\b[^;:,]*|"
     rf"(?:{_UNDER_WAY}|unknown|unavailable|n/a|na(?=\W*$)|none|optional"
-    rf"|see [\w ]{{4,20}}|to be (?:determined|{DONE})|{DONE}"
+    rf"|see [\w ]{{4,20}}|to be (?:determined|{DONE})"
+    rf"|{DONE}(?:(?:,| and|,? but) {DONE})?"
     r"|not (?:yet )?(?:applicable|required|indicated|necessary|needed"
     rf"|{DONE}|{_WRITTEN})(?: after\b[^;]*)?|no {_NO_DATA}(?: {_WRITTEN})?)"
     rf"(?:,? {_BEHIND_NO_RESULT}\b[^;]*)?)",

@@ -281,6 +281,9 @@ def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
         return noun[0] if noun and not _begins_a_finding(sentence) else ""
     # Brackets and loose prepositions at its end are no part of a name.
     before = _LOOSE_END.sub("", ABBREVIATION.sub("", sentence[: verb.start()]))
+    # 'Endomysial antibody was | detected': of the test; 'a mass was | detected' is what was found.
+    is_passive = before.endswith((" was", " were"))
+    before = before.removesuffix(" was").removesuffix(" were")
     # 'Radiographs of the hip, knees, and feet' are of all of them.
     if names and " of " in names[0] and _FURTHER_PLACES.fullmatch(before.removeprefix(names[0])):
         return before
@@ -301,8 +304,10 @@ def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
         return before
     # 'A mass was noted': the subject is what was found, not the test.
     is_participle = verb[0].rpartition(" ")[2] in ("noted", "reported", "diagnosed")
-    passive = is_participle or (
-        not verb.groupdict().get("quality") and _PASSIVE.match(sentence[verb.end() :])
+    passive = (
+        is_passive
+        or is_participle
+        or (not verb.groupdict().get("quality") and _PASSIVE.match(sentence[verb.end() :]))
     )
     if begins and not names and (noun := _SUBJECT_WITH_VERB.match(before)):
         return noun[0]  # 'venous sampling lateralised to the right, ratio 9:1'
