@@ -24,8 +24,9 @@ from medaction.envs.diagnosis_names import (
 )
 from medaction.envs.patients import ANIMAL
 from medaction.envs.records import CaseReport, StructuredCase
+from medaction.envs.reported import names_a_disease
 from medaction.words.names import normalise
-from medaction.words.phrases import phrase_pattern
+from medaction.words.phrases import phrase_pattern, phrase_regex
 from medaction.words.plurals import singular
 from medaction.words.sentences import LABEL, split_outside_brackets
 
@@ -70,6 +71,11 @@ RELATIVE = re.compile(
 _INTAKE = phrase_pattern(
     "take | taking | took | given | receiv* | ingest* | drink* | drank | drunk | swallowed"
     " | inhaled | inject* | prescribed | started | dose of"
+)
+_TAKES = re.compile(rf"{_INTAKE.pattern}|\b(?:uses|using|is on|was on|been on)\b", re.IGNORECASE)
+_BEHIND_A_DRUG = (
+    "for | and | or | in | at | since | as | to | on | by | with | from | daily | every | twice"
+    " | once | when | after | before | until | during"
 )
 _INTAKE_CHARACTERS = 50
 """Characters before a name within which a verb of intake has it for its object: our choice."""
@@ -215,7 +221,7 @@ def _excuse(
             # A second mention before the cue is not denied by it.
             if denial and not tells(around[: denial.start()], name):
                 return "denied"
-            if name.kind == "lesser" and _is_taken(name, clause):
+            if (name.kind == "lesser" and _is_taken(name, clause)) or _is_drug(name, clause):
                 return "taken"
             # Unless the sentence shows the disease: 'contact tracing confirmed tuberculosis'.
             is_contact = _EXPOSURE.search(around) or ANIMAL.search(around)
@@ -253,6 +259,20 @@ def _is_taken(name: DiagnosisName, clause: str) -> bool:
     before = clause[: max(0, clause.casefold().find(name.text.casefold()))]
     # 'He took aspirin, warfarin': the comma ends what the verb takes.
     return bool(_INTAKE.search(before.rpartition(",")[2][-_INTAKE_CHARACTERS:]))
+
+
+def _is_drug(name: DiagnosisName, clause: str) -> bool:
+    """Whether a name of one word, such as that in 'myopathy (simvastatin)', is the very object of
+    a verb of intake: nobody takes a disease."""
+    before, _, behind = clause.partition(name.text)
+    # 'Leprosy drugs' name a disease.
+    if re.match(rf" (?!{phrase_regex(_BEHIND_A_DRUG, '')}\b)[a-z]", behind):
+        return False
+    # A dose or an article may stand between them: 'takes a low-dose simvastatin'.
+    verb = max((match.end() for match in _TAKES.finditer(before)), default=-1)
+    between = before[verb:].split() if verb >= 0 else ["for"] * 3
+    is_word = name.text.islower() and " " not in name.text and not names_a_disease(name.text)
+    return is_word and len(between) < 3 and not {"for", "of", "with"} & set(between)
 
 
 def _is_known(name: DiagnosisName, sentence: str, case: StructuredCase) -> bool:

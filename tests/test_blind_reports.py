@@ -13,9 +13,8 @@ reports 67 were right; blind_n.json has other words for each kind that was mende
 that were mended of 45 more, of which 20 were right at first look (none of three in other languages)
 and 32 after the mend, and of 25 of the failing kinds that came then, of which 21 were. Of 43 more
 22 were right at first look and 31 after the mend whose kinds blind_q.json has; of 25 of the failing
-kinds that came then, 14 were. Of 40 more 29 were
-right at first look and 36 after the mend; of 25 and 10 of the failing kinds 17
-and 5, then 21 and 9: blind_r.json.
+kinds that came then, 14 were. Of 40 more 29 were right at first look and 36 after the mend; of 25
+and 10 of the failing kinds 17 and 5, then 21 and 9: blind_r.json.
 """
 
 import json
