@@ -46,8 +46,9 @@ def build(preset: str | None, dry_run: bool, quiet: bool, as_json: bool, **optio
     show_checks(run("environments", settings), settings.out, quiet, as_json)
     if as_json:
         return
-    extras = settings.extractor or settings.allow
-    again = ", and the same --extractor and --allow" if extras else ""
+    # Under other ones the cases would be built again, and a verifier's opinions lost.
+    extras = [name for name in ("extractor", "verifier", "allow") if getattr(settings, name)]
+    again = f", and the same {' and '.join(f'--{name}' for name in extras)}" if extras else ""
     with Store(settings.out / STORE) as store:
         is_benchmark = store.evaluation_only
     # A benchmark's cases never become a dataset.

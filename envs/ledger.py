@@ -101,10 +101,13 @@ def ledger_of(
         words = passage.text.strip()
         if not words:
             continue
+        reason = passage.reason or (
+            "the title" if passage.use == "nothing" and words == report.title else ""
+        )
         kind_of_line = "figure captions" if is_caption else _kind_of(words)
         is_caption = _LABEL.fullmatch(words) is not None and _FIGURE.match(words) is not None
         for kind, count in (("characters", len(words)), (kind_of_line, 1)):
-            key = kind, passage.use, passage.reason
+            key = kind, passage.use, reason
             lines[key] += count
             total[kind] += count
             samples.setdefault(key, sample_of(words))
