@@ -68,8 +68,11 @@ def show_checks(checks: dict[str, Any], out: Path, quiet: bool, as_json: bool) -
     elif not quiet:
         print_checks(checks)
     if all(row["outcome"] != "environment" for row in checks["cases"]):
+        # One reason for all, such as articles without an extractor, says what to do.
+        reasons = {row["message"] for row in checks["refused cases"] if row["case_id"]}
+        why = f" ({min(reasons)})" if len(reasons) == 1 else ""
         raise MedactionError(
-            f"every case was refused: `medaction envs check --out {typed(out)}` says why"
+            f"every case was refused{why}: `medaction envs check --out {typed(out)}` lists them"
         )
     if not as_json:
         click.echo(f"In {out}: {STORE}, checks.md; no trajectory yet")
