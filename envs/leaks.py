@@ -84,6 +84,8 @@ _FINDINGS = "show* | reveal* | demonstrat* | confirm* | detect* | suggest* | con
 _SHOWN_DISEASE = phrase_pattern(f"{_FINDINGS} | diagnosed as")
 # That it was found or feared, not brought along.
 _CONCLUDED = phrase_pattern(f"{_FINDINGS} | diagnos* | suspect* | thought | found")
+# That a known disease became another one, which is not known for that.
+_BECAME = re.compile(r"\b(?:progress|evol|transform)\w* (?:in)?to\b", re.IGNORECASE)
 # What became of the patient. A death in the family, a remission in the past or a visit 'for
 # follow-up' is history.
 _END_OF_PATIENT = re.compile(
@@ -274,7 +276,9 @@ def is_history(sentence: str) -> bool:
     label = LABEL.match(sentence)[0]  # type: ignore[index]
     text = sentence[len(label) :]
     # 'Past history: ...' says it in the label, and nowhere in the sentence.
-    is_past = re.match(r"\W*past\b", label, re.IGNORECASE) or _HISTORY.search(text)
+    is_past = re.match(r"\W*past\b", label, re.IGNORECASE) or (
+        _HISTORY.search(text) and not _BECAME.search(text)
+    )
     return bool(is_past) and not _SHOWN_DISEASE.search(text)
 
 
