@@ -336,7 +336,7 @@ def _statement(clause: str) -> Statement | None:
     if signal := _SIGNAL.search(clause):
         of_image = tuple(name for name in names if category_of(name) == "imaging")
         return Statement(clause, of_image or (str(signal.lastgroup),))
-    if (general := _GENERAL_TEST.search(clause)) and not names:
+    if not names and (general := _GENERAL_TEST.search(clause)):
         name = next(kind for kind, words in general.groupdict().items() if words)
         # 'Salmonella-positive stool' is no test of the blood.
         of_word = general[0].rpartition(" ")[2].casefold() if name == "laboratory_tests" else ""
