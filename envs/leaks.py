@@ -42,6 +42,10 @@ _NO = phrase_pattern("no | not | without | never | negative for")
 _BROUGHT_ALONG = phrase_pattern(
     "history | contact | exposure | exposed | travel* | known | recent | previous | prior | cause"
 )
+# 'No other causes of chylothorax' tells that there is one.
+_OTHER_CAUSE = re.compile(
+    r"\bother (?:\w+ ){0,2}(?:causes?|reasons?|explanations?) (?:of|for)\b", re.IGNORECASE
+)
 _DENIED_CHARACTERS = 60
 """Characters behind a 'no' within which it denies: our choice."""
 _EXPOSURE = phrase_pattern(
@@ -215,7 +219,8 @@ def _excuse(
             around = re.sub(re.escape(name.text), " ", clause, flags=re.IGNORECASE)
             denial = _denial_in(around)
             # A second mention before the cue is not denied by it.
-            if denial and not tells(around[: denial.start()], name):
+            presumed = _OTHER_CAUSE.search(around)
+            if denial and not presumed and not tells(around[: denial.start()], name):
                 return "denied"
             if name.kind == "lesser" and _is_taken(name, clause):
                 return "taken"

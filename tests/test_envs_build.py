@@ -339,6 +339,7 @@ def test_what_the_patient_brings_along_is_not_what_is_asked(diagnosis: str, pass
             "In 2021 the loss of his sight was progressing to optic neuropathy.",
         ),
         ("Lobar pneumonia and empyema", "He was thought to have lobar pneumonia."),
+        ("Drug-induced chylothorax", "No history of trauma or other known causes of chylothorax."),
     ],
 )
 def test_a_disease_that_is_the_answer_is_cut_though_it_was_known(
