@@ -88,6 +88,12 @@ _TESTED_FOR = re.compile(
     re.IGNORECASE,
 )
 # 'Under the microscope spindle cells ran through it', 'histologically, ...'.
+# Somebody else's test is an exposure: 'His roommate tested positive for influenza'.
+_ANOTHER_PERSON = re.compile(
+    r"\b(?:his|her|their|an?|another|several|two|the) (?:[\w-]+ )?"
+    r"(?:\w*(?:mate|friend|er|or)|wife|husband|spouse|colleague|contact)s? (?:\w+ )?$",
+    re.IGNORECASE,
+)
 _MICROSCOPE = re.compile(
     r"\b(?:under (?:the|a) (?:\w+ )?microscope|(?:on|by) (?:\w+ )?microscopy|microscopically)\b",
     re.IGNORECASE,
@@ -132,13 +138,13 @@ _SYMBOL_AND_VALUE = re.compile(
 _LABEL_END = re.compile(r":|\s[-–—]\s")
 # A test by the noun at the end of its name, whatever stands before it.
 _TEST_NOUN = (
-    r"(?:profiles?|panels?|screens?|strips?|tracings?|potentials?|assays?|analys[ie]s"
+    r"(?:profiles?|panels?|screens?|strips?|tracings?|recordings?|potentials?|assays?|analys[ie]s"
     r"|stud(?:y|ies)|counts?|titers?)"
 )
 # What is said of a test by a noun behind its name: 'stool occult blood test', 'biopsy sample'.
 _CARRIER = re.compile(
     r"(?:tests?|testing|results?|findings?|reports?|readings?|samples?|specimens?|work-?ups?|work"
-    r"|investigations?|evaluations?|screens?)",
+    r"|investigations?|evaluations?)",
     re.IGNORECASE,
 )
 _OF_DEVICES = ("laboratory", "imaging", "pathology")
@@ -164,7 +170,7 @@ _IRREGULAR_VERBS = (
 _TOLD_BY_SUBJECT = re.compile(
     r"\s(?:(?:had|has) )?(?:been \w+ as|(?:was|were|is|are|been)"
     r" (?!(?:\w+ly )?\w+(?:ed|ing)\b|done|taken|made|given|available|not|never)"
-    rf"|tested (?={STATUS})|{_IRREGULAR_VERBS}|(?!{DONE})[a-z]{{2,}}ed(?: with)?"
+    rf"|tested (?={STATUS})|{_IRREGULAR_VERBS}|(?!{DONE})[a-z]{{2,}}ed(?: with| up)?"
     # In the present only before what cannot go on a noun: 'the scan delineates a cyst'.
     r"|[a-z]{3,}s(?= (?:an?|no|two|three|several|multiple|many|some)\b)"
     rf") ?(?<= ){_NO_OBJECT}(?=\w)",
@@ -418,7 +424,8 @@ def _noun_of(adjective: str) -> str:
 def _told_of_specimen(clause: str) -> str:
     """The test of what was tested for, or looked at: 'treponemal antibodies' of 'his donation
     tested reactive for treponemal antibodies', 'histology' of 'histologically, it was ...'."""
-    if sought := _TESTED_FOR.search(clause):
+    sought = _TESTED_FOR.search(clause)
+    if sought and not _ANOTHER_PERSON.search(clause[max(0, sought.start() - 80) : sought.start()]):
         return sought["sought"]
     if _MICROSCOPE.search(clause):
         return "Microscopy"
@@ -523,7 +530,7 @@ def _result_of(name: str) -> re.Pattern[str]:
         rf"{after}\b{STATUS}\b",
         # Neither a duration nor a year: 'CT 3 weeks ago', 'hepatitis C in 2015'.
         rf"{after}(?<![\d.-])\b(?!(?:19|20)\d\d\b)\d(?! (?:years|months|weeks|days))",
-        rf"{pattern}\b[^.;,]{{0,60}}?\d ?%",
+        rf"{pattern}\b[^.;,]{{0,60}}? (?:(?:c[ao]me (?:back|in|out)|returned|stood) at \d|\d+ ?%)",
         rf"\b(?:excluded|ruled out) (?:with|using|through) (?:\w+ ){{0,3}}{pattern}",
         rf"{after} (?:notable|remarkable|significant) for\b",
     ]
