@@ -21,6 +21,7 @@ from medaction.envs.naming import (
     SOUGHT,
     TEST_OF_FINDING,
     canonical_of,
+    fluids_in,
     profile,
     specimen_of,
 )
@@ -598,10 +599,13 @@ def _is_of_other(name: str, category: str, clause: str) -> bool:
         if is_behind and profile(phrase).kinds & IMAGING:
             subject = phrase  # 'no vegetation on transesophageal echo'
     own, other = profile(name), profile(subject)
+    # A 'peripheral smear' is of blood, whatever was taken for the pathology before it.
+    is_of_blood = own.specimen != "blood" and "blood" in fluids_in(other.canonical or "")
     category_of_other = known_category(subject) or category_of(subject)
     is_scan = category in ("imaging", "physiologic")
     is_known = (
         bool(_GENERAL_LABS.fullmatch(subject))
+        or (bool(own.kinds) and is_of_blood)
         or known_category(subject) not in (None, "laboratory")
         # The ejection fraction is a part of the echocardiogram.
         or (is_scan and canonical_of(subject) is not None and own.regions.isdisjoint(other.regions))
@@ -678,6 +682,7 @@ def _row_of_values(text: str) -> list[tuple[str, str, re.Match[str]]]:
         name = value["name"]
         if canonical_of(name) is None:
             name = TEST_OF_FINDING.get(normalise(name).split()[-1], name)
+        name = without_quality(name)
         # 'CA 19-9 400 U/mL' is no calcium.
         if " and " in value["name"] and named_tests(name):
             row += [(each, words, value) for each in tests_joined(value["name"])]
@@ -810,7 +815,7 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_BulletLi
     phrase = IN_BRACKETS.sub("", phrase)
     # 'Normal sweat test, gait and ECG' is of all three.
     is_more = is_list and len(names) and phrase.startswith(f"{subject}, ")
-    if name := phrase if is_more else subject or phrase:
+    if name := without_quality(phrase if is_more else subject or phrase):
         # 'magnetic resonance imaging (MRI)': the short form is how it will be ordered.
         short = tuple(
             match[1]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from medaction.envs.categories import category_of, known_category
 from medaction.envs.mentions import named_tests
-from medaction.envs.naming import CULTURED, TEST_OF_FINDING, canonical_of, profile
+from medaction.envs.naming import CULTURED, SOUGHT, TEST_OF_FINDING, canonical_of, profile
 from medaction.words.markdown import without_markdown
 from medaction.words.names import normalise
 from medaction.words.phrases import IN_BRACKETS, phrase_regex
@@ -29,7 +29,12 @@ _QUALITIES = phrase_regex(
     " | significant | notable | remarkable | stable | prolonged",
     "",
 )
-_QUALITY = re.compile(rf"{_QUALITIES}\s+", re.IGNORECASE)
+# 'Nondiagnostic', 'unrevealing', 'undetectable': that it shows nothing, whatever the verb.
+_UNTELLING = (
+    r"(?:non-?|un|in)(?:diagnos|reveal|remark|conclus|suggest|inform|indicat|determin|detect"
+    r"|identif|confirm|contribut|react|equivoc|specif)\w+"
+)
+_QUALITY = re.compile(rf"(?:\w+ly\s+)?(?:{_QUALITIES}|{_UNTELLING})\s+", re.IGNORECASE)
 SHOWING_VERB = re.compile(rf"\s(?:\w+ly\s)?(?:{SHOWS})\b")
 FINDING_VERB = re.compile(
     rf"\s(?:\w+ly\s)?(?:{SHOWS}|{_STATE_VERBS}|{phrase_regex(_IMPRESSIONS, '')})\b"
@@ -54,7 +59,7 @@ _NO_LAST_WORDS = phrase_regex(
     " | the | not",
     "",
 )
-_LOOSE_END = re.compile(rf"(?:\s{_NO_LAST_WORDS})+$")
+_LOOSE_END = re.compile(rf"(?:\s(?:{_NO_LAST_WORDS}|[a-z]{{3,}}(?<!oma)ly))+$")
 _HANGING_JOINT = re.compile(r"(?:,|(?<=\s)(?:and|or))\s*$")
 ARTICLE = re.compile(r"\A(?:the|an?|his|her|their) ", re.IGNORECASE)
 # Words that begin what a test has found, not a test's name.
@@ -84,6 +89,7 @@ _NOUNS = (
 # 'Stains for acid-fast bacilli' goes on: only the singular ends a name.
 TEST_NOUN = re.compile(rf"[^.;:,(]{{0,60}}?\b(?:{phrase_regex(_NOUNS)}|stain)\b", re.IGNORECASE)
 _LIST_JOINT = re.compile(r",\s+(?:and\s+|or\s+)?|\s+(?:and|or|plus|&)\s+|(?<=\0)/(?=\0)")
+_ADJECTIVE = re.compile(r"[\w-]{4,}(?:ic|al)", re.IGNORECASE)
 _SEEN = ("imaging", "pathology", "procedure")
 _MOST_WORDS = 6
 """Words of one test in a list: our choice; longer items are findings."""
@@ -222,9 +228,16 @@ def tests_joined(phrase: str) -> tuple[str, ...]:
     # 'Renal, and liver function tests' are renal and liver function tests.
     items = [item.replace(", and ", " and ") for item in items]
     # What a stain shows of calcitonin is no amount in the blood, and a ratio is of two.
-    is_shared = "stain" in profile(items[-1]).kinds
+    is_shared = "stain" in profile(items[-1]).kinds and not all(map(_is_kind, items))
+    # 'Histological and immunohistochemical examination': the noun is that of both.
+    is_shared |= any(canonical_of(item) is None and _ADJECTIVE.fullmatch(item) for item in items)
     is_shared |= phrase.endswith(" ratio") and len(items) == 2
     return tuple(items) if all(map(names_a_test, items)) and not is_shared else (phrase,)
+
+
+def _is_kind(item: str) -> bool:
+    """Whether an item says how something is looked at, not what is looked for."""
+    return known_category(item) is not None or bool(profile(item).kinds)
 
 
 def names_a_test(item: str) -> bool:
@@ -241,6 +254,7 @@ def names_a_test(item: str) -> bool:
         or normalise(noun) in TEST_OF_FINDING
         # 'Fat pad aspiration'; 'growth prompted imaging' is a sentence, one word may be a time.
         or (known_category(noun) in _SEEN and bool(first) and not re.search(r"ed\b", first))
+        or bool(profile(noun).kinds & SOUGHT)
         or name.casefold() == "imaging"
         or canonical_of(name) is not None
     )
@@ -307,8 +321,12 @@ def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
 
 
 def without_quality(name: str) -> str:
-    """A test's name without what was found of it: 'prolonged coagulation profile'."""
-    bare = _QUALITY.sub("", name, count=1) if _QUALITY.match(name) else name
+    """A test's name without what was found of it and when: 'prolonged coagulation profile', 'renal
+    function initially'."""
+    bare = name
+    while quality := _QUALITY.match(bare):
+        bare = bare[quality.end() :]
+    bare = _LOOSE_END.sub("", bare)
     return bare if names_a_test(bare) and named_tests(name) != (name,) else name
 
 
