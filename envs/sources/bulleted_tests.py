@@ -350,8 +350,8 @@ def _is_of_test(clause: str) -> bool:
 
 
 def _are_of_known_tests(sentences: list[str]) -> bool:
-    """Whether each clause begins with tests that are known and tells of no others: 'Normal MRI brain',
-    and of several 'chest X-ray showed an effusion'."""
+    """Whether each clause begins with tests that are known and tells of no others: 'Normal MRI
+    brain', and of several 'chest X-ray showed an effusion'."""
     clauses = [clause for sentence in sentences for clause in _clauses_of_tests(sentence)]
     for clause in clauses:
         names = named_tests(IN_BRACKETS.sub("", clause))

@@ -40,14 +40,13 @@ _OUTCOMES = phrase_regex(
     "",
 )
 _OUTCOME = rf"(?:\w+ly\s+)?(?:{_OUTCOMES}|{_UNTELLING})"
-_QUALITY = re.compile(rf"{_OUTCOME}\s+", re.IGNORECASE)
 # 'No' and 'absence of' say of a test that it found nothing, as 'negative' does.
 BEGINS_WITH_STATUS = re.compile(
     rf"(?:(?:{_OUTCOME}\s+)+|(?:absence of|lack of|no)\s+)", re.IGNORECASE
 )
 # Where a status is followed by the next one, the tests before it have their own.
 STATUS_JOINT = re.compile(
-    rf"(?:,\s+(?:and\s+|but\s+)?|\s+(?:and|but|with)\s+)(?={BEGINS_WITH_STATUS.pattern})",
+    rf"(?:,\s+(?:and\s+|but\s+)?|(?<!\s)\s+(?:and|but|with)\s+)(?={BEGINS_WITH_STATUS.pattern})",
     re.IGNORECASE,
 )
 SHOWING_VERB = re.compile(rf"\s(?:\w+ly\s)?(?:{SHOWS})\b")
@@ -74,7 +73,7 @@ _NO_LAST_WORDS = phrase_regex(
     " | the | not",
     "",
 )
-_LOOSE_END = re.compile(rf"(?:\s(?:{_NO_LAST_WORDS}|[a-z]{{3,}}(?<!oma)ly))+$")
+_LOOSE_END = re.compile(rf"(?:\s(?:{_NO_LAST_WORDS}|[a-z]{{3,}}(?<!oma)ly)){{1,4}}$")
 _HANGING_JOINT = re.compile(r"(?:,|(?<=\s)(?:and|or))\s*$")
 ARTICLE = re.compile(r"\A(?:the|an?|his|her|their) ", re.IGNORECASE)
 # Words that begin what a test has found, not a test's name.
@@ -86,7 +85,9 @@ _NO_NAME = frozenset(
 )
 _STATUS = phrase_regex(_STATUSES, "")
 IMPRESSION = phrase_regex(_IMPRESSIONS, "")
-BARE_STATUS = re.compile(rf"(?:{_OUTCOME}\s+)*{_OUTCOME}(?: results?)?(?: for)?:?\s+", re.IGNORECASE)
+BARE_STATUS = re.compile(
+    rf"(?:{_OUTCOME}\s+)*{_OUTCOME}(?: results?)?(?: for)?:?\s+", re.IGNORECASE
+)
 _CELL_END = re.compile(r"\s\|\s|\t+")
 ABBREVIATION = re.compile(r"\s*\(([A-Z][A-Za-z0-9/-]{1,11})\)")
 _STATUS_LIST = re.compile(
@@ -104,7 +105,6 @@ _NOUNS = (
 # 'Stains for acid-fast bacilli' goes on: only the singular ends a name.
 TEST_NOUN = re.compile(rf"[^.;:,(]{{0,60}}?\b(?:{phrase_regex(_NOUNS)}|stain)\b", re.IGNORECASE)
 _LIST_JOINT = re.compile(r",\s+(?:and\s+|or\s+)?|\s+(?:and|or|plus|&)\s+|(?<=\0)/(?=\0)")
-_ADJECTIVE = re.compile(r"[\w-]{4,}(?:ic|al)", re.IGNORECASE)
 _SEEN = ("imaging", "pathology", "procedure")
 _MOST_WORDS = 6
 """Words of one test in a list: our choice; longer items are findings."""
@@ -246,7 +246,7 @@ def tests_joined(phrase: str) -> tuple[str, ...]:
     # What a stain shows of calcitonin is no amount in the blood, and a ratio is of two.
     is_shared = "stain" in profile(items[-1]).kinds and not all(map(_is_kind, items))
     # 'Histological and immunohistochemical examination': the noun is that of both.
-    is_shared |= any(canonical_of(item) is None and _ADJECTIVE.fullmatch(item) for item in items)
+    is_shared |= any(canonical_of(item) is None and _is_adjective(item) for item in items)
     is_shared |= phrase.endswith(" ratio") and len(items) == 2
     return tuple(items) if all(map(names_a_test, items)) and not is_shared else (phrase,)
 
@@ -254,6 +254,10 @@ def tests_joined(phrase: str) -> tuple[str, ...]:
 def _is_kind(item: str) -> bool:
     """Whether an item says how something is looked at, not what is looked for."""
     return known_category(item) is not None or bool(profile(item).kinds)
+
+
+def _is_adjective(item: str) -> bool:
+    return " " not in item and item.endswith(("ic", "al"))
 
 
 def names_a_test(item: str) -> bool:
@@ -355,7 +359,7 @@ def without_quality(name: str) -> str:
     """A test's name without what was found of it and when: 'prolonged coagulation profile', 'renal
     function initially'."""
     bare = name
-    while quality := _QUALITY.match(bare):
+    if quality := BEGINS_WITH_STATUS.match(bare):
         bare = bare[quality.end() :]
     bare = _LOOSE_END.sub("", bare)
     return bare if names_a_test(bare) and named_tests(name) != (name,) else name
