@@ -312,7 +312,8 @@ def _heads_prose(label: str, text: str) -> bool:
     142 µmol/L'"""
     sentences = split_outside_brackets(_RESULT_END, text)
     # 'Radiological: Normal MRI brain; chest X-ray showed ...' has tests that say more than it.
-    says_more = not named_tests(label) and canonical_of(label) is None
+    # Laboratory values stand under their heading together.
+    says_more = not named_tests(label) and known_category(label) != "laboratory"
     if says_more and not _TIME.search(label) and _are_of_known_tests(sentences):
         return True
     if len(sentences) > 1:

@@ -35,7 +35,7 @@ _UNTELLING = (
     r"|identif|confirm|contribut|react|equivoc|specif)\w+"
 )
 _OUTCOMES = phrase_regex(
-    f"{_STATUSES} | {_IMPRESSIONS} | high | stable | prolonged | preserved | suppressed | deranged"
+    f"{_STATUSES} | {_IMPRESSIONS} | high | stable | prolonged | suppressed | deranged"
     " | borderline",
     "",
 )
