@@ -156,7 +156,18 @@ MONTHS = " | ".join((*calendar.month_name[1:], *calendar.month_abbr[1:]))
 """A table of phrases."""
 # What a clause does not assert: up to the next clause, or to what tells a finding.
 _ASSERTION_END = r"(?=[^\w%]*$|[,;:]| (?:and|but|which|that|who)\b)"
-_CONDITIONS = phrase_regex("if | unless | whether | lest | in case", "")
+_CONDITIONS = phrase_regex(
+    "if | unless | whether | lest | in case | in the event | provided that | providing that"
+    " | assuming | as long as",
+    "",
+)
+# 'Had the scan shown a mass, ...', 'once the scan shows a mass': neither has happened.
+_PRESENT = "(?:is|are|has|have|comes?|returns?|shows?|reveals?|demonstrates?|confirms?|suggests?)"
+_UNREAL = (
+    r"(?i:(?:^|(?<=[,;] ))(?:had|should|were) (?:an?|the|his|her|their|any)\b"
+    r"|(?:once|until|as soon as|when(?:ever)?)\b(?![^,;.]{0,100}\b(?:was|were|had|\w+ed)\b)"
+    rf"(?=[^,;.]{{0,100}}\b{_PRESENT}\b))"
+)
 _MODALS = phrase_regex(
     "will | would | should | might | may | must | shall | ought to | need to", ""
 )
@@ -168,7 +179,7 @@ _BEHIND_AN_AIM = phrase_regex(
 )
 _NOT_ASSERTED = re.compile(
     # `(?<!\s)`: else a long row of spaces is tried from each of them.
-    rf"(?<!\s)\s*+\b(?:(?P<condition>{_CONDITIONS})\b[^,;.]*"
+    rf"(?<!\s)\s*+\b(?:(?P<condition>(?i:{_CONDITIONS})\b|{_UNREAL})[^,;.]*"
     # 'Would not compress' tells what was seen; 'May' is a month.
     rf"|(?:(?:{_MODALS}|needs to|(?:is|was|were) to(?! be))\b(?! not\b|n't)"
     rf"|(?i:^{_MODALS_AT_BEGIN} (?!not\b)(?-i:[a-z]))"

@@ -43,6 +43,10 @@ _NO = phrase_pattern("no | not | without | never | negative for")
 _BROUGHT_ALONG = phrase_pattern(
     "history | contact | exposure | exposed | travel* | known | recent | previous | prior | cause"
 )
+# 'No other causes of chylothorax' tells that there is one.
+_OTHER_CAUSE = re.compile(
+    r"\bother (?:\w+ ){0,2}(?:causes?|reasons?|explanations?) (?:of|for)\b", re.IGNORECASE
+)
 _DENIED_CHARACTERS = 60
 """Characters behind a 'no' within which it denies: our choice."""
 _EXPOSURE = phrase_pattern(
@@ -91,6 +95,8 @@ _FINDINGS = "show* | reveal* | demonstrat* | confirm* | detect* | suggest* | con
 _SHOWN_DISEASE = phrase_pattern(f"{_FINDINGS} | diagnosed as")
 # That it was found or feared, not brought along.
 _CONCLUDED = phrase_pattern(f"{_FINDINGS} | diagnos* | suspect* | thought | found")
+# That a known disease became another one, which is not known for that.
+_BECAME = re.compile(r"\b(?:progress|evol|transform)\w* (?:in)?to\b", re.IGNORECASE)
 # What became of the patient. A death in the family, a remission in the past or a visit 'for
 # follow-up' is history.
 _END_OF_PATIENT = re.compile(
@@ -219,7 +225,8 @@ def _excuse(
             around = re.sub(re.escape(name.text), " ", clause, flags=re.IGNORECASE)
             denial = _denial_in(around)
             # A second mention before the cue is not denied by it.
-            if denial and not tells(around[: denial.start()], name):
+            presumed = _OTHER_CAUSE.search(around)
+            if denial and not presumed and not tells(around[: denial.start()], name):
                 return "denied"
             if (name.kind == "lesser" and _is_taken(name, clause)) or _is_drug(name, clause):
                 return "taken"
@@ -296,7 +303,9 @@ def is_history(sentence: str) -> bool:
     label = LABEL.match(sentence)[0]  # type: ignore[index]
     text = sentence[len(label) :]
     # 'Past history: ...' says it in the label, and nowhere in the sentence.
-    is_past = re.match(r"\W*past\b", label, re.IGNORECASE) or _HISTORY.search(text)
+    is_past = re.match(r"\W*past\b", label, re.IGNORECASE) or (
+        _HISTORY.search(text) and not _BECAME.search(text)
+    )
     return bool(is_past) and not _SHOWN_DISEASE.search(text)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from medaction.envs.categories import category_of, known_category
 from medaction.envs.mentions import named_tests
-from medaction.envs.naming import CULTURED, TEST_OF_FINDING, canonical_of, profile
+from medaction.envs.naming import CULTURED, IMAGING, SOUGHT, TEST_OF_FINDING, canonical_of, profile
 from medaction.words.markdown import without_markdown
 from medaction.words.names import normalise
 from medaction.words.phrases import IN_BRACKETS, phrase_regex
@@ -31,7 +31,26 @@ _QUALITIES = phrase_regex(
     " | significant | notable | remarkable | stable | prolonged",
     "",
 )
-_QUALITY = re.compile(rf"{_QUALITIES}\s+", re.IGNORECASE)
+# 'Nondiagnostic', 'unrevealing', 'undetectable': that it shows nothing, whatever the verb.
+_UNTELLING = (
+    r"(?:non-?|un|in)(?:diagnos|reveal|remark|conclus|suggest|inform|indicat|determin|detect"
+    r"|identif|confirm|contribut|react|equivoc|specif)\w+"
+)
+_OUTCOMES = phrase_regex(
+    f"{_STATUSES} | {_IMPRESSIONS} | high | stable | prolonged | suppressed | deranged"
+    " | borderline",
+    "",
+)
+_OUTCOME = rf"(?:\w+ly\s+)?(?:{_OUTCOMES}|{_UNTELLING})"
+# 'No' and 'absence of' say of a test that it found nothing, as 'negative' does.
+BEGINS_WITH_STATUS = re.compile(
+    rf"(?:(?:{_OUTCOME}\s+)+|(?:absence of|lack of|no)\s+)", re.IGNORECASE
+)
+# Where a status is followed by the next one, the tests before it have their own.
+STATUS_JOINT = re.compile(
+    rf"(?:,\s+(?:and\s+|but\s+)?|(?<!\s)\s+(?:and|but|with)\s+)(?={BEGINS_WITH_STATUS.pattern})",
+    re.IGNORECASE,
+)
 SHOWING_VERB = re.compile(rf"\s(?:\w+ly\s)?(?:{SHOWS})\b")
 FINDING_VERB = re.compile(
     rf"\s(?:\w+ly\s)?(?:{SHOWS}|{_STATE_VERBS}|{phrase_regex(_IMPRESSIONS, '')})\b"
@@ -56,8 +75,10 @@ _NO_LAST_WORDS = phrase_regex(
     " | the | not | both | all | each | did | does | failed | came back | could",
     "",
 )
-# 'A scan of plasma with a peak | at 619 nm'
-_LOOSE_END = re.compile(rf"(?:\s(?:{_NO_LAST_WORDS}|with an? [\w-]+|[–—=]+)|\.{(2,)})+$")
+# 'A scan of plasma with a peak | at 619 nm', 'renal function initially'
+_LOOSE_END = re.compile(
+    rf"(?:(?:\s(?:{_NO_LAST_WORDS}|with an? [\w-]+|[–—=]+|[a-z]{{3,}}(?<!oma)ly))|\.{{2,}}){{1,4}}$"
+)
 _HANGING_JOINT = re.compile(r"(?:,|(?<=\s)(?:and|or))\s*$")
 ARTICLE = re.compile(r"\A(?:the|an?|his|her|their) ", re.IGNORECASE)
 # Words that begin what a test has found, not a test's name.
@@ -69,7 +90,9 @@ _NO_NAME = frozenset(
 )
 _STATUS = phrase_regex(_STATUSES, "")
 IMPRESSION = phrase_regex(_IMPRESSIONS, "")
-BARE_STATUS = re.compile(rf"{_STATUS}(?: results?)?(?: for)?:?\s+", re.IGNORECASE)
+BARE_STATUS = re.compile(
+    rf"(?:{_OUTCOME}\s+)*{_OUTCOME}(?: results?)?(?: for)?:?\s+", re.IGNORECASE
+)
 _SIGNS_OF_LABEL = (" – ", " — ", " = ", "... ", "; ")
 """What stands for a colon behind the name of a test: 'ECG – normal', 'Chest film; clear'."""
 _CELL_END = re.compile(r"\s\|\s|\t+")
@@ -101,7 +124,8 @@ _BEFORE_PHRASE = re.compile(
 _BEHIND_PHRASE = re.compile(
     rf"[;:(]|\.(?:\s|$)|\s(?:{phrase_regex(_LINKS, '')}|{_STATUS}|{SHOWS}|{_STATE_VERBS}"
     # 'CT characterized the mass', not 'prolonged prothrombin time'.
-    r"|\w+ed (?:the|an?|to|by|in|on|as|no))\b|\s[<>≤≥=~]?\s*\d",
+    # Not the number of a name: '5-HIAA'.
+    r"|\w+ed (?:the|an?|to|by|in|on|as|no))\b|\s(?!\d+-[A-Za-z])[<>≤≥=~]?\s*\d",
     re.IGNORECASE,
 )
 
@@ -227,9 +251,20 @@ def tests_joined(phrase: str) -> tuple[str, ...]:
     # 'Renal, and liver function tests' are renal and liver function tests.
     items = [item.replace(", and ", " and ") for item in items]
     # What a stain shows of calcitonin is no amount in the blood, and a ratio is of two.
-    is_shared = "stain" in profile(items[-1]).kinds
+    is_shared = "stain" in profile(items[-1]).kinds and not all(map(_is_kind, items))
+    # 'Histological and immunohistochemical examination': the noun is that of both.
+    is_shared |= any(canonical_of(item) is None and _is_adjective(item) for item in items)
     is_shared |= phrase.endswith(" ratio") and len(items) == 2
     return tuple(items) if all(map(names_a_test, items)) and not is_shared else (phrase,)
+
+
+def _is_kind(item: str) -> bool:
+    """Whether an item says how something is looked at, not what is looked for."""
+    return known_category(item) is not None or bool(profile(item).kinds)
+
+
+def _is_adjective(item: str) -> bool:
+    return " " not in item and item.endswith(("ic", "al"))
 
 
 def names_a_test(item: str) -> bool:
@@ -239,13 +274,16 @@ def names_a_test(item: str) -> bool:
     ends = any(name.endswith(test) for test in named_tests(name))
     if not 0 < len(name.split()) <= _MOST_WORDS:
         return named_tests(name) == (name,)
-    has_code = re.fullmatch(r"(?=.*[A-Z])\w[\w-]*[A-Z\d]", name)
+    has_code = re.fullmatch(r"(?=.*[A-Z])\w[\w-]*[A-Z\d]|[A-Z]{2}[\w-]*\d[\w-]* [a-z]+", name)
     first, _, noun = name.rpartition(" ")
+    reading = profile(name)
     return (
         bool(ends or has_code or TEST_NOUN.fullmatch(name))
         or normalise(noun) in TEST_OF_FINDING
         # 'Fat pad aspiration'; 'growth prompted imaging' is a sentence, one word may be a time.
         or (known_category(noun) in _SEEN and bool(first) and not re.search(r"ed\b", first))
+        or bool(profile(noun).kinds & SOUGHT)
+        or bool(reading.kinds & IMAGING and reading.regions and not reading.terms)  # 'MRI brain'
         or name.casefold() == "imaging"
         or canonical_of(name) is not None
     )
@@ -317,9 +355,26 @@ def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
     return before
 
 
+def tests_of_status(clause: str) -> tuple[str, ...]:
+    """The tests of a clause that is a status with what it is said of: 'normal fecal elastase', 'no
+    mutations in JAK2 and CALR'; none where anything of it is no test."""
+    status = BEGINS_WITH_STATUS.match(clause)
+    if status is None:
+        return ()
+    following = clause[status.end() :]
+    behind = _BEHIND_PHRASE.search(_outline(following))
+    items = tests_joined(following[: behind.start() if behind else None].strip(" ."))
+    is_test = (names_a_test(item) or profile(item).specimen for item in items)
+    return items if all(is_test) else ()
+
+
 def without_quality(name: str) -> str:
-    """A test's name without what was found of it: 'prolonged coagulation profile'."""
-    bare = _QUALITY.sub("", name, count=1) if _QUALITY.match(name) else name
+    """A test's name without what was found of it and when: 'prolonged coagulation profile', 'renal
+    function initially'."""
+    bare = name
+    if quality := BEGINS_WITH_STATUS.match(bare):
+        bare = bare[quality.end() :]
+    bare = _LOOSE_END.sub("", bare)
     return bare if names_a_test(bare) and named_tests(name) != (name,) else name
 
 
@@ -352,7 +407,7 @@ def _subject_of_status(following: str, names: tuple[str, ...], begins: bool) -> 
     )
     if match is None and begins and not names:
         end = r"[.;:(]|\s(?:except|in|on|with)\b|\s\d|$"
-        match = re.match(rf"[^.;:()]{{3,60}}?(?={end})", following)
+        match = re.match(rf"[^.;:()]{{2,60}}?(?={end})", following)
     subject = match[0].strip() if match else ""
     return subject if " " in subject or not names else ""
 
