@@ -22,9 +22,9 @@ from medaction.envs.diagnosis_names import (
     parts_of,
     tells,
 )
+from medaction.envs.naming import TABLE
 from medaction.envs.patients import ANIMAL
 from medaction.envs.records import CaseReport, StructuredCase
-from medaction.envs.reported import names_a_disease
 from medaction.words.names import normalise
 from medaction.words.phrases import phrase_pattern, phrase_regex
 from medaction.words.plurals import singular
@@ -77,6 +77,7 @@ _INTAKE = phrase_pattern(
     " | inhaled | inject* | prescribed | started | dose of"
 )
 _TAKES = re.compile(rf"{_INTAKE.pattern}|\b(?:uses|using|is on|was on|been on)\b", re.IGNORECASE)
+_DISEASE = phrase_pattern(TABLE["diseases"])
 _BEHIND_A_DRUG = (
     "for | and | or | in | at | since | as | to | on | by | with | from | daily | every | twice"
     " | once | when | after | before | until | during"
@@ -278,7 +279,7 @@ def _is_drug(name: DiagnosisName, clause: str) -> bool:
     # A dose or an article may stand between them: 'takes a low-dose simvastatin'.
     verb = max((match.end() for match in _TAKES.finditer(before)), default=-1)
     between = before[verb:].split() if verb >= 0 else ["for"] * 3
-    is_word = name.text.islower() and " " not in name.text and not names_a_disease(name.text)
+    is_word = name.text.islower() and " " not in name.text and not _DISEASE.search(name.text)
     return is_word and len(between) < 3 and not {"for", "of", "with"} & set(between)
 
 
