@@ -382,18 +382,23 @@ def _may_be_of(names: Sequence[str], span: Span, source: Report) -> bool:
     """Whether a passage may tell this test's result: it names the test, or a part of the panel; or
     it names no test at all, and the report names this one elsewhere."""
     context, sentence = source.context(span), source.sentence(span)
-    if is_named(names, context):
-        return True
-    parts = {part for name in names for part in parts_of_panel(canonical_of(name))}
-    # The entry 'CBC' may quote a passage that names hemoglobin alone.
-    if any(canonical_of(mention) in parts for mention in named_tests(context)):
-        return True
-    # 'Leukocytosis of 23.9' is of the white blood cells.
+    words = source.words(span)
     canonical = {canonical_of(name) for name in names} - {None}
+    # 'Leukocytosis of 23.9' is of the white blood cells.
     findings = {
         word for test in FINDINGS if canonical_of(test) in canonical for word in FINDINGS[test]
     }
-    if not findings.isdisjoint(normalise(source.words(span)).split()):
+    if not findings.isdisjoint(normalise(words).split()):
+        return True
+    parts = {part for name in names for part in parts_of_panel(canonical_of(name))}
+    # 'CRP 3' of a sentence on ferritin and CRP is no ferritin.
+    own = canonical_of(_only_test_of(words))
+    if canonical and own not in {None, *canonical, *parts} and not is_named(names, words):
+        return False
+    if is_named(names, context):
+        return True
+    # The entry 'CBC' may quote a passage that names hemoglobin alone.
+    if any(canonical_of(mention) in parts for mention in named_tests(context)):
         return True
     # 'It was normal': the name stands in a sentence further up.
     return not named_tests(sentence) and any(
@@ -402,17 +407,30 @@ def _may_be_of(names: Sequence[str], span: Span, source: Report) -> bool:
 
 
 def _is_value_of_another(name: str, span: Span, source: Report) -> bool:
-    """Whether a value stands behind another analyte's name, and the test's own name before another
-    value: of 'sodium was 131 and potassium 5.9' the 5.9 is no sodium."""
+    """Whether a value stands behind another analyte's name: of 'sodium was 131 and potassium 5.9'
+    the 5.9 is no sodium, and of 'urine protein was absent; serum protein was 72' the 72 no urine's.
+    """
     sentence, words = source.sentence(span), source.words(span)
     own = value_of(name, sentence)
-    if not own or own in numbers_of(words) or not re.match(r"[<>≤≥~]?\s*\d", words):
+    if own in numbers_of(words) or not re.match(r"[<>≤≥~]?\s*\d", words):
         return False
     before = normalise(source.text[max(0, span.start - 60) : span.start]).split()
     while before and before[-1] in ("was", "were", "is", "of", "at", "to", "level", "levels"):
         before.pop()
     names = (canonical_of(" ".join(before[-length:])) for length in range(4, 0, -1))
-    return next(filter(None, names), canonical_of(name)) != canonical_of(name)
+    mine, other = canonical_of(name), next(filter(None, names), None)
+    if own:
+        return other not in (None, mine)
+    # Without a value of its own the test may be named further up, and be a panel or of a fluid.
+    specimens = profile(name).specimen, profile(" ".join(before[-3:])).specimen
+    is_other_specimen = specimens[0] is not None and (
+        specimens[1] not in (None, specimens[0]) or "serum" in before[-3:]
+    )
+    return is_other_specimen or (
+        mine is not None
+        and other not in (None, mine, *parts_of_panel(mine))
+        and specimens[0] is None
+    )
 
 
 def is_named(names: Sequence[str], context: str) -> bool:

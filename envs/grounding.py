@@ -10,6 +10,7 @@ from functools import lru_cache
 from rapidfuzz import fuzz
 from rapidfuzz.distance import LCSseq
 
+from medaction.words.negation import DENIAL, DENIAL_AFTER
 from medaction.words.phrases import phrase_regex
 
 GROUNDED_AT = 90.0
@@ -50,6 +51,17 @@ REWRITTEN_AT = 0.8
 """Share of a passage's words that a stretch of the report has in their order, where a model tidied
 what it copied: left a figure's number out, wrote 'showed' for 'revealed'."""
 
+REACH = 60
+"""Characters before and behind a passage within which a 'no' of the report may deny it."""
+
+# Behind these a 'no' denies nothing: 'no fever, but effusion of the knee'.
+_ENDS_DENIAL = frozenset(
+    "and but with was were is are had has showed revealed which while whereas".split()  # noqa: SIM905
+)
+_BEFORE_DENIAL = frozenset(
+    "was were is are had has have been be could also which".split()  # noqa: SIM905
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -81,7 +93,8 @@ class Report:
         """The passage of this patient's own sections that `copied` was copied from; None where none
         agrees to GROUNDED_AT percent.
 
-        A passage that lacks a number of `copied` is none. It begins and ends at word boundaries.
+        A passage that lacks a number of `copied` is none. It begins and ends at word boundaries,
+        and has the report's 'no' or 'was absent' that the copy left out before or behind it.
         """
         # The stop at its end may be the model's own.
         needle = " ".join(_lined(copied).split()).strip(" .;,")
@@ -89,13 +102,13 @@ class Report:
             return None
         # The exact place first: alignment takes far longer.
         if (start := self._packed.find(needle)) >= 0:
-            return self._span(start, start + len(needle), 100.0)
+            return self._with_denial(self._span(start, start + len(needle), 100.0))
         alignment = fuzz.partial_ratio_alignment(needle, self._packed, score_cutoff=GROUNDED_AT)
         if alignment is None:
             return None
         start, end = _whole_words(self._packed, alignment.dest_start, alignment.dest_end)
         span = self._span(start, end, alignment.score)
-        return span if self._has_numbers(span, copied) else None
+        return self._with_denial(span) if self._has_numbers(span, copied) else None
 
     def find_rewritten(self, copied: str) -> Span | None:
         """The stretch of sentences that has most words of `copied` in their order and all of its
@@ -126,6 +139,19 @@ class Report:
                 end = window[equal[-1].dest_end - 1][2]
                 if "\0" not in self._case[start:end]:
                     yield Span(start, end, 100 * count / len(words))
+
+    def _with_denial(self, span: Span) -> Span:
+        """A span with what denies it: 'no evidence of a clot' for 'evidence of a clot'."""
+        start, end = span.start, span.end
+        for denial in DENIAL.finditer(self._case, max(0, start - REACH), start):
+            between = self._case[denial.end() : start]
+            if _ENDS_DENIAL.isdisjoint(between.split()) and set(between).isdisjoint(".,;:\n\0"):
+                start = denial.start()
+                break
+        if after := DENIAL_AFTER.search(self._case, end, end + REACH):
+            between = self._case[end : after.start()]
+            end = after.end() if _BEFORE_DENIAL.issuperset(between.split()) else end
+        return Span(start, end, span.score)
 
     def _span(self, start: int, end: int, score: float) -> Span:
         """The span in the text of one in the packed text."""

@@ -13,7 +13,9 @@ _PATIENTS = (
 _ORDINALS = "first|second|third|fourth"
 _SEVERAL = re.compile(
     rf"\b(?:{phrase_regex(_NUMBER_WORDS, '')}|[2-9]|(?:case )?series of)(?: [\w-]+){{0,2}}"
-    rf" (?:{phrase_regex(_PATIENTS, 's')}|(?:wo)?men|children)\b",
+    rf" (?:{phrase_regex(_PATIENTS, 's')}|(?:wo)?men|children)\b"
+    # 'Two children of hers have died', 'Three men attacked this 25-year-old student'.
+    r"(?! of (?:hers?|his|this|the (?:\d|patient))|[^.]{0,200}\b(?:this|the patient, an?) \d)",
     re.IGNORECASE,
 )
 # Two ages: 'A 41-year-old father and his 14-year-old daughter', 'a man aged 41 and his son aged
@@ -36,7 +38,7 @@ _LABEL_OF_PATIENT = re.compile(
 _NUMBERED = re.compile(r"\b(case|patient|twin|sibling)s? (?:no\.? ?|#)?([1-9]|[A-F])\b(?!-)", re.I)
 _SHORT = re.compile(r"(?<![\w-])(P[1-9])\b(?=\s*[:,;)(]| (?:had|has|was|is|with|\w+ed)\b)")
 _HEADING = re.compile(
-    r"^\W*(?:[\d.]+\s*)?(?:clinical |the )?("
+    r"^[^\w\n]*(?:[\d.]+\s*)?(?:clinical |the )?("
     r"(?:case|patient)(?: (?:report|no\.?|number|presentation))?"
     r" ?#?(?:[1-9]|[A-F]|I{1,3}|one|two|three)"
     rf"|(?:{_ORDINALS}) (?:case|patient|twin|sibling))\b.{{0,60}}$",
@@ -59,12 +61,17 @@ _OPENING_OF_LINE = re.compile(
 _COUNT = re.compile(rf"\b(?:{phrase_regex(_NUMBER_WORDS, '')}|[2-9])\b", re.IGNORECASE)
 # Of a group everybody's age is told at once, and in a table: '| 1 | M/22 | colic |'.
 _AGES_OF_A_GROUP = re.compile(
-    r"\b(?:their ages?|ages) (?:ranged|ran|were|was|varied|spanned)\b"
-    r"|\bages? ranging (?:from|between)\b",
-    re.IGNORECASE,
+    r"(?<!['’] )(?<!['’]s )\b(?:their ages?|ages) (?:ranged|ran|were|was|varied|spanned)\b"
+    r"|\bages? ranging (?:from|between)\b"
+    r"|(?:^\|[ *#]*(?:case |patient |p)?\d{1,2} *\|(?:[^\n|]*\|){0,3}?"
+    r" *(?:[MF][ ,/]{0,2}\d{1,2}|\d{1,2}[ ,/]{0,2}[MF]) *\|[^\n]*\n?){3}",
+    re.IGNORECASE | re.MULTILINE,
 )
-_AGE_IN_A_ROW = re.compile(
-    r"^\|[^\n]{0,200}?\| *(?:[MF][ ,/]{0,2}\d{1,2}|\d{1,2}[ ,/]{0,2}[MF]) *\|", re.MULTILINE
+# Told of before, it is the family's, the ward's or a discussion's; not in 'three girls and a boy'.
+_ONE_PATIENT = re.compile(
+    rf"(?<!\band a )\b(?:{phrase_regex(f'man | woman | child | male | female | {_PEOPLE}', '')}"
+    r"|\d+ ?[MF])\b|\A\W*(?:an?|this|the) (?:[\w-]+ ){0,2}?\w+(?:er|or|ist|ian|wife)\b(?! of)",
+    re.IGNORECASE,
 )
 _LONG = 6000
 """Characters from which on a text is a report, whose patients have headings; its prose may speak of
@@ -76,7 +83,7 @@ _AGED = re.compile(
     r"|aged (?P<behind>\d+)(?:[- ](?P<units>year|month|week|day)s?)?)\b",
     re.IGNORECASE,
 )
-_SHORT_AGE = re.compile(r"\W*\d{1,3} ?(?:y/?o ?)?[MF]\b")  # '67F'
+_SHORT_AGE = re.compile(r"\W*(?P<years>\d{1,3}) ?(?:y/?o ?)?[MF]\b")  # '67F'
 NEWBORN = r"\b(?:newborn|neonates?|infant|baby|twins)\b"
 _CHILD_AS_SUBJECT = re.compile(
     r"(?:^|[,;:.] )(?:and |but |while )?(?:(?:the|her|their|an?|both) )?"
@@ -97,33 +104,42 @@ _ANIMALS = (
 _OF_AN_ANIMAL = (
     "canine | feline | equine | bovine | ovine | caprine | porcine | avian | neutered | spayed"
     " | gelding | castrated | intact male | intact female | shorthair | longhair | retriever"
-    " | terrier | spaniel | hound | poodle | captive | free ranging | purebred | crossbred"
+    " | terrier | spaniel | hound | poodle | captive bred | free ranging | purebred | crossbred"
     " | mixed breed"
 )
 ANIMAL = re.compile(
     rf"\b(?:{phrase_regex(_ANIMALS)}(?![- ](?:\w*(?:er|or|ist|man|men)"
     rf"|{phrase_regex('bite | scratch* | hair | allerg* | milk | meat', '')})s?\b)"
-    rf"|{phrase_regex(_OF_AN_ANIMAL)})\b",
+    rf"|{phrase_regex(_OF_AN_ANIMAL)}(?! (?:man|men|boy)\b))\b",
     re.IGNORECASE,
 )
 _IN_AN_ANIMAL = re.compile(
-    rf"\b(?:in|of) (?:an?|the|two|three) (?:[\w-]+ ){{0,3}}?{ANIMAL.pattern}(?!['’-]"
+    rf"\b(?:in|of) (?:an?|the|two|three) (?:[\w-]+ ){{0,3}}?(?P<animal>{ANIMAL.pattern})(?!['’-]"
     r"|(?: (?!with)\w+)? (?:syndrome|disease|fever|sign)\b)",
     re.IGNORECASE,
 )
-# What no person has, and who tells an animal's history; 'the owner of the house' tells none.
+_ANIMAL_NOUN = phrase_pattern(_ANIMALS)
+# What no person has, and who tells an animal's history.
 _PARTS_OF_AN_ANIMAL = (
-    "hoof | hooves | paw | beak | plumage | feathers | udder | rumen | stifle | fetlock | muzzle"
-    " | gill | fin | hindlimb | hind limb | hind leg | foreleg | forelimb"
+    "hoof | hooves | paw | beak | plumage | feathers | udder | rumen | stifle | fetlock | gill"
+    " | fin | wing | hindlimb | hind limb | hind leg | foreleg | forelimb"
 )
 _OWNERS = "owner | keeper | handler | breeder"
 _HISTORY_BY_AN_OWNER = (
     "reported | noticed | noted | observed | described | brought | saw | seen | declined | elected"
 )
-_VETERINARY = re.compile(
-    rf"\b(?:its|the|each|both|all|left|right) {phrase_regex(_PARTS_OF_AN_ANIMAL)}\b(?! of\b)"
+_SIDE_OF_AN_ANIMAL = re.compile(
+    rf"\b(?:both|left|right) {phrase_regex(_PARTS_OF_AN_ANIMAL)}\b(?! of\b)"
+    r"|\b(?:his|her) owners?\b",
+    re.IGNORECASE,
+)
+# Beside a he or she these may be another's. 'The hoof left a mark', 'the owner of the house' are.
+_IS_DESCRIBED = "was | were | is | are | had | has | have | appeared | looked | showed"
+_OF_THE_ANIMAL = re.compile(
+    rf"\b(?:its|the|each|all) {phrase_regex(_PARTS_OF_AN_ANIMAL)}"
+    rf"(?: (?:and|or) (?:the )?\w+)? {phrase_regex(_IS_DESCRIBED, '')}\b"
     rf"|\b(?:its|the) {phrase_regex(_OWNERS)}(?: had)? {phrase_regex(_HISTORY_BY_AN_OWNER, '')}\b"
-    rf"|\bits {phrase_regex(_OWNERS)}\b|\boff (?:its )?feed\b|\bbody condition score\b",
+    rf"|\bits {phrase_regex(_OWNERS)}\b|\bbody condition score\b",
     re.IGNORECASE,
 )
 _FIRST_ENCOUNTER = 2000
@@ -133,11 +149,41 @@ _CALF = re.compile(r"\s*(?:[\w-]+ ){0,2}cal(?:f|ves)\s*", re.IGNORECASE)
 # A patient who is no person and no he or she, but it: 'It was lethargic.'
 _NEUTER = re.compile(r"(?<=\. )It (?:was|is|had|has|ate|weighed) [^.]*")
 _END_OF_PHRASE = re.compile(r"[.,;]| (?:with|who|was|is|has|had|presented|coughs?)\b")
+_NAMED_PERSONS = "man | men | woman | women | child | baby | person | lady"
 # 'Farmer', 'dentist', 'housewife': a person by the ending of the word.
+_BY_ENDING = r"\w{3,}(?:er|or|ist|ian|wife|man)"
 PERSON = re.compile(
-    phrase_pattern(f"man | men | woman | women | child | baby | person | lady | {_PEOPLE}").pattern
-    + r"|\b\w{3,}(?:er|or|ist|ian|wife|man)\b",
+    phrase_pattern(f"{_NAMED_PERSONS} | {_PEOPLE}").pattern + rf"|\b{_BY_ENDING}\b", re.IGNORECASE
+)
+# Whose the animal is that comes next, or who is called so: 'a boy and his dog', 'Mr Bull'. A 'boxer
+# dog' and a 'Hanoverian mare' are of a breed.
+_OWNER_BEFORE = re.compile(
+    phrase_pattern(
+        f"{_NAMED_PERSONS} | {_PEOPLE} | his | her | their | with | mr | mrs | ms | miss"
+    ).pattern
+    + rf"|\b(?=(?-i:[a-z])){_BY_ENDING}\b(?! $)|\w(?:ed|ing|s) (?:an?|the)\b",
     re.IGNORECASE,
+)
+# What makes an animal's noun the part of a compound: 'horse groom has', 'rabbit-keeping nun', 'pig
+# slaughterhouse worker'. An animal's own verb ends in -ed, -s or -ing.
+_NO_NOUN = phrase_regex(
+    "a | an | the | its | of | by | with | from | in | at | on | for | to | and | or | after", ""
+)
+_HEAD_BEHIND = re.compile(
+    rf"-|(?: (?!{_NO_NOUN}\b)[\w-]+){{0,2}} (?=(?-i:[a-z])){_BY_ENDING}\b"
+    r"| (?!\w+(?:ed|s|ing)\b)[\w-]+(?: (?:who|was|is|has|had|presented|complain\w+)\b|$)",
+    re.IGNORECASE,
+)
+_SEXED = phrase_pattern(
+    "neutered | spayed | castrated | gelding | intact male | intact female | purebred | crossbred"
+    " | mixed breed"
+)
+# What no animal is, has or says.
+_OF_A_PERSON = phrase_pattern(
+    f"{_NAMED_PERSONS} | boy | girl | infant | neonat* | newborn | mother | father | parents | wife"
+    " | husband | breast* | cheek | navel | finger | thumb | palm | arm | the hand | left hand"
+    " | right hand | hands | complain* | denie* | headache | smok* | worker | works | worked"
+    " | job | school*"
 )
 _HE_OR_SHE = phrase_pattern("he | she | his | her | him | they | fetus")
 
@@ -154,10 +200,9 @@ def patients_in(text: str) -> tuple[str, ...]:
         names = [_capitalised(" ".join(match.groups())) for match in pattern.finditer(text)]
         if len(set(names)) > 1:
             return tuple(dict.fromkeys(names))
-    # Beside a he or a she they are the patients of a discussion.
-    is_one = _AGED.search(text) or re.search(r"\bs?he\b", text, re.IGNORECASE)
-    # Two may stand in a table of what is known, and three rows are of three patients.
-    if not is_one and (_AGES_OF_A_GROUP.search(text) or len(_AGE_IN_A_ROW.findall(text)) > 2):
+    group = _AGES_OF_A_GROUP.search(text)
+    is_one = _AGED.search(text) or phrase_pattern("he | she").search(text)
+    if group and not is_one and not _ONE_PATIENT.search(text[: group.start()]):
         return ("a group", "each of them")
     start = _LABEL_OF_PATIENT.match(text)
     # At the beginning alone: further on 'two sisters' are the patient's family.
@@ -170,7 +215,7 @@ def patients_in(text: str) -> tuple[str, ...]:
 def patients_in_title(title: str) -> tuple[str, ...]:
     """The same of a title: 'Two cases of sarcoidosis'. What stands in its place where there is none
     is prose, in which 'two children' may be the patient's family."""
-    is_prose = len(title) > _LONGEST_TITLE or re.search(r"[.;] ", title)
+    is_prose = len(title) > _LONGEST_TITLE or any(mark in title for mark in (". ", "; "))
     several = None if is_prose and _AGED.search(title) else _SEVERAL.search(title)
     return (several[0], "each of them") if several else patients_in(title)
 
@@ -214,7 +259,7 @@ def parts_by_patient(text: str) -> dict[str, str]:
             if heading:
                 # A heading that is no bullet owns all lines up to the next one.
                 owner = _capitalised(names[0]["name"])
-                depth = indent if re.match(r"\s*[-*•]\s", line) else -1
+                depth = indent if line.lstrip().startswith(("- ", "* ", "• ")) else -1
                 continue
             ends = [name.start() for name in names[1:]] + [len(line)]
             for name, end in zip(names, ends, strict=True):
@@ -248,7 +293,7 @@ def is_grown(observation: str) -> bool:
     # A later age is a relative's, or the age at an earlier event.
     beginning = observation[:300]
     if short := _SHORT_AGE.match(beginning):
-        return int(re.search(r"\d+", short[0])[0]) >= 12  # type: ignore[index]
+        return int(short["years"]) >= 12
     aged = _AGED.search(beginning)
     is_newborn = aged and re.search(NEWBORN, beginning[: aged.start()], re.IGNORECASE)
     if not aged or is_newborn or (aged["unit"] or aged["units"] or "year").casefold() != "year":
@@ -276,39 +321,67 @@ def animal_in(text: str) -> str:
     aged = _AGED.search(beginning)
     start = aged.end() if aged else 0
     # The phrase behind the age alone: 'A 40-year-old man bitten by a dog'; before 'aged 40'.
-    phrase = _END_OF_PHRASE.split(beginning[start : start + 80])[0]
+    opening = beginning[start : start + 80]
+    phrase = _END_OF_PHRASE.split(opening)[0]
     if aged and aged["behind"]:
-        phrase = _END_OF_PHRASE.split(beginning[: aged.start()])[-1]
-    animal, person = ANIMAL.search(phrase), PERSON.search(phrase)
+        opening = phrase = _END_OF_PHRASE.split(beginning[: aged.start()])[-1]
+    person = PERSON.search(phrase)
+    animals = [match for match in ANIMAL.finditer(phrase) if _is_head(match, opening)]
+    animal = animals[0] if animals else None
     # Of a title only the noun that ends it: 'Cat eye syndrome', 'Cow's milk allergy'.
-    if not aged and animal and not re.fullmatch(r"(?:neut|spay|cast|geld)\w+", animal[0], re.I):
-        animal = re.search(rf"\b{phrase_regex(_ANIMALS)}\s*$", phrase, re.IGNORECASE)
+    if not aged and animal and not _SEXED.fullmatch(animal[0]):
+        last = (
+            match for match in _ANIMAL_NOUN.finditer(phrase) if not phrase[match.end() :].strip()
+        )
+        animal = next(last, None)
     elif aged and not animal:
         animal = _CALF.fullmatch(phrase)
-    if animal and not (person and person.start() < animal.start()):
-        return animal[0]
-    # 'Hanoverian mare': what ends like a person is the name of a breed.
-    if animal and person and person[0][0].isupper() and person.end() + 1 == animal.start():
+    # One who 'herds camels' is no camel.
+    is_one = aged and beginning[: aged.start()].lower().endswith(("a ", "an "))
+    if animal and not (is_one and animal[0].endswith("s")):
         return animal[0]
     # 'It' is said of a child too, and of a lesion: only where nobody is a person, a he or a she.
-    is_noun = aged and not re.search("[A-Z]", phrase)  # 'a 67-year-old widow'
+    is_noun = aged and phrase == phrase.lower()  # 'a 67-year-old widow'
     is_human = is_noun or _SHORT_AGE.match(text) or PERSON.search(text) or _HE_OR_SHE.search(text)
     if not is_human and (neuter := _NEUTER.search(text)):
         return neuter[0].strip(" .")
-    # 'A 7-month-old Standardbred filly': the names of kinds and breeds have no end. Beside a dog or
-    # a horse he or she is its owner.
-    near = text[:_FIRST_ENCOUNTER]
-    is_person = person and person[0].islower()  # no 'Arabian'
-    is_owner = is_person or (ANIMAL.search(near) and _HE_OR_SHE.search(near))
-    if aged and not is_owner and (sign := _VETERINARY.search(near)):
-        return sign[0]
+    # No 'Arabian', and no 'Rottweiler'.
+    is_person = person and person[0].islower()
+    if aged and not is_person and (sign := _sign_of_an_animal(phrase, text[:_FIRST_ENCOUNTER])):
+        return sign
     # Without an age it may be a title: 'Lymphoma in a dog'.
     in_title = None if aged else _IN_AN_ANIMAL.search(text[:150])
-    return in_title[0] if in_title else ""
+    return in_title[0] if in_title and _is_head(in_title, text, "animal") else ""
+
+
+def _is_head(animal: re.Match[str], text: str, group: str | int = 0) -> bool:
+    """Whether an animal's word says who the patient is: it is neither somebody's ('a boy with two
+    dogs') nor a part of a compound ('a horse groom')."""
+    if _SEXED.fullmatch(animal[group]):
+        return True
+    before = text[animal.start() : animal.start(group)] if group else text[: animal.start()]
+    return not (_OWNER_BEFORE.search(before) or _HEAD_BEHIND.match(text, animal.end(group)))
+
+
+def _sign_of_an_animal(phrase: str, text: str) -> str:
+    """What makes an animal of a patient whose kind no table has: 'a 7-month-old Standardbred filly'
+    with warm hooves. `phrase`: what stands behind the age."""
+    # 'A 19-year-old', without a noun, is a person always.
+    if {"male", "female"}.issuperset(phrase.split()) or _OF_A_PERSON.search(text):
+        return ""
+    # A part may be that of another animal, unless the patient is called so: 'The mare was sedated.'
+    other = _ANIMAL_NOUN.search(text)
+    is_again = other and text[: other.start()].endswith(". The ") and not other[0].endswith("s")
+    if other and not is_again:
+        return ""
+    sign = _SIDE_OF_AN_ANIMAL.search(text)
+    if not sign and not _HE_OR_SHE.search(text):
+        sign = _OF_THE_ANIMAL.search(text)
+    return sign[0] if sign else ""
 
 
 def animal_of_age(report: str) -> str:
     """The same of an article, by the phrase that tells the patient's age, wherever it stands."""
     # 'Aged 50' may be said of patients at large, in an introduction.
     aged = next((match for match in _AGED.finditer(report) if match["before"]), None)
-    return animal_in(report[aged.start() :]) if aged else ""
+    return animal_in(report[max(0, aged.start() - 2) :]) if aged else ""

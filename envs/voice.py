@@ -26,19 +26,26 @@ _OBJECTS = (
     "in | out | only | not | as | that | all | any | the | a | an | each | every | whether | it"
     " | them | none"
 )
+# A status ('Do not resuscitate'), and what a note tells without its 'I': 'Do not smoke.'
+_SAID_OF_ONESELF = (
+    "resuscitate | intubate | smoke | drink | use | have | know | recall | remember | feel | want"
+    " | live | work | eat | exercise | sleep | see | hear | think | believe | own | keep | drive"
+)
 _REQUEST = re.compile(
     r"(?:if [^.,;:]{2,60}, |please |kindly |note: )*"
-    # But for a status: 'Do not resuscitate'.
     r"(?:(?:start|begin) with:|think step by step\b"
-    rf"|(?:(?:do not|don['’]t) (?!resuscitate|intubate)[a-z]+|{phrase_regex(_ASKS, '')}"
+    rf"|(?:(?:do not|don['’]t) (?!{phrase_regex(_SAID_OF_ONESELF, '')}\b)[a-z]+"
+    rf"|{phrase_regex(_ASKS, '')}"
     rf"|{phrase_regex(_ASKS_FOR_AN_OBJECT, '')}"
     rf"(?= (?:\W?{phrase_regex(_OBJECTS, '')}\b|\"\")))(?= \S)(?! (?:by|of|to)\b))",
     re.IGNORECASE,
 )
-_LABEL_OF_TASK = re.compile(r"\W*(?:task|instructions?|prompt|assignment|question)\W*", re.I)
-# 'This is a standardized patient scenario.'
+_LABEL_OF_TASK = phrase_pattern("task | instruction | prompt | assignment | question")
+# 'This is a standardized patient scenario', not 'a woman with pain on exercise'.
 _SCENARIO = re.compile(
-    r"this is an? [^.\d]*\b(?:scenario|simulation|exercise|role[- ]play|station)\b[^.\d]*\.?$", re.I
+    r"this is an? (?:(?!(?:who|with|on|in|at|of|after|during|from)\b)[^\W\d][\w-]* ){0,4}?"
+    r"(?:scenario|simulation|exercise|role[- ]play|station)\b[^.\d]*\.?$",
+    re.IGNORECASE,
 )
 # What an actor is to look like: behind a condition too.
 _BEHAVE = re.compile(
@@ -46,7 +53,7 @@ _BEHAVE = re.compile(
     r"|refuse|be) [a-z]",
     re.IGNORECASE,
 )
-_PLEASE = re.compile(r"(?:please|kindly)\b", re.IGNORECASE)
+_PLEASE = phrase_pattern("please | kindly")
 _ASKING_WORDS = (
     "what | which | who | whose | how | why | where | when | is | are | was | were | do | does"
     " | did | can | could | should | would | has | have"
@@ -55,26 +62,35 @@ _QUESTION = re.compile(
     rf"(?:^|[,:;] )(?:based on [^,?]+, )?{phrase_regex(_ASKING_WORDS, '')}\b[^?]*\?\W*$",
     re.IGNORECASE,
 )
-# Who takes an exam or holds it, with what is expected of them: 'The student should elicit ...'; not
-# 'her doctor should have listened'. And what is said to them under their name: 'Examiner: ...'.
+# Who takes an exam or holds it, with what is expected of them: 'The student should elicit ...'. And
+# what is said to them under their name: 'Examiner: ...'.
 _ROLES_OF_AN_EXAM = (
-    "student | candidate | examinee | examiner | learner | trainee | actor | standardized patient"
-    " | standardised patient | simulated patient | interviewer | assessor | doctor | physician"
-    " | clinician | resident"
+    "candidate | examinee | examiner | learner | actor | standardized patient | interviewer"
+    " | standardised patient | simulated patient | assessor"
 )
+# Some of them may be the patient, who 'has to climb stairs', or the patient's doctor.
+_DOCTORS = "student | trainee | doctor | physician | clinician | resident"
 _EXPECTED = (
     "should | must | shall | is expected to | are expected to | is to | are to | needs to"
     " | need to | has to | will need to | may be told"
 )
+_TASKS = (
+    f"{_ASKS} | ask | elicit | take a | take the | obtain | perform | examine | assess | discuss"
+    " | introduce | counsel | order | demonstrate | recogni* | identify | interpret | consider"
+    " | formulate | give | list | name | diagnose | manage"
+)
 _EXAM = re.compile(
-    rf"(?:the |an? |all )?{phrase_regex(_ROLES_OF_AN_EXAM)}"
-    rf"(?: {phrase_regex(_EXPECTED, '')}(?= (?!have\b|be\b|not have\b)[a-z])| *:)",
+    rf"(?:the |an? |all )?(?:{phrase_regex(_ROLES_OF_AN_EXAM)}"
+    rf"(?: {phrase_regex(_EXPECTED, '')}(?= (?!have\b|be\b|not have\b)[a-z])| *:)"
+    rf"|{phrase_regex(_DOCTORS)}(?: {phrase_regex(_EXPECTED, '')} (?:not |then |also )?"
+    rf"{phrase_regex(_TASKS, '')}\b|:(?!.*\b(?:s?he|his|her)\b)))",
     re.IGNORECASE,
 )
-# 'It is 3 a.m. and you are the doctor on call': who is to solve the case.
+# 'It is 3 a.m. and you are the doctor on call': who is to solve the case. With a patient in the
+# sentence it tells of the patient.
 _READER = re.compile(
-    rf"\byou are (?:the|an?) (?:[\w-]+ ){{0,3}}?{phrase_regex(_ROLES_OF_AN_EXAM)}\b"
-    r"(?!.*\d[- ]year)",
+    rf"\byou are (?:the|an?) (?:[\w-]+ ){{0,3}}?{phrase_regex(f'{_ROLES_OF_AN_EXAM} | {_DOCTORS}')}"
+    r"\b(?!.*(?:\d[- ]year|\b(?:wo)?man\b|\b(?:boy|girl|child|infant|baby)\b))",
     re.IGNORECASE,
 )
 # In quotation marks somebody else is asked: 'She asked: "Will you help?"'.
@@ -82,22 +98,37 @@ _QUOTATION = re.compile(r"[\"“][^\"“”]*[\"”]|(?<!\w)['‘].+?['’](?!\w
 _SECOND_PERSON = phrase_pattern("you | your | yours | yourself")
 _FIRST_PERSON = re.compile(r"\bI(?:['’](?:m|ve|d)| (?:am|have|had|was|feel|felt|\w+ed))\b")
 # What an actor is to do, and what he is not to know: no word of it is the patient's history.
-_FORBIDS = re.compile(r"(?:do not|don['’]t|never)\b", re.IGNORECASE)
+_FORBIDS = phrase_pattern("do not | don t | never")
 _DIRECTION = phrase_pattern(
     "you should | you must | you may | you can | you will | you need to | you are to"
     " | you are asked to | you play | you are playing | when asked | if asked"
     " | when you are asked | if you are asked"
 )
-# 'If the doctor asks about pets, say that you have a kitten': what is said is history.
+# 'If the doctor asks about pets, say that you have a kitten': what is said is history, and so is
+# 'If asked to walk, you veer to the left'.
 _ANSWER = re.compile(
-    r"^(?:if|when|should)\b[^,.]*\bask(?:s|ed)?\b[^,.]*, (?:you (?:should |can |may |will )?)?"
-    r"(?:just )?"
+    r"^(?:if|when|should)\b[^,.]*\b(?:ask|press|prompt|question)(?:s|ed)?\b[^,.]*, "
+    r"(?:(?:you (?:should |can |may |will )?)?(?:just )?"
     r"(?:say|tell (?:them|him|her|the \w+)|answer|reply|mention|admit|respond|state|explain)"
-    r"(?: (?:yes|no)\b[,;]?)?(?: that)? (?=(?!nothing|yes|no|so|what)[a-z]+ )",
+    r"(?: (?:yes|no)\b[,;]?)?(?: that)? (?=(?!nothing|yes|no|so|what)[a-z]+ )"
+    r"|(?=(?:your?|it|there|none)\b))",
     re.IGNORECASE,
 )
-# 'Your portrayal should focus on the symptoms.'
-_OBLIGATION = re.compile(r"\byour \w+ (?:should|must)\b", re.IGNORECASE)
+# Beside what an actor is to do stands why, or what is so without any asking: 'Keep the arm still,
+# since it hurts', 'You have had pain for two days, and when asked you point to the side'.
+_CLAUSE_OF_PART = re.compile(
+    r"(?:[:;]|,? (?:since|because|as)) (?=(?:your?|it|there|s?he|his|her|they)\b)"
+    r"|(?P<asked>[,;] (?:and |but )?)(?=(?:if|when)\b[^,.]*\bask(?:s|ed)?\b)",
+    re.IGNORECASE,
+)
+# 'Your portrayal should focus on the symptoms', not 'Your son must help you'.
+_PERSONS_OF_ONE = (
+    "son | daughter | wife | husband | mother | father | mum | dad | parent | sister | brother"
+    " | child | children | partner | friend | boss | doctor | nurse | carer | neighbo*"
+)
+_OBLIGATION = re.compile(
+    rf"\byour (?!{phrase_regex(_PERSONS_OF_ONE)}\b)\w+ (?:should|must)\b", re.IGNORECASE
+)
 _KNOWLEDGE = phrase_pattern(
     "know | known | aware | unaware | informed | told | understand | remember | sure"
 )
@@ -107,7 +138,11 @@ _UNAWARE = re.compile(
     rf"The patient is (?:not |un)(?:\w+ )?{phrase_regex(_INFORMED, '')}\b.*"
     rf"\b{phrase_regex('test | result | finding | diagnos*')}\b"
 )
-_NOT = re.compile(r"\b(?:not|no|never|nothing|neither|unaware)\b|n['’]t\b", re.IGNORECASE)
+_NOT = phrase_pattern(
+    "not | no | never | nothing | neither | unaware | don t | didn t | doesn t | haven t | hasn t"
+    " | hadn t | aren t | isn t | wasn t | weren t | won t | can t | couldn t"
+)
+_YOU = phrase_pattern("you")
 # 'For the patient actor: You are an 81-year-old man': the part begins behind the stage direction.
 _LEAD = re.compile(
     r"^(?:[^.!?\d]{0,100}?\b(?=(?:you (?:are|have)|you['’](?:re|ve)|I am|I['’]m)\b)"
@@ -196,12 +231,13 @@ def told_of_patient(observation: str) -> tuple[str, tuple[str, ...]]:
         if is_part and body:
             text, asides = patients_part(body)
         else:
-            asides = tuple(filter(asks_reader, sentences(body)))
+            asides = tuple(filter(asks_reader, _sentences_of_part(body)))
             text = body
             for aside in asides:
                 text = text.replace(aside, "")
             text = " ".join(text.split()) if asides else text
-            label = "" if asides and _LABEL_OF_TASK.fullmatch(label) else label
+            is_task = asides and _LABEL_OF_TASK.fullmatch(label.strip(" \t-*#•:"))
+            label = "" if is_task else label
         removed += asides
         if text.strip() or not asides:
             lines.append(label + text)
@@ -230,14 +266,21 @@ def patients_part(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _sentences_of_part(text: str) -> Iterator[str]:
-    """The sentences of a part; a direction that introduces a list ends before its first item."""
+    """The sentences of a part; what stands beside a direction, such as the first item of a list or
+    the reason, is a sentence of its own."""
     for sentence in sentences(text):
         lead, mark, item = sentence.partition(": - ")
         if mark and _is_direction(lead):
             yield f"{lead}:"
             yield item
-        else:
-            yield sentence
+            continue
+        start = 0
+        for match in _CLAUSE_OF_PART.finditer(sentence):
+            clause, rest = sentence[start : match.end()].strip(), sentence[match.end() :]
+            if match["asked"] or _is_direction(clause) != _is_direction(rest):
+                yield f"{sentence[start : match.start()]}." if match["asked"] else clause
+                start = match.end()
+        yield sentence[start:]
 
 
 def _is_direction(words: str) -> bool:
@@ -266,6 +309,6 @@ def _in_third_person(sentence: str, speaks_as_patient: bool) -> str:
     # Behind a preposition and as an object 'you' is 'them'; the rest is a subject.
     text = _AFTER_PREPOSITION.sub(r"\1 them", text)
     text = _OBJECT.sub("them", text)
-    text = re.sub(r"\byou\b", "they", text, flags=re.IGNORECASE)
+    text = _YOU.sub("they", text)
     text = _PRONOUN.sub(lambda match: _PRONOUNS[match[0].lower()], text)
     return text[:1].upper() + text[1:]

@@ -705,3 +705,31 @@ def test_a_no_that_a_model_left_out_stays_the_report_s() -> None:
     span = Report(ROWS).find_rewritten(str(entry["result"]))
     assert span is not None
     assert Report(ROWS).words(span).startswith("There was no evidence of a clot")
+
+
+@pytest.mark.parametrize(
+    ("copied", "own"),
+    [
+        ("evidence of a clot", "no evidence of a clot"),
+        ("clot in the vein", "clot in the vein was absent"),
+        ("effusion of the knee", "effusion of the knee"),
+    ],
+)
+def test_what_denies_a_copied_passage_comes_with_it(copied: str, own: str) -> None:
+    text = (
+        "There was no evidence of a clot, but effusion of the knee. A clot in the vein was absent."
+    )
+    source = Report(text)
+    span = source.find(copied)
+    assert span is not None
+    assert source.words(span) == own
+
+
+def test_names_in_another_order_than_their_passages_are_the_report_s() -> None:
+    text = "Serum ferritin was 45 ng/mL and C-reactive protein 3.2 mg/L on admission."
+    result = "C-reactive protein 3.2 mg/L; Serum ferritin was 45 ng/mL"
+    entry = {"name": "Ferritin; CRP", "category": "laboratory", "result": result, "aliases": []}
+    tests, _ = read_menu({"tests": [entry]}, Report(text))
+    assert {test.result for test in tests if "erritin" in test.name} == {
+        "Serum ferritin was 45 ng/mL"
+    }

@@ -10,7 +10,7 @@ import pytest
 from medaction.envs.build import build_environment
 from medaction.envs.diagnosis_names import diseases_joined, parts_of
 from medaction.envs.documented import is_documented
-from medaction.envs.patients import animal_in, parts_by_patient
+from medaction.envs.patients import animal_in, parts_by_patient, patients_in
 from medaction.envs.phenotype_tests import FINDINGS_TABLE, shown_by
 from medaction.envs.records import BadCase, CaseReport, ClinicalEnvironment
 from medaction.envs.sources import read_cases
@@ -538,3 +538,43 @@ def test_bullets_below_a_test_are_its_findings_unless_they_name_tests(tmp_path: 
 )
 def test_an_agent_a_stage_or_an_adjective_is_no_second_disease(diagnosis: str, count: int) -> None:
     assert len(diseases_joined(diagnosis)) == count
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A 19-year-old was kicked by a horse in the belly. The hoof left a mark above the navel.",
+        "A 67-year-old widow keeps parrots. The beak of one was crusted, and its keeper saw it.",
+        "A 24-year-old camel jockey was thrown. The left forelimb of his mount was broken.",
+        "A 4-day-old term male is off feed since the morning. Temperature 35.4 C.",
+        "A 6-year-old with cerebral palsy. Body condition score was poor.",
+        "Toxocariasis in a boy with two dogs",
+    ],
+)
+def test_a_person_beside_an_animal_is_none(text: str) -> None:
+    assert not animal_in(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A 7-year-old Hereford was lame. The left stifle was thickened.",
+        "A 4-year-old axolotl floated. The gills were pale.",
+        "A 5-month-old Komondor was small. His owner reported that he tired soon.",
+        "A 6-year-old boxer dog with lymphoma",
+    ],
+)
+def test_an_animal_of_any_kind_is_no_person(text: str) -> None:
+    assert animal_in(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A woman of 34 is yellow. Three of her siblings were; their ages ranged from 3 to 12 years.",
+        "34M with colic. Co-workers' ages ranged from 20 to 50.",
+        "Cough.\n| Relative | Age |\n| brother | 40 M |\n| sister | 30 F |\n| father | M 70 |",
+    ],
+)
+def test_the_ages_of_a_family_make_no_group_of_a_patient(text: str) -> None:
+    assert not patients_in(text)
