@@ -144,17 +144,14 @@ def with_later_tests(entries: Sequence[Entry]) -> list[Entry]:
     ]
 
 
-def names_of_menu(entries: Sequence[Entry]) -> list[Name]:
+def names_of_menu(entries: Sequence[Entry], complaint: str = "") -> list[Name]:
     """All names of a menu. What they leave open the result may tell: 'CT: mass in the right lung'
     is of the chest. Where the result does not tell either, the region must be one that the menu
-    speaks of."""
-    around = frozenset(
-        region
-        for entry in entries
-        for region in entry.profile.regions | _regions_of_result(entry)
-        # 'Skin' and 'bone' are spoken of everywhere, and are no place of an unnamed image.
-        if region not in TISSUES
-    )
+    or the complaint speaks of."""
+    spoken_of = [entry.profile.regions | _regions_of_result(entry) for entry in entries]
+    of_complaint = regions_in_text(tokens_of(normalise(complaint)))
+    # 'Skin' and 'bone' are spoken of everywhere, and are no place of an unnamed image.
+    around = of_complaint.union(*spoken_of) - TISSUES
     return [
         name for number in range(len(entries)) for name in _entry_names(number, entries, around)
     ]

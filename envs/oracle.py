@@ -127,7 +127,8 @@ class Oracle:
 
     `aliases` maps a normalised name to all names of that test; a group need not be strict, so a
     name counts only if it shares words or is an abbreviation. What `choose` returns beside valid
-    positions is ignored.
+    positions is ignored. An image of which neither name nor result tells the region may be of the
+    one that `complaint` speaks of.
     """
 
     def __init__(
@@ -137,6 +138,7 @@ class Oracle:
         encode: Encode | None = None,
         threshold: float = ENCODER_AT,
         choose: Choose | None = None,
+        complaint: str = "",
     ):
         self._aliases = aliases or {}
         self._encode = encode
@@ -145,7 +147,7 @@ class Oracle:
         self.asks_model = choose is not None
         # The menu is read once: an oracle answers many orders, in many episodes of its case.
         self._entries = with_later_tests([read_entry(test) for test in menu])
-        self._names = names_of_menu(self._entries)
+        self._names = names_of_menu(self._entries, complaint)
 
     def answer(self, orders: Sequence[str]) -> tuple[Answer, ...]:
         """One answer an order, in their sequence. An order of several tests gets all their results;
