@@ -30,7 +30,9 @@ def oracle_of(environment: ClinicalEnvironment, model: "Complete | None" = None)
     from medaction.envs.menu_choice import make_chooser  # with Pydantic, which only it needs
 
     chooser = make_chooser(model)
-    return Oracle(environment.menu, aliases_of_tests(), _encode, choose=chooser, complaint=complaint)
+    return Oracle(
+        environment.menu, aliases_of_tests(), _encode, choose=chooser, complaint=complaint
+    )
 
 
 @lru_cache(maxsize=MENUS_KEPT)

@@ -51,12 +51,21 @@ _STAINED = frozenset({"stain", "immunohistochemistry", "immunoreactivity", "cyto
 
 MARKER = re.compile(
     r"(?:cd|ck|p|s|ki|sox|ttf|pax|gata|mum|bcl|hmb|wt|stat|dog|tle)\s?\d{1,3}[a-z]?"
+    r"|(?:er|pr|her\s?2)\b|(?:o?estrogen|progesterone) receptor"
     "|desmin|vimentin|synaptophysin|chromogranin"
 )
 """Markers that are ordered by their bare name."""
+SYMBOL = re.compile(r"(?:[a-z]{2} )?[a-z]{1,5}\d{1,3}[a-z]?\b")
+"""'MDM2' and 'PD-L1' before a word of how much of it there is: in tissue, a marker too."""
 
 _WIDE = frozenset({"angiography", "venography", "pet", "imaging"})
 """Kinds of imaging that say little without their region."""
+_OF_AN_ORGAN = frozenset(kind for kind in KINDS if kind.endswith("scopy")) - {
+    "endoscopy",
+    "fluoroscopy",
+    "arthroscopy",
+}
+"""Endoscopies whose own name says of what: what else one says is how it is made ('flexible')."""
 # 'Anti' says of no antibody which one it is.
 _OF_ANY = frozenset({"igg", "igm", "iga", "anti"})
 _READ = 1500
@@ -315,7 +324,8 @@ def word_score(ordered: Profile, candidate: Name, result: frozenset[str]) -> flo
     if ordered.kinds and name.kinds:
         # One of the two may say more ('MRI brain with spectroscopy', 'Biopsy of cervical lymph
         # node'), not both something else.
-        enough = (common or inferred) and (is_nested or ordered.regions & name.regions)
+        is_same = is_nested or ordered.regions & name.regions or common & _OF_AN_ORGAN
+        enough = (common or inferred) and is_same
         return (len(common) + len(inferred) / 2) / len(words | stated) if enough else 0.0
     documented = stated | inferred
     if not (ordered.kinds and name.kinds):  # a kind that one side leaves open tells nothing

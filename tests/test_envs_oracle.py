@@ -426,6 +426,13 @@ def test_real_orders_on_real_menus() -> None:
     assert {key: found(key[1], Oracle(cases[key[0]])) for key in labels} == labels
 
 
+def test_an_image_of_no_region_is_of_the_one_complained_of() -> None:
+    menu = (DocumentedTest("MRI", "imaging", "Soft tissue mass."),)
+    oracle = Oracle(menu, complaint="Chief complaint: A mass of the left thigh")
+    assert found("MRI of the thigh", oracle) == ["MRI"]
+    assert found("MRI brain", oracle) == []
+
+
 def test_episodes_of_one_case_share_the_vectors_of_its_menu() -> None:
     assert oracle_of(environment()) is oracle_of(environment())
 
