@@ -139,6 +139,8 @@ IN_FLUID_AT_END = re.compile(
     rf" (?:from|in|on) (?:the )?(?:{'|'.join(_SPECIMENS)})(?: fluid)?$", re.IGNORECASE
 )
 """'Gene Xpert and PCR from CSF': the fluid is that of both."""
+_LONGEST_TAIL = 8
+"""Words behind a name that are tried without."""
 _COLLECTED = frozenset({"urine", "stool"})
 """Specimens that are gathered over hours: 'in 24 h' is no time of theirs."""
 _MATERNAL = frozenset({"maternal", "mother"})
@@ -204,7 +206,8 @@ def canonical_of(name: str) -> str | None:
     # 'Initial CSF' is 'CSF', and 'serum LDH level' is 'LDH'; 'urine culture' is no 'culture' of
     # anything.
     spelt = text.split()
-    tail = [*itertools.takewhile(aside.__contains__, reversed(spelt))]  # 'cardiac enzyme tests'
+    # 'Cardiac enzyme tests'; of a row of a thousand such words each cut would take a pass.
+    tail = [*itertools.takewhile(aside.__contains__, reversed(spelt[-_LONGEST_TAIL:]))]
     # Not all of the tail at once: that is `words`, which comes after the shorter cuts.
     shorter = (spelt[:-length] for length in range(1, len(tail)))
     # From the name as written to ever less of it: the first that is known is the nearest.
