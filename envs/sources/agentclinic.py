@@ -281,6 +281,7 @@ def _notes(notes: str) -> tuple[tuple[DocumentedTest, ...], list[str], tuple[str
     findings: list[str] = []
     left_out: list[str] = []
     header = ""
+    of_examination = False  # whether the items stand below 'Physical examination:'
     goes_on = False  # whether the item before is a test's result
     for note, new_item in _items(notes):
         match = _LABELLED_NOTE.fullmatch(note)
@@ -293,6 +294,7 @@ def _notes(notes: str) -> tuple[tuple[DocumentedTest, ...], list[str], tuple[str
             # 'Here are the MRI findings:' is a sentence and no name.
             if re.search(r"\b(?:is|are|was|were)\b", header):
                 header = next(iter(named_tests(header)), "")
+            of_examination = not names and _EXAMINATION.match(note) is not None
             goes_on = False
         # Unless it names a test: 'Physical examination with ultrasound: ...' is one.
         elif _EXAMINATION.match(label) and not names:
@@ -325,6 +327,8 @@ def _notes(notes: str) -> tuple[tuple[DocumentedTest, ...], list[str], tuple[str
         elif goes_on and not new_item:
             result = f"{tests[-1].result}\n{note}"
             tests[-1] = DocumentedTest(tests[-1].name, tests[-1].category, result)
+        elif of_examination:
+            findings.append(note)
         # Not to what is seen first: it may be a test's result without its name.
         else:
             left_out.append(f"no test by name: {note[:100]}")

@@ -16,7 +16,9 @@ from medaction.envs.sources.files import inside, read_lines
 MAX_ROWS = 1_000_000
 """A package holds the articles of one block of a million ids."""
 
-NO_LICENCE = {"", "none", "no-cc code"}
+NO_LICENCE = {"", "none", "no-cc code", "tdm"}
+"""PMC's codes of articles that are under no licence, or may be mined and not passed on."""
+
 _COLUMNS = ("AccessionID", "License", "Retracted")
 
 MAX_LICENCES = 1000
@@ -63,6 +65,9 @@ def list_beside(package: Path) -> PackageList:
                 raise ValueError(f"{pmcid[:40]!r} is no article id")
             is_named = licence.casefold() not in NO_LICENCE
             entry = (licence if is_named else "", retracted.casefold() == "yes")
+            # Named twice: retracted in one line is retracted, and two licences are none.
+            before = result.get(int(pmcid[3:]), entry)
+            entry = (entry[0] if entry[0] == before[0] else "", entry[1] or before[1])
             # Few licences for many articles: one object each.
             result[int(pmcid[3:])] = entries.setdefault(entry, entry)
             # Bounded, since the list is untrusted.
