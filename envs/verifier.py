@@ -27,6 +27,7 @@ LONGEST_GAP = 300
 """Characters that a quotation may leave out before a part too short to stand for itself."""
 
 _GAP = re.compile(r"[\[(]? ?\.{3,} ?[\])]?")
+_MARKS = " .\"'«»„"
 _IN_MARKS = re.compile(r"(?:^|(?<=\W))[\"'](.{12,})[\"'](?!\w)")
 
 QUESTIONS = {
@@ -192,7 +193,7 @@ def stands_in(quote: str, text: str) -> bool:
 
 def _parts_stand_in(quote: str, text: str) -> bool:
     # A gap may also begin or end the quotation.
-    parts = [stripped for part in _GAP.split(quote) if (stripped := part.strip(" .\"'"))]
+    parts = [stripped for part in _GAP.split(quote) if (stripped := part.strip(_MARKS))]
     # Letters, not characters: a row of dashes quotes nothing.
     is_long = [sum(map(str.isalpha, part)) >= SHORTEST_QUOTE for part in parts]
     end = 0

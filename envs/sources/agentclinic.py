@@ -47,6 +47,7 @@ _GROUP_WORDS = _GROUP_HEADS | frozenset(
     urine x
     """.split()  # noqa: SIM905
 )
+_BLOOD = frozenset({"blood", "serum"})
 # Leaf names that describe a result and name no test: 'Chest X-ray: {Findings: ...}' has the result
 # '...'.
 _DESCRIPTIVE = phrase_pattern(
@@ -165,7 +166,8 @@ def is_group(name: str) -> bool:
     (True, False, False)
     """
     words = set(name.casefold().split())
-    return words <= _GROUP_WORDS and not words.isdisjoint(_GROUP_HEADS)
+    heads = _GROUP_HEADS if words - _BLOOD else _BLOOD  # 'Blood: {Cortisol: ...}'
+    return words <= _GROUP_WORDS and not words.isdisjoint(heads)
 
 
 def recognises(row: Any) -> bool:
@@ -294,10 +296,10 @@ def _notes(notes: str) -> tuple[tuple[DocumentedTest, ...], list[str], tuple[str
             # 'Here are the MRI findings:' is a sentence and no name.
             if re.search(r"\b(?:is|are|was|were)\b", header):
                 header = next(iter(named_tests(header)), "")
-            of_examination = not names and _EXAMINATION.match(note) is not None
+            of_examination = _is_of_examination(note, names)
+            header = "" if of_examination else header
             goes_on = False
-        # Unless it names a test: 'Physical examination with ultrasound: ...' is one.
-        elif _EXAMINATION.match(label) and not names:
+        elif _is_of_examination(label, names):
             findings.append(note)
             header, goes_on = "", False
         elif header and new_item and match and _is_part(label, header):
@@ -366,6 +368,12 @@ def _is_part(label: str, header: str) -> bool:
     is_named = bool(named_tests(label) or of_label.kinds or names_specimen)
     is_named = is_named or bool(_TEST_LABEL.search(label))
     return bool(_DESCRIPTIVE.fullmatch(label)) or not is_named or is_analyte
+
+
+def _is_of_examination(label: str, names: tuple[str, ...]) -> bool:
+    """Whether what a label heads was seen or measured at the bedside: it names no test beside the
+    vital signs. 'Physical examination with ultrasound: ...' is a test."""
+    return bool(_EXAMINATION.match(label)) and all(map(_EXAMINATION.fullmatch, names))
 
 
 def _is_test(name: str) -> bool:

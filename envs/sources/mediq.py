@@ -54,8 +54,8 @@ def _case_of_question(row: Any, path: Path, place: str) -> CaseReport:
     context = row.get("context")
     # Not parted into sentences it is the same story.
     context = [context] if isinstance(context, str) else context
-    is_list = isinstance(context, list) and bool(context)
-    if not is_list or not all(isinstance(sentence, str) for sentence in context):
+    is_list = isinstance(context, list) and all(isinstance(part, str) for part in context)
+    if not is_list or not any(map(str.strip, context)):
         message = f"{path.name}{place}: 'context' must be a text or a list of sentences"
         raise BadCase("bad_field", message, case_id)
     if not asks_for_diagnosis(question):

@@ -454,9 +454,10 @@ def _diagnosis_of_packet(
             " name a disease"
         )
         raise BadCase("no_diagnosis", message)
-    # By code: one disease under two labels is one.
+    # By code: one disease under two labels is one; so is one label under the codes of two lists.
     codes = {str(term.get("id") or _named(term)) for term in diagnoses}
-    if len(codes) > 1:  # a list of diseases holds earlier ones too
+    # A list of diseases holds earlier ones too.
+    if len(codes) > 1 and len({normalise(_named(term)) for term in diagnoses}) > 1:
         message = (
             f"{path.name}{place}: {', '.join(sorted(map(_named, diagnoses)))[:200]}: which one is"
             " the diagnosis is not told"
