@@ -114,7 +114,13 @@ _GENE_OF_TEST = re.compile(
     r"\b([A-Z][A-Z0-9]{1,7}) (?:gene|sequencing|mutation|variant)"
     r"|\b(?:mutation|variant|deletion|[a-z]+zygous)\b[^.;]*? (?:in|of) (?:the )?"
     r"([A-Z][A-Z0-9]{2,7})\b"
+    # 'Heterozygous FBN1 c.1129C>T'
+    r"|\b([A-Z][A-Z0-9]{1,7})\b[ :(]{1,3}(?:NM_[\d.]+[ :(]{1,3})?[cp]\.[(\[*A-Z\d]"
 )
+# 'Pneumococcal', 'meningococcemia', 'staph. cocci': the beginning of an organism's name.
+_COCCUS = re.compile(r"\b([a-z]{3,}?)o?cocc[a-z]+", re.IGNORECASE)
+# A Latin adjective, which stands behind its noun: 'lupus erythematosus'.
+_LATIN_ADJECTIVE = re.compile(r"\w{2,}(?:us|um|is|ans|oides|[aei]ta|osa|ica|ina)$")
 _PREPOSITION = re.compile(r"\s(?:of|in(?! situ| utero)|at|on|to)\s")
 # Words that name a disease by their ending; the general ones give nothing away without the word
 # before them.
@@ -141,8 +147,8 @@ _GENERAL = frozenset(
     heart lung thyroid reaction failure attack crisis
     """.split()  # noqa: SIM905
 )
-# 'NMOSD', 'TTP', 'HbSC'; a label ('PE: lungs clear') is none.
-_CAPITALS = re.compile(r"\b[A-Z][A-Za-z]{0,5}[A-Z]\b(?!:)")
+# 'NMOSD', 'TTP', 'HbSC', 'MEN1'; a label ('PE: lungs clear') is none.
+_CAPITALS = re.compile(r"\b[A-Z][A-Za-z]{0,5}[A-Z](?:-?\d{1,2}[A-Z]?)?\b(?!:)")
 # One word an organ: 'pulmonary' is 'lung'.
 _ORGAN_ADJECTIVES: dict[str, str] = TABLE["organ_adjectives"]
 
@@ -199,9 +205,12 @@ def _names_in(diagnosis: str) -> Iterator[DiagnosisName]:
             # 'Clostridium difficile-associated colitis': the organism is the cause.
             is_cause = induced and organism in induced[1]
             genus, species = organism.split()
+            # 'Placenta previa', 'cavernous sinus'
+            if _is_adjective(genus) or regions_in_text([genus.casefold()]):
+                continue
             # 'Cytomegalovirus retinitis' names one, 'postpartum thyroiditis' is spelt like it.
             if is_disease(species):
-                if not (_TELLS_WHEN.match(genus) or regions_in_text([genus.casefold()])):
+                if not _TELLS_WHEN.match(genus):
                     yield DiagnosisName(genus, lesser, part.text)
                 continue
             # Behind its first mention an organism is written 'K. oxytoca'.
@@ -267,6 +276,12 @@ def _lesser_names(part: str) -> Iterator[str]:
         # A general disease needs the word before it, and 'cell' or 'acute' is none that tells.
         elif is_disease(word) and before not in ("", "cell") and _LEADING.sub("", before):
             yield f"{before} {word}"
+        # 'lupus' of 'lupus erythematosus', no common word and no place ('placenta previa').
+        # Of an organism's name the genus is a name anyway.
+        elif _LATIN_ADJECTIVE.match(word) and len(before) >= 5 and not _ORGANISM.search(part):
+            known = {before, word} & english_words() or regions_in_text([before])
+            if not (known or _is_adjective(before) or is_disease(before)):
+                yield before
 
 
 def _without_qualifiers(part: str) -> Iterator[str]:
@@ -326,9 +341,18 @@ def abbreviations_told(
         DiagnosisName(short, "answer", part, exact=True)
         for part, least in dict.fromkeys(parts)
         for short in shorts
-        if len(short) >= least
-        and any(_spells(short.casefold(), words) for words in _forms_to_spell(part))
+        if len(letters := short.rstrip("-0123456789").casefold()) >= least
+        and any(_spells(letters, words) for words in _forms_to_spell(part))
     )
+
+
+def organisms_told(text: str, diagnosis: str) -> Iterator[DiagnosisName]:
+    """The words of `text` that name an organism of the diagnosis by its shape: 'pneumococcal' of a
+    'Streptococcus pneumoniae meningitis'."""
+    names = [word.casefold() for name in _ORGANISM.findall(diagnosis) for word in name.split()]
+    for match in _COCCUS.finditer(text) if names else ():
+        if any(name.startswith(match[1].casefold()) for name in names):
+            yield DiagnosisName(match[0], "lesser", diagnosis, exact=True)
 
 
 def genes_of(tests: Iterable[DocumentedTest], diagnosis: str) -> Iterator[DiagnosisName]:
@@ -542,6 +566,9 @@ def _pattern_of(name: str) -> re.Pattern[str]:
     if len(name) >= 7:
         ways.append(rf"anti ?{re.escape(name[: len(name) - 3])}")
     stem = re.sub(r"(?:i?osis|itis|oma|emia|i?asis|a)$", "", name)
+    # 'porphyric', 'mycobacterial', 'hemophiliacs'
+    if len(name) >= 7 and name.endswith(("ia", "ium")):
+        ways.append(rf"{re.escape(name.removesuffix('a').removesuffix('um'))}(?:cs?|al|acs?)\b")
     # A stem of fewer letters begins other words too.
     if 6 <= len(stem) < len(name):
         # The organism, too: 'histoplasma', 'brucella', 'blastomyces' of what they cause. Before

@@ -218,7 +218,9 @@ def without_void(text: str) -> str:
         label = _LABEL_OF_STATEMENT.match(line)[0]  # type: ignore[index]
         sentences = _SENTENCE_END.split(line[len(label) :])
         while (
-            sentences and (last := sentences[-1].strip(" .;()[]")) and _says_nothing_written(last)
+            sentences
+            and (last := sentences[-1].strip(" .;()[]*").removeprefix("Note: "))
+            and _says_nothing_written(last)
         ):
             sentences.pop()
         if sentences or not line.strip():
@@ -234,7 +236,8 @@ def _says_nothing_written(sentence: str) -> bool:
         re.match(begins.replace("{w}", _WRITTEN), sentence, re.IGNORECASE)
         # 'None reported' denies what was asked about.
         and re.search(rf"\b{_WRITTEN}\b(?<!reported)", sentence, re.IGNORECASE)
-        and not re.search(r"[,;:]|\bhistory\b|\bbut\b", sentence)
+        # Behind a colon stands what is not told: 'Not mentioned in the source: allergies'.
+        and not re.search(r"[,;]|^(?![Nn]ot\b).*:|\bhistory\b|\bbut\b", sentence)
     )
 
 

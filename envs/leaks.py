@@ -18,6 +18,7 @@ from medaction.envs.diagnosis_names import (
     is_disease,
     mentions,
     names_in,
+    organisms_told,
     parts_of,
     tells,
 )
@@ -133,7 +134,8 @@ def names_of_case(report: CaseReport, case: StructuredCase) -> tuple[DiagnosisNa
     names = names_in(case.diagnosis, case.synonyms)
     declared = declared_abbreviations(report.text, names)
     spelt = abbreviations_told(case.initial_observation, names, case.diagnosis)
-    return (*names, *declared, *spelt, *genes_of(case.tests, case.diagnosis))
+    organisms = organisms_told(case.initial_observation, case.diagnosis)
+    return (*names, *declared, *spelt, *organisms, *genes_of(case.tests, case.diagnosis))
 
 
 def mentions_in(text: str, names: tuple[DiagnosisName, ...], case: StructuredCase) -> list[Mention]:

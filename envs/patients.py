@@ -29,8 +29,10 @@ _PAIR = re.compile(
     rf"|[^.]{{3,60}}?\baged \d+ and \d+\b)",
     re.IGNORECASE,
 )
-# What may stand before the patients: a bullet, a label, 'We report'.
-_LABEL_OF_PATIENT = re.compile(r"\W*(?:[A-Z][\w ]{2,40}:)?\W*(?:a |[Ww]e \w+ )?")
+# What may stand before the patients: a bullet, a label, 'We report', 'In 2015 we saw'.
+_LABEL_OF_PATIENT = re.compile(
+    r"\W*(?:[A-Z][\w ]{2,40}:)?\W*(?:a |(?:[A-Z][^.:]{3,60} )?[Ww]e \w+ )?"
+)
 _NUMBERED = re.compile(r"\b(case|patient|twin|sibling)s? (?:no\.? ?|#)?([1-9]|[A-F])\b(?!-)", re.I)
 _SHORT = re.compile(r"(?<![\w-])(P[1-9])\b(?=\s*[:,;)(]| (?:had|has|was|is|with|\w+ed)\b)")
 _HEADING = re.compile(
@@ -55,6 +57,15 @@ _OPENING_OF_LINE = re.compile(
     rf"[-*#•\s]*(?:\**(?!{_WHO})[A-Z][\w ()/,-]{{1,40}}\**:\**[ \t]+)?", re.IGNORECASE
 )
 _COUNT = re.compile(rf"\b(?:{phrase_regex(_NUMBER_WORDS, '')}|[2-9])\b", re.IGNORECASE)
+# Of a group everybody's age is told at once, and in a table: '| 1 | M/22 | colic |'.
+_AGES_OF_A_GROUP = re.compile(
+    r"\b(?:their ages?|ages) (?:ranged|ran|were|was|varied|spanned)\b"
+    r"|\bages? ranging (?:from|between)\b",
+    re.IGNORECASE,
+)
+_AGE_IN_A_ROW = re.compile(
+    r"^\|[^\n]{0,200}?\| *(?:[MF][ ,/]{0,2}\d{1,2}|\d{1,2}[ ,/]{0,2}[MF]) *\|", re.MULTILINE
+)
 _LONG = 6000
 """Characters from which on a text is a report, whose patients have headings; its prose may speak of
 'patient 2' of another report."""
@@ -84,7 +95,8 @@ _ANIMALS = (
 _OF_AN_ANIMAL = (
     "canine | feline | equine | bovine | ovine | caprine | porcine | avian | neutered | spayed"
     " | gelding | castrated | intact male | intact female | shorthair | longhair | retriever"
-    " | terrier | spaniel | hound | poodle"
+    " | terrier | spaniel | hound | poodle | captive | free ranging | purebred | crossbred"
+    " | mixed breed"
 )
 ANIMAL = re.compile(
     rf"\b(?:{phrase_regex(_ANIMALS)}(?![- ](?:\w*(?:er|or|ist|man|men)"
@@ -97,6 +109,23 @@ _IN_AN_ANIMAL = re.compile(
     r"|(?: (?!with)\w+)? (?:syndrome|disease|fever|sign)\b)",
     re.IGNORECASE,
 )
+# What no person has, and who tells an animal's history; 'the owner of the house' tells none.
+_PARTS_OF_AN_ANIMAL = (
+    "hoof | hooves | paw | beak | plumage | feathers | udder | rumen | stifle | fetlock | muzzle"
+    " | hindlimb | hind limb | hind leg | foreleg | forelimb"
+)
+_OWNERS = "owner | keeper | handler | breeder"
+_HISTORY_BY_AN_OWNER = (
+    "reported | noticed | noted | observed | described | brought | saw | seen | declined | elected"
+)
+_VETERINARY = re.compile(
+    rf"\b(?:its|the|each|both|all|left|right) {phrase_regex(_PARTS_OF_AN_ANIMAL)}\b(?! of\b)"
+    rf"|\b(?:its|the) {phrase_regex(_OWNERS)}(?: had)? {phrase_regex(_HISTORY_BY_AN_OWNER, '')}\b"
+    rf"|\bits {phrase_regex(_OWNERS)}\b|\boff (?:its )?feed\b|\bbody condition score\b",
+    re.IGNORECASE,
+)
+_FIRST_ENCOUNTER = 2000
+"""Characters behind a patient's age within which it is told who owns it and what it looks like."""
 # Of the leg, but where it is the patient: 'a 3-week-old Holstein calf'.
 _CALF = re.compile(r"\s*(?:[\w-]+ ){0,2}cal(?:f|ves)\s*", re.IGNORECASE)
 # A patient who is no person and no he or she, but it: 'It was lethargic.'
@@ -123,6 +152,11 @@ def patients_in(text: str) -> tuple[str, ...]:
         names = [_capitalised(" ".join(match.groups())) for match in pattern.finditer(text)]
         if len(set(names)) > 1:
             return tuple(dict.fromkeys(names))
+    # Beside a he or a she they are the patients of a discussion.
+    is_one = _AGED.search(text) or re.search(r"\bs?he\b", text, re.IGNORECASE)
+    # Two may stand in a table of what is known, and three rows are of three patients.
+    if not is_one and (_AGES_OF_A_GROUP.search(text) or len(_AGE_IN_A_ROW.findall(text)) > 2):
+        return ("a group", "each of them")
     start = _LABEL_OF_PATIENT.match(text)
     # At the beginning alone: further on 'two sisters' are the patient's family.
     several = next(
@@ -259,6 +293,13 @@ def animal_in(text: str) -> str:
     is_human = is_noun or _SHORT_AGE.match(text) or PERSON.search(text) or _HE_OR_SHE.search(text)
     if not is_human and (neuter := _NEUTER.search(text)):
         return neuter[0].strip(" .")
+    # 'A 7-month-old Standardbred filly': the names of kinds and breeds have no end. Beside a dog or
+    # a horse he or she is its owner.
+    near = text[:_FIRST_ENCOUNTER]
+    is_person = person and person[0].islower()  # no 'Arabian'
+    is_owner = is_person or (ANIMAL.search(near) and _HE_OR_SHE.search(near))
+    if aged and not is_owner and (sign := _VETERINARY.search(near)):
+        return sign[0]
     # Without an age it may be a title: 'Lymphoma in a dog'.
     in_title = None if aged else _IN_AN_ANIMAL.search(text[:150])
     return in_title[0] if in_title else ""

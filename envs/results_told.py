@@ -48,6 +48,10 @@ STATUS = (
     r"(?:normal|abnormal|elevated|raised|increased|decreased|reduced|low|high|positive|negative"
     r"|unremarkable|deranged|(?:non-?)?reactive)"
 )
+_NO_NAME = (
+    r"(?:and|but|or|on|in|at|by|with|from|of|after|before|during|when|while|last|this|that|which"
+    r"|who|a|an|the|twice|once|again|was|were|is|had|has|\d)\b"
+)
 # A concentration: per volume, so neither a dose (5 mg) nor a flow (2 L/min).
 _CONCENTRATION = re.compile(
     r"\d\s*(?:[munpkµμ]?(?:g|mol|kat|IU|U|Eq)|cells|(?:[×x]\s*)?10[\^]?\d+)?\s*/\s*"
@@ -60,6 +64,22 @@ _LEVEL_OF_CODE = re.compile(
     r"\b(?i:elevated|raised|increased|decreased|reduced) (?:serum |plasma |blood )?"
     r"(?P<analyte>(?=[\w-]+[A-Z\d])[A-Za-z][\w-]+)(?: levels?\b|\W*$)"
 )
+_LASTING = re.compile(
+    r"\b(?:history of|known|(?:high|low) (?:\w+ ){1,3}?(?:for (?:[\w-]+ ){1,3}?(?:years|decades)"
+    r"|since (?:(?:his|her|their|early) )*(?:(?:19|20)\d\d|youth|childhood|\w*(?:teens|ties))))\b",
+    re.IGNORECASE,
+)
+# A test by what was sought: 'His donation tested reactive for treponemal antibodies'.
+_TESTED_FOR = re.compile(
+    rf"\b(?:test(?:ed|s)|screen(?:ed|s)|reads?|c[ao]me back|returned) (?:\w+ly )?{STATUS} for"
+    rf" (?:the |an? )?(?P<sought>[\w-]+(?: (?!{_NO_NAME})[\w-]+){{0,2}})",
+    re.IGNORECASE,
+)
+# 'Under the microscope spindle cells ran through it', 'histologically, ...'.
+_MICROSCOPE = re.compile(
+    r"\b(?:under (?:the|a) (?:\w+ )?microscope|(?:on|by) (?:\w+ )?microscopy)\b", re.IGNORECASE
+)
+_ADVERB_OF_TEST = re.compile(r"\b([a-z]{3,})ically\b(?! (?:guided|assisted|controlled)\b)")
 # 'A QZ/RT-1 ratio of 77': of codes, since a ratio in words may be of the body's measures.
 _RATIO_OF_CODES = re.compile(r"\b(?P<ratio>(?=\S*[A-Z\d])[\w-]+/[\w-]+ ratio) (?:of|was|at) \d")
 # 'Biopsy-proven coeliac disease': how a disease became known, no result that is told now.
@@ -78,7 +98,10 @@ _SYMBOL_AND_VALUE = re.compile(
 )
 _LABEL_END = re.compile(r":|\s[-–—]\s")
 # A test by the noun at the end of its name, whatever stands before it.
-_TEST_NOUN = r"(?:profiles?|panels?|potentials?|assays?|analys[ie]s|stud(?:y|ies)|counts?|titers?)"
+_TEST_NOUN = (
+    r"(?:profiles?|panels?|screens?|strips?|tracings?|potentials?|assays?|analys[ie]s"
+    r"|stud(?:y|ies)|counts?|titers?)"
+)
 _NOUN_OF_TEST = re.compile(rf"\s+(?:{_TEST_NOUN}|tests?|testing|antibod(?:y|ies)|antigens?)$")
 _NORMAL = re.compile(rf"\b{STATUS} (?P<test>(?:[\w-]+ ){{1,5}}?{_TEST_NOUN})\b", re.IGNORECASE)
 # 'A dengue NS1 test came back negative'.
@@ -96,12 +119,15 @@ _NO_OBJECT = (
 # Verbs without '-ed' of what a thing bears or brings; not what a procedure does ('left', 'made').
 _IRREGULAR_VERBS = (
     r"(?:shown|ha[ds](?! been)|held|bore|drew|grew|gave|caught|saw|found|lit up|stood|rose|fell"
-    r"|failed to|came back(?: with)?|comes back(?: with)?)"
+    r"|ran|read|failed to|came back(?: with)?|comes back(?: with)?)"
 )
 _TOLD_BY_SUBJECT = re.compile(
     r"\s(?:(?:had|has) )?(?:been \w+ as|(?:was|were|been) (?!\w+(?:ed|ing)\b|done|taken|made|given"
     r"|available|not|never)"
-    rf"|{_IRREGULAR_VERBS}|(?!{DONE})[a-z]{{2,}}ed(?: with)?) ?(?<= ){_NO_OBJECT}(?=\w)",
+    rf"|{_IRREGULAR_VERBS}|(?!{DONE})[a-z]{{2,}}ed(?: with)?"
+    # In the present only before what cannot go on a noun: 'the scan delineates a cyst'.
+    r"|[a-z]{3,}s(?= (?:an?|no|two|three|several|multiple|many|some)\b)"
+    rf") ?(?<= ){_NO_OBJECT}(?=\w)",
     re.IGNORECASE,
 )
 _BEHIND_PLACE = "the | a | an | there | his | her | that | which | of | from | in | at | last"
@@ -118,7 +144,7 @@ _CLAUSE_BEFORE = re.compile(rf"\b{phrase_regex(_JOINING, '')}\b|[;.:]\s")
 _SAMPLED = "taken | obtained | sent | drawn | collected"
 _BEHIND_SUBJECT = (
     "of | on | in | at | for | from | by | with | after | before | done | made | performed | worn"
-    f" | reading | {_SAMPLED}"
+    f" | reading | last | this | that | earlier | yesterday | {_SAMPLED}"
 )
 _SUBJECT_END = re.compile(rf",|\s(?:{phrase_regex(_BEHIND_SUBJECT, '')}|{DONE})\b")
 _TAKEN = re.compile(rf" {phrase_regex(_SAMPLED, '')}\b")
@@ -153,7 +179,7 @@ _GENERAL_TEST = re.compile(
     r"|(?P<karyotype>\A(?!.*\b(?:carrier|known)\b).*?\b4[5-8],\s?X[XY]{0,3}\b)"
     r"|(?P<culture>\b(?P<specimen>sputum|blood|urine|stool|pus|fluid|swab|wound|csf)s?"
     # 'The wound on his leg grew larger' is no culture.
-    r"(?:(?: \w+)? grew\b|(?: \w+){2,4} grew (?:(?-i:[A-Z])|an?\b|no\b))"
+    r"(?:(?: \w+)? (?:grew|grown)\b|(?: \w+){2,4} grew (?:(?-i:[A-Z])|an?\b|no\b))"
     rf"|\bcultures? (?:\w+ )?(?:{FINDING.pattern}|grew|noted|yielded)\b"
     r"|\b(?:identified|found|detected|isolated|grown) (?:in|from|on) (?:\w+ ){0,3}cultures?\b)"
     rf"|(?P<investigations>\b(?:investigations?|work-?ups?)\b[^.;,]{{0,40}}? (?:{FINDING.pattern}))"
@@ -240,7 +266,7 @@ def _statement(clause: str) -> Statement | None:
         return Statement(clause, names or (test,))
     if names and (FINDING.search(clause) or any(_has_value(name, clause) for name in names)):
         return Statement(clause, _different((*names, *_TEST_WITH_STATUS.findall(clause))))
-    if test := _subject_that_tells(clause):
+    if test := _subject_that_tells(clause) or _told_of_specimen(clause):
         return Statement(clause, names or (test,))
     if (general := _GENERAL_TEST.search(clause)) and not names:
         name = next(kind for kind, words in general.groupdict().items() if words)
@@ -312,6 +338,17 @@ def _subject_that_tells(clause: str) -> str:
     return place[1] if _ends_in_test(place[1]) and is_ordered(place[1]) else ""
 
 
+def _told_of_specimen(clause: str) -> str:
+    """The test of what was tested for, or looked at: 'treponemal antibodies' of 'his donation
+    tested reactive for treponemal antibodies', 'histology' of 'histologically, it was ...'."""
+    if sought := _TESTED_FOR.search(clause):
+        return sought["sought"]
+    if _MICROSCOPE.search(clause):
+        return "Microscopy"
+    nouns = (f"{adverb}y" for adverb in _ADVERB_OF_TEST.findall(clause.casefold()))
+    return next((n for n in nouns if known_category(n) in ("imaging", "pathology")), "")
+
+
 def _ends_in_test(name: str) -> bool:
     """Whether the noun at the end of a name says a test: 'antibody therapy' is none, and 'blood' is
     a specimen."""
@@ -323,7 +360,9 @@ def _ends_in_test(name: str) -> bool:
     is_known = kinds & KINDS or words[-1].casefold() in _RECORDS
     is_noun = len(words) > 1 and re.fullmatch(_TEST_NOUN, words[-1])
     is_seen = known_category(words[-1]) in ("imaging", "pathology")
-    return bool(is_known or is_noun or is_seen)
+    # 'Polysomnogram' by polysomnography
+    is_gram = words[-1].endswith("gram") and known_category(f"{words[-1][:-4]}graphy")
+    return bool(is_known or is_noun or is_seen or is_gram)
 
 
 def _found_in_blood(clause: str) -> tuple[str, ...]:
@@ -370,8 +409,11 @@ def is_ordered(name: str) -> bool:
 
 def _has_value(name: str, clause: str) -> bool:
     """'elevated ALT', 'ALT was high', 'AFP at 812', 'CT scans were normal'."""
-    if re.search(r"\b(?:history of|known)\b", clause, re.I) and not re.search(r"\d", clause):
-        return False  # 'a history of high cholesterol' is a disease
+    # 'A history of high cholesterol', 'high cholesterol for twenty years' is a disease.
+    if (lasting := _LASTING.search(clause)) and not re.search(
+        r"\d", clause.replace(lasting[0], "")
+    ):
+        return False
     return says_something(clause) and _result_of(name).search(clause) is not None
 
 
@@ -387,8 +429,9 @@ def _result_of(name: str) -> re.Pattern[str]:
         rf"^(?:on|by|via) (?:\w+ ){{0,2}}{pattern}",
         rf"\b{STATUS} (?:\w+ )?(?:\w+ (?:and|or) )?{pattern}",
         rf"{after}\b{STATUS}\b",
-        # Not a duration: 'CT 3 weeks ago'.
-        rf"{after}(?<![\d.-])\b\d(?! (?:years|months|weeks|days))",
+        # Neither a duration nor a year: 'CT 3 weeks ago', 'hepatitis C in 2015'.
+        rf"{after}(?<![\d.-])\b(?!(?:19|20)\d\d\b)\d(?! (?:years|months|weeks|days))",
+        rf"{pattern}\b[^.;,]{{0,60}}?\d ?%",
         rf"{after} (?:notable|remarkable|significant) for\b",
     ]
     # 'Biopsy was benign' is a result; 'glucose was measured' is none.

@@ -18,7 +18,7 @@ _ASKS = (
 )
 _ASKS_FOR_AN_OBJECT = (
     "list | state | give | enter | fill | record | report | answer | use | complete | act | play"
-    " | add | leave | do not"
+    " | add | leave | do not | take | tell | obtain | elicit | perform | discuss | interview"
 )
 _OBJECTS = (
     "in | out | only | not | as | that | all | any | the | a | an | each | every | whether | it"
@@ -39,6 +39,28 @@ _QUESTION = re.compile(
     rf"(?:^|[,:;] )(?:based on [^,?]+, )?{phrase_regex(_ASKING_WORDS, '')}\b[^?]*\?\W*$",
     re.IGNORECASE,
 )
+# Who takes an exam or holds it, with what is expected of them: 'The student should elicit ...'; not
+# 'her doctor should have listened'. And what is said to them under their name: 'Examiner: ...'.
+_ROLES_OF_AN_EXAM = (
+    "student | candidate | examinee | examiner | learner | trainee | actor | standardized patient"
+    " | standardised patient | simulated patient | interviewer | assessor | doctor | physician"
+    " | clinician | resident"
+)
+_EXPECTED = (
+    "should | must | shall | is expected to | are expected to | is to | are to | needs to"
+    " | need to | has to | will need to | may be told"
+)
+_EXAM = re.compile(
+    rf"(?:the |an? |all )?{phrase_regex(_ROLES_OF_AN_EXAM)}"
+    rf"(?: {phrase_regex(_EXPECTED, '')}(?= (?!have\b|be\b|not have\b)[a-z])| *:)",
+    re.IGNORECASE,
+)
+# 'It is 3 a.m. and you are the doctor on call': who is to solve the case.
+_READER = re.compile(
+    rf"\byou are (?:the|an?) (?:[\w-]+ ){{0,3}}?{phrase_regex(_ROLES_OF_AN_EXAM)}\b"
+    r"(?!.*\d[- ]year)",
+    re.IGNORECASE,
+)
 # In quotation marks somebody else is asked: 'She asked: "Will you help?"'.
 _QUOTATION = re.compile(r"[\"“][^\"“”]*[\"”]|(?<!\w)['‘].+?['’](?!\w)")
 _SECOND_PERSON = phrase_pattern("you | your | yours | yourself")
@@ -49,6 +71,14 @@ _DIRECTION = phrase_pattern(
     "you should | you must | you may | you can | you will | you need to | you are to"
     " | you are asked to | you play | you are playing | when asked | if asked"
     " | when you are asked | if you are asked"
+)
+# 'If the doctor asks about pets, say that you have a kitten': what is said is history.
+_ANSWER = re.compile(
+    r"^(?:if|when|should)\b[^,.]*\bask(?:s|ed)?\b[^,.]*, (?:you (?:should |can |may |will )?)?"
+    r"(?:just )?"
+    r"(?:say|tell (?:them|him|her|the \w+)|answer|reply|mention|admit|respond|state|explain)"
+    r"(?: (?:yes|no)\b[,;]?)?(?: that)? (?=(?!nothing|yes|no|so|what)[a-z]+ )",
+    re.IGNORECASE,
 )
 # 'Your portrayal should focus on the symptoms.'
 _OBLIGATION = re.compile(r"\byour \w+ (?:should|must)\b", re.IGNORECASE)
@@ -125,7 +155,13 @@ def asks_reader(sentence: str) -> bool:
     """
     # An empty quotation stays as '""', which may be the object of a request.
     words = _QUOTATION.sub('""', sentence).strip()
-    return bool(_REQUEST.match(words) or _PLEASE.match(words) or _QUESTION.search(words))
+    return bool(
+        _REQUEST.match(words)
+        or _PLEASE.match(words)
+        or _EXAM.match(words)
+        or _READER.search(words)
+        or _QUESTION.search(words)
+    )
 
 
 def told_of_patient(observation: str) -> tuple[str, tuple[str, ...]]:
@@ -168,7 +204,7 @@ def patients_part(text: str) -> tuple[str, tuple[str, ...]]:
     for place, sentence in enumerate(_sentences_of_part(text)):
         # The stage direction stands before the first sentence alone.
         words = _LEAD.sub("", sentence, count=1) if place == 0 else sentence
-        words = _ROLE.sub("The patient is", words, count=1)
+        words = _ANSWER.sub("", _ROLE.sub("The patient is", words, count=1))
         if _is_direction(words):
             directions.append(sentence)
         else:

@@ -25,6 +25,8 @@ console = Console(stderr=True)
 
 ARTIFACT_EVERY_S = 2.0
 """Each update of the artifact is a request to the server."""
+LINE_EVERY_S = 60.0
+"""Where nobody sees a bar move (a log of nohup or Slurm): a line a minute, our choice."""
 
 
 class ProgressArtifact:
@@ -60,7 +62,7 @@ class Progress:
         self.stage, self.total, self.failing = stage, total, failing
         self.count = self.failed = 0
         self._artifact = ProgressArtifact(stage)
-        self._sent = time.monotonic()
+        self._began = self._sent = self._printed = time.monotonic()
         self._bar = Bar(
             TextColumn("{task.description:>14}"),
             BarColumn(),
@@ -82,8 +84,13 @@ class Progress:
         self.failed += failed
         note = f"[red]{self.failed} {self.failing}" if self.failed else ""
         self._bar.update(self._line, completed=self.count, failed=note)
-        if time.monotonic() - self._sent > ARTIFACT_EVERY_S:
+        now = time.monotonic()
+        if now - self._sent > ARTIFACT_EVERY_S:
             self._send()
+        if not console.is_terminal and now - self._printed > LINE_EVERY_S:
+            self._printed = now
+            minutes = (now - self._began) / 60
+            console.print(f"{self._state()}, after {minutes:.0f} min", highlight=False)
 
     def ends(self, total: int) -> None:
         """The source has come to its end: it had so many."""
@@ -93,9 +100,12 @@ class Progress:
     def _send(self) -> None:
         self._sent = time.monotonic()
         share = 0.0 if self.total is None else 100.0 * self.count / max(self.total, 1)
-        total = "so far unknown" if self.total is None else f"{self.total} cases"
+        self._artifact.show(share, self._state())
+
+    def _state(self) -> str:
+        count = " so far" if self.total is None else f" of {self.total} cases"
         failures = f", {self.failed} {self.failing}" if self.failed else ""
-        self._artifact.show(share, f"{self.stage}: {self.count} of {total}{failures}")
+        return f"{self.stage}: {self.count}{count}{failures}"
 
     def __exit__(self, *_error: object) -> None:
         self._bar.stop()

@@ -1,6 +1,7 @@
 """The command line answers help at once: a command's module is imported when it is called."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,8 @@ from medaction.cli.main import (
     main,
     medaction,
 )
-from medaction.flows.progress import console
+from medaction.flows import progress as progress_of_stages
+from medaction.flows.progress import Progress, console
 from tests.conftest import SAMPLES
 
 COSTLY = {"prefect", "ray", "duckdb", "polars", "numpy", "yaml", "jinja2", "torch", "litellm"}
@@ -164,3 +166,16 @@ def test_what_waits_for_ever_at_the_end_does_not_hold_a_command_up() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_log_has_a_line_a_minute_where_nobody_sees_a_bar_move(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter(range(0, 10_000, 25))
+    monkeypatch.setattr(progress_of_stages.time, "monotonic", lambda: float(next(clock)))
+    with Progress("rollouts", 8) as progress:
+        for case in range(8):
+            progress.advance(failed=case == 1)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "after" in line]
+    assert 2 <= len(lines) < 8
+    assert re.fullmatch(r"rollouts: \d of 8 cases, 1 with failures, after \d+ min", lines[-1])

@@ -52,8 +52,11 @@ _ANCILLARY = re.compile(
 _LABELLED = re.compile(
     r"^[-*#\s]*(?P<label>[A-Z][A-Za-z /&-]{2,50}?)\**\s*:\**(?P<rest>[^\n]*)$", re.MULTILINE
 )
-# A section of the summary, whatever its name: 'Chief Complaint: ...', '- History: ...'.
-_SECTION = re.compile(r"[-*•#\s]*[A-Z][A-Za-z /&-]{2,50}:(?:\s|$)")
+# A section of the summary, whatever its name: 'Chief Complaint: ...', '- History: ...'; no
+# sentence: 'Here is the summary:'.
+_SECTION = re.compile(
+    r"[-*•#\s]*(?![^:\n]{2,50}\b(?:is|are|have)\b)[A-Z][A-Za-z /&-]{2,50}:(?:\s|$)"
+)
 
 
 def recognises(value: Any) -> bool:
