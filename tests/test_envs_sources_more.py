@@ -453,6 +453,37 @@ def test_a_bad_challenge_is_named_and_the_others_go_on(
     assert good.case_id == "agentclinic-nejm-0001"
 
 
+def test_a_note_may_open_with_the_heading_of_its_group_and_a_name_end_in_its_method(
+    tmp_path: Path,
+) -> None:
+    notes = (
+        "Examination of the ear: Bulging drum.\nTympanometry: Flat curve."
+        " Laboratory studies: Vitamin B12: 90 pg/mL; Hemoglobin: 8.1 g/dL."
+    )
+    row = CHALLENGE | {"physical_exams": notes}
+    case = structure(only(agentclinic.read(rows(tmp_path / "agentclinic_nejm.jsonl", row))))
+    assert case.initial_observation.endswith("Bulging drum.")
+    names = [test.name for test in case.tests]
+    assert names == ["Tympanometry", "Vitamin B12", "Hemoglobin"]
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("Hemoglobin_g_dL", "Hemoglobin (g/dL)"),
+        ("Glucose_mg_per_dL", "Glucose (mg/dL)"),
+        ("MCV_fL", "MCV (fL)"),
+        ("Protein_S", "Protein S"),
+        ("Hepatitis_B_DNA", "Hepatitis B DNA"),
+    ],
+)
+def test_a_unit_behind_a_key_stands_in_brackets(key: str, name: str, tmp_path: Path) -> None:
+    parts = {"Patient_Actor": {}, "Test_Results": {"Blood_Tests": {key: 7.1}}}
+    row = {"OSCE_Examination": parts | {"Correct_Diagnosis": "Gout"}}
+    case = structure(only(agentclinic.read(rows(tmp_path / "a.jsonl", row))))
+    assert [test.name for test in case.tests] == [name]
+
+
 @pytest.mark.parametrize("heading", ["Physical examination", "Vital signs", "On examination"])
 def test_items_below_a_heading_of_the_examination_are_findings(
     heading: str, tmp_path: Path
@@ -862,13 +893,22 @@ def test_what_has_no_label_is_named_by_the_ontology_or_counted(tmp_path: Path) -
         {"excluded": True},
         {"type": {"id": "X:1", "label": " "}},
     ]
-    unnamed = {"phenotypicFeatures": features, "measurements": [{"assay": {"id": "LOINC:1"}}]}
+    unnamed = {
+        "phenotypicFeatures": features,
+        "measurements": [
+            {"assay": {"id": "LOINC:1"}},
+            {"assay": term("Troponin I"), "value": {"quantity": {"value": "812.5"}}},
+            {"assay": term("Ferritin"), "value": {"quantity": {"value": "high"}}},
+        ],
+    }
     case = only(phenopackets.read(write(tmp_path / "a.json", PACKET | unnamed)))
     assert "Present: Seizure.\n" in f"{structure(case).initial_observation}\n"
     # A stage is told by what the kidneys clear, which nobody sees at the bedside.
-    assert [(test.name, test.result) for test in structure(case).tests][:1] == [
-        ("Kidney function tests", "Present: Stage 3 chronic kidney disease.")
+    assert [(test.name, test.result) for test in structure(case).tests][:2] == [
+        ("Troponin I", "812.5"),
+        ("Kidney function tests", "Present: Stage 3 chronic kidney disease."),
     ]
+    assert [loss.sample[:30] for loss in case.losses if loss.reason == "it has no value"]
     counts = {loss.kind: loss.count for loss in case.losses if loss.reason == "it has no label"}
     assert counts == {"phenotypicFeatures": 2, "measurements": 1}
 
@@ -927,6 +967,7 @@ def test_a_number_is_told_as_it_is_written_and_nothing_else_is(tmp_path: Path) -
         "24000 U/L",
         "1e-07 U/L",
         f"{10**30} U/L",
+        "12 U/L",  # protobuf's JSON may hold a number in a string
         "3 U/L",
     ]
     assert told.tests[-1].result == "3 U/L (reference range from 2 g/L)"

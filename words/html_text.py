@@ -10,7 +10,8 @@ _BLOCK = (
     "|tr|ul"
 )
 _CELLS = ("td", "th", "dd")
-_ROWS = ("tr", "table", "dl", "dt")
+_TABLES = ("table", "dl")
+_ROWS = ("tr", "dt", *_TABLES)
 """What begins or ends a row; a term and what it means are one, too."""
 # HTML's own elements alone: '<0.01 mU/l', '<b and c' and '<unknown>' are a report's words.
 _ELEMENT = rf"/?(?:html|head|body|img|{_BLOCK}|{_INLINE})(?:\s[^<>]{{0,300}})?/?>"
@@ -30,9 +31,11 @@ class _Text(HTMLParser):
         self.parts: list[str] = []
         self.hidden = ""
         self.in_cell = False
+        self.in_table = False
         self.keeps_lines = keeps_lines
 
     def handle_starttag(self, tag: str, _attributes: object) -> None:
+        self.in_table = self.in_table or tag in _TABLES
         if tag in ("script", "style", "head"):
             self.hidden = tag
         elif tag in _CELLS:
@@ -48,6 +51,7 @@ class _Text(HTMLParser):
             self.parts.append(" " if self.in_cell else "\n")
 
     def handle_endtag(self, tag: str) -> None:
+        self.in_table = self.in_table and tag not in _TABLES
         if tag == self.hidden:
             self.hidden = ""
         # A cell's end adds nothing: the next cell brings its own tab; so does what a term means.
@@ -60,7 +64,8 @@ class _Text(HTMLParser):
     def handle_data(self, data: str) -> None:
         if not self.hidden:
             text = data.replace("\xa0", " ")
-            self.parts.append(text if self.keeps_lines else re.sub(r"\s+", " ", text))
+            keeps = self.keeps_lines and not self.in_table
+            self.parts.append(text if keeps else re.sub(r"\s+", " ", text))
 
 
 def without_html(text: str, keeps_lines: bool = False) -> str:
@@ -68,7 +73,7 @@ def without_html(text: str, keeps_lines: bool = False) -> str:
 
     Args:
         keeps_lines: Line ends of the source are lines, as in Markdown with a few tags; in a page
-            they are white space.
+            and between a table's tags they are white space.
 
     >>> without_html("<p>Fever &amp; <b>chills</b></p>WBC 9 x 10<sup>9</sup>/L, TSH <0.01 mU/l")
     'Fever & chills\\nWBC 9 x 10^9/L, TSH <0.01 mU/l'

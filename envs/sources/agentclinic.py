@@ -47,7 +47,6 @@ _GROUP_WORDS = _GROUP_HEADS | frozenset(
     urine x
     """.split()  # noqa: SIM905
 )
-_BLOOD = frozenset({"blood", "serum"})
 # Leaf names that describe a result and name no test: 'Chest X-ray: {Findings: ...}' has the result
 # '...'.
 _DESCRIPTIVE = phrase_pattern(
@@ -124,7 +123,7 @@ _EXAMINATION = re.compile(
 # A test that is named by what it looks for: 'Tests for cryptococcus: Negative'.
 _TEST_LABEL = phrase_pattern(
     "test for | tests for | test of | tests of | level | count | antibody | antibodies | antigen"
-    " | stain | staining | titer | smear | *scopy"
+    " | stain | staining | titer | smear | *scopy | *metry | *graphy | *gram"
 )
 # A note and, in the same line, the heading of the section behind it: 'Sodium: 138 Urinalysis:'
 _NEXT_HEADING = re.compile(r"(?P<note>.+?)\s(?P<heading>[A-Z][\w ]{2,40}:)", re.DOTALL)
@@ -132,6 +131,11 @@ _NEXT_HEADING = re.compile(r"(?P<note>.+?)\s(?P<heading>[A-Z][\w ]{2,40}:)", re.
 _NO_NOTE = phrase_pattern(
     "instrument reading | provided | not include | not contain | not mention | not detailed"
     " | not specified | cannot generate | case report"
+)
+# Keys can hold no slash: 'Hemoglobin_g_dL', 'Glucose_mg_per_dL', 'MCV_fL'.
+_UNIT_OF_KEY = re.compile(
+    r"_((?:(?:[kmnpuµ]?(?:g|mol|Eq|IU|U|Osm)|mm|cells)_(?:per_)?"
+    r"(?:[dmnpuµf]?L|[km]?g|h|hr|hour|min|mm3)|fL|pg|mmHg|percent))$"
 )
 # A result by its form: a number, or a word that says how a test came out.
 _RESULT_WORDS = re.compile(rf"\b(?:{STATUS}|detected|absent|present)\b|\d", re.IGNORECASE)
@@ -166,8 +170,7 @@ def is_group(name: str) -> bool:
     (True, False, False)
     """
     words = set(name.casefold().split())
-    heads = _GROUP_HEADS if words - _BLOOD else _BLOOD  # 'Blood: {Cortisol: ...}'
-    return words <= _GROUP_WORDS and not words.isdisjoint(heads)
+    return words <= _GROUP_WORDS and not words.isdisjoint(_GROUP_HEADS)
 
 
 def recognises(row: Any) -> bool:
@@ -344,6 +347,11 @@ def _items(notes: str) -> Iterator[tuple[str, bool]]:
     for end in [*_NOTE_END.finditer(notes), None]:
         piece = notes[start : end.start() if end else len(notes)]
         note = piece.replace("**", "").strip()
+        opens = _LABELLED_NOTE.fullmatch(note)
+        # 'Laboratory studies: Vitamin B12: 90 pg/mL' is a heading and the first note below it.
+        if opens and is_group(opens["label"]) and re.match(r"[^:.;,]{2,60}:", opens["rest"]):
+            yield f"{opens['label']}:", True
+            note = opens["rest"].strip()
         ends_in_heading = _NEXT_HEADING.fullmatch(note)
         # 'Skin Biopsy:' is a heading as it stands, 'Low sodium Imaging results:' a note with one.
         if ends_in_heading and (
@@ -550,4 +558,7 @@ def _result_text(value: Any) -> str:
 
 
 def _words_of_key(key: str) -> str:
-    return " ".join(key.replace("_", " ").split())
+    """The name that a key is; a unit behind it in brackets: 'Hemoglobin (g/dL)'."""
+    unit = _UNIT_OF_KEY.search(key)
+    name = " ".join((key[: unit.start()] if unit else key).replace("_", " ").split())
+    return f"{name} ({unit[1].replace('_per_', '/').replace('_', '/')})" if unit else name

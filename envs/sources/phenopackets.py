@@ -153,7 +153,9 @@ def _case_of_packet(packet: Any, case_id: str, path: Path) -> CaseReport:
         licence=licence.strip() if isinstance(licence, str) and licence.strip() else None,
         structured=StructuredCase(observation, tuple(tests), diagnosis, synonyms),
         meta=_references(references),
-        losses=tuple(_losses_of_packet(packet, features, interpretations, (diagnosis, *synonyms))),
+        losses=tuple(
+            _losses_of_packet(packet, features, interpretations, (diagnosis, *synonyms), path)
+        ),
     )
 
 
@@ -176,6 +178,7 @@ def _losses_of_packet(
     features: list[dict[str, Any]],
     interpretations: list[dict[str, Any]],
     answers: tuple[str, ...],
+    path: Path,
 ) -> Iterator[Loss]:
     """Fields of the packet and of its rows that have no place in a case; diseases beside the
     diagnosis, whose names are `answers`; measurements without a value."""
@@ -201,9 +204,8 @@ def _losses_of_packet(
     if others := [term for term in present if _named(term) not in ("", *answers)]:
         reason = "a disease beside the diagnosis: not read"
         yield Loss("disease", len(others), reason, _named(others[0]))
-    empty = [
-        row for row in packet.get("measurements", []) if not {"value", "complexValue"} & {*row}
-    ]
+    labelled = [row for row in packet.get("measurements", []) if _label(row.get("assay"))]
+    empty = [row for row in labelled if not any(_measured(row, path, ""))]
     if empty:
         yield Loss("measurement", len(empty), "it has no value", sample_of(empty[0]))
 
@@ -359,6 +361,9 @@ def _quantity(quantity: Any) -> str:
 
 def _finite_number(value: Any) -> str:
     """A finite number as it is written; '' for anything else."""
+    # Protobuf's JSON may hold a number in a string.
+    if isinstance(value, str) and re.fullmatch(r"-?\d+(?:\.\d+)?", value):
+        return value
     if isinstance(value, float):
         return f"{value:.15g}" if math.isfinite(value) else ""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
