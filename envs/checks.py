@@ -7,7 +7,7 @@ be counted and understood. A check that cannot look does not pass: it says 'not 
 
 import re
 
-from medaction.envs.diagnosis_names import english_words, mentions, parts_of
+from medaction.envs.diagnosis_names import diseases_joined, english_words, mentions, parts_of
 from medaction.envs.grounding import GROUNDED_AT, agreement_of_texts, numbers_of, plain_text
 from medaction.envs.leaks import (
     complaint_of,
@@ -200,14 +200,9 @@ def one_diagnosis(_report: CaseReport, case: StructuredCase) -> CheckResult:
     order, all of them are hidden, and an answer is held against all of them; the first may be a
     complication of the next.
 
-    Figure: the number of diseases named, with their causes.
+    Figure: the number of diseases named, with those that caused them.
     """
-    names = [
-        part.text
-        for part in parts_of(case.diagnosis)
-        # 'Lymphoma, stage IV': a stage behind a comma is no second disease.
-        if part.role != "beside" and not re.match(r"(?:stage|grade|type|class)\b", part.text, re.I)
-    ]
+    names = diseases_joined(case.diagnosis)
     detail = f"the diagnosis joins {'; '.join(names)}"
     return CheckResult("one_diagnosis", len(names) <= 1, len(names), 1, detail, required=False)
 

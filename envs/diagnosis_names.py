@@ -438,6 +438,35 @@ def parts_of(diagnosis: str) -> tuple[Part, ...]:
     return tuple(parts)
 
 
+def diseases_joined(diagnosis: str) -> list[str]:
+    """The diseases that a diagnosis joins. A cause is one of them unless it is an organism or a
+    gene, the primary of a metastasis, or caused what only stands beside the disease; a stage, a
+    degree and adjectives that share the next one's noun are none."""
+    names: list[str] = []
+    before = "disease"
+    for part in parts_of(diagnosis):
+        role = "beside" if part.role == "cause" and before == "beside" else part.role
+        of_spread = role == "cause" and names and _SPREAD.search(names[0])
+        agent = role == "cause" and (_ORGANISM.search(part.text) or _MUTATION.search(part.text))
+        if role != "beside" and not of_spread and not agent and _is_noun_phrase(part.text):
+            names.append(part.text)
+        before = role
+    return names or [diagnosis]
+
+
+def _is_noun_phrase(part: str) -> bool:
+    """Whether a part says more than how bad or of which kind the one before is ('severe', 'stage
+    II', 'Shamblin type II'), or where the next one is ('oral' of 'oral and pharyngeal
+    diverticula')."""
+    words = _TYPE_AT_END.sub("", f" {_LEADING.sub('', f'{part} ').strip()}").split()
+    # A word before the type is the name of its scale, unless English knows it: 'diabetes type 2'.
+    is_scale = len(words) == 1 and _TYPE_AT_END.search(part) is not None
+    if not words or (is_scale and words[0].casefold() not in english_words()):
+        return False
+    # 'Bleeding', 'poisoning', 'pemphigoid' and 'fragment' are spelt like adjectives.
+    return not _is_adjective(words[-1]) or words[-1].endswith(("ing", "oid", "ent", "ant"))
+
+
 def is_general(name: str) -> bool:
     """Whether a name gives nothing away when it stands alone: 'infection', 'kidney disease'."""
     return normalise(name).removesuffix(" disease") in _GENERAL

@@ -68,6 +68,35 @@ _EMPTY = re.compile(
     rf"(?:,? {_BEHIND_NO_RESULT}\b[^;]*)?)",
     re.IGNORECASE,
 )
+# The same in other languages, which the weights do not know: a denial with a verb of doing, or a
+# state under way. 'Nicht vergrößert', '未检出', 'не обнаружено' are results.
+_EMPTY_ELSEWHERE = re.compile(
+    r"(?:検査|检查|结果|結果|результат\w* )?"
+    + phrase_regex(
+        """
+        nicht durchgeführt | nicht erfolgt | nicht bestimmt | nicht gemacht | nicht untersucht
+        nicht verfügbar | noch nicht da | ausstehend | steht aus | steht noch aus | abgelehnt
+        non effectué* | non réalisé* | non fait* | non pratiqué* | non dosé* | non disponible*
+        pas fait* | pas réalisé* | pas effectué* | en attente | en cours | refusé*
+        no realizad* | no se realizó | no se hizo | no efectuad* | no practicad* | no solicitad*
+        no disponible* | pendiente* | en curso | en proceso | rechazad*
+        non eseguit* | non effettuat* | non fatt* | non disponibil* | in attesa | in corso
+        não realizad* | não feit* | não efetuad* | não solicitad* | não disponív* | em andamento
+        aguardando | niet uitgevoerd | niet verricht | niet bepaald | volgt nog
+        не проводил* | не проведен* | не выполнял* | не выполнен* | не сделан* | не назначал*
+        не определял* | не исследовал* | не готов* | в работе | ожидается | отказ* пациент*
+        nie wykonano | nie oznaczono | w toku | yapılmadı | bekleniyor
+        未做 | 未行 | 未查 | 未检查 | 未检测 | 未进行 | 未完成 | 未送检 | 未能完成 | 待回报 | 待查
+        结果待回报 | 结果未回 | 未回报 | 拒绝检查 | 患者拒绝 | 无法进行 | 無法進行 | 未進行 | 未檢查
+        未施行 | 未実施 | 施行せず | 実施せず | 結果待ち | 検査中
+        미시행 | 시행하지 않음 | 결과 대기
+        """,
+        "",
+    )
+    # 'Не проводилась из-за ...': the reason in few words, and no number.
+    + r"(?=[\W_]|$)[^\d:]{0,60}",
+    re.IGNORECASE,
+)
 _AUXILIARY = phrase_regex("do | does | did | can | could", "")
 _TELL = phrase_regex("provide | mention | state | specify | report | describe | detail", "")
 # That a test was not made, or its result not written down.
@@ -80,8 +109,11 @@ _ABSENT = re.compile(
     rf" (?:\w+ )?(?:{DONE}|{_WRITTEN}))\b",
     re.IGNORECASE,
 )
+_REASON = phrase_pattern(
+    "due to | because | owing to | in view of | on account of | for want of | for lack of"
+)
 # 'No biopsy due to ...' is no result, 'no flow due to torsion' is one: a test's name decides.
-_NOT_MADE = re.compile(r"no (?P<what>[^.;]{2,60}?) (?:due to|because|owing to)\b", re.IGNORECASE)
+_NOT_MADE = re.compile(rf"no (?P<what>[^.;]{{2,60}}?) {_REASON.pattern}", re.IGNORECASE)
 # An advice to make the test.
 _ADVICE = re.compile(
     rf"\b{phrase_regex('could | can | may | should', '')} be"
@@ -247,9 +279,8 @@ def _is_void(sentence: str) -> bool:
     bare = re.sub(r"^[\w\s/-]{2,40}:\s*", "", text)
     # 'Hearing is less on both sides, details not specified' tells something before it stops.
     clause, _, following = bare.partition(", ")
-    if not any(map(str.isalnum, bare)) or (
-        _EMPTY.fullmatch(bare) and not _VALUE_IN_TEXT.search(following)
-    ):
+    is_empty = _EMPTY.fullmatch(bare) and not _VALUE_IN_TEXT.search(following)
+    if not any(map(str.isalnum, bare)) or is_empty or _EMPTY_ELSEWHERE.fullmatch(bare):
         return True
     # 'May show ...': what a test would find is no result.
     assertion, opening = asserted(bare).strip(" ."), _NOT_ASSERTED.match(bare)
@@ -280,7 +311,11 @@ def _weighs_as_none(sentence: str) -> bool:
         return False
     # Without tests' names: the weights are of what is said about them.
     clauses = [clause for part in sentence.split(", ") if (clause := without_names_of_tests(part))]
-    return bool(clauses) and all(no_result_score(clause) > NO_RESULT_AT for clause in clauses)
+    # What stands behind 'because of' may be any finding: the rest is weighed by itself, too.
+    return bool(clauses) and all(
+        max(map(no_result_score, {clause, _REASON.split(clause, maxsplit=1)[0]})) > NO_RESULT_AT
+        for clause in clauses
+    )
 
 
 def no_result_score(clause: str) -> float:

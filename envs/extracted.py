@@ -42,6 +42,8 @@ LONGEST_RESULT = 700
 NEAR = 25
 """Characters around a test's name in which its region is named: 'CT) of the abdomen'."""
 
+UNNAMED = "the passage does not name it"
+
 UNKNOWN = "unknown"
 """What a model says of a label that it cannot tell."""
 
@@ -252,11 +254,17 @@ def read_menu(reply: dict[str, Any], source: Report) -> tuple[list[DocumentedTes
     BadCase('no_grounded_test')."""
     tests: list[DocumentedTest] = []
     notes: list[str] = []
-    for entry in reply["tests"]:
-        span = source.find(entry["result"])
+    for entry in (part for joined in reply["tests"] for part in _entries_of(joined, source)):
+        span = source.find(entry["result"]) or source.find_rewritten(entry["result"])
         # The model's own only for the note of what was left out.
         words = entry["result"] if span is None else source.words(span)
-        if why := _unusable(entry, span, words, source, tests):
+        why = _unusable(entry, span, words, source, tests)
+        if why == UNNAMED and (own := _only_test_of(words)):
+            # 'SPEP' of a passage on immunofixation alone: the report's own name is no wrong one.
+            notes.append(f"named as the report does: {entry['name']}: {own}")
+            entry = entry | {"name": own, "aliases": []}
+            why = _unusable(entry, span, words, source, tests)
+        if why:
             notes.append(f"test left out, {why}: {entry['name']}: {words[:120]}")
             continue
         name = entry["name"].strip()
@@ -272,6 +280,37 @@ def read_menu(reply: dict[str, Any], source: Report) -> tuple[list[DocumentedTes
         message = f"no result stands in the report letter by letter: {listed}"
         raise BadCase("no_grounded_test", message)
     return tests, notes
+
+
+def _entries_of(entry: dict[str, Any], source: Report) -> Iterator[dict[str, Any]]:
+    """An entry that joins passages of several places, one for each: of as many names each has its
+    own, else all have the one."""
+    pieces = [piece for piece in re.split(r"[;\n]\s+", entry["result"]) if piece.strip()]
+    names = re.split(r",\s+(?:and\s+)?|;\s+", entry["name"])
+    if len(names) == len(pieces) > 1:
+        for name, piece in zip(names, pieces, strict=True):
+            yield entry | {"name": name, "result": piece, "aliases": []}
+    elif len(pieces) > 1 and source.find(entry["result"]) is None:
+        for piece in pieces:
+            yield entry | {"result": piece}
+    else:
+        yield entry
+
+
+def _only_test_of(words: str) -> str:
+    """The one test that a passage names.
+
+    >>> _only_test_of("Serum and urine immunofixation was normal."), _only_test_of("Hb 9, CRP 3")
+    ('immunofixation', '')
+    """
+    mentions_here = list(dict.fromkeys(named_tests(words)))
+    if len(mentions_here) != 1:
+        return ""
+    before, name = words.partition(mentions_here[0])[0].split(), mentions_here[0]
+    if not before or before[-1] not in ("and", "or"):
+        return name
+    # Only the noun is of both; 'function tests' of 'renal and liver function tests' is no name.
+    return next(iter(named_tests(name.partition(" ")[2])), "")
 
 
 def _unusable(
@@ -292,7 +331,7 @@ def _unusable(
     if not is_test(name) and result_told(words) is None:
         return "its name is no test's"
     if not _may_be_of((name, *entry["aliases"]), span, source):
-        return "the passage does not name it"
+        return UNNAMED
     if _is_value_of_another(name, span, source):
         return "the passage tells it of another test"
     context = source.context(span)

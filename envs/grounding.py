@@ -3,10 +3,12 @@ the report's own words."""
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
 from rapidfuzz import fuzz
+from rapidfuzz.distance import LCSseq
 
 from medaction.words.phrases import phrase_regex
 
@@ -39,7 +41,14 @@ ENOUGH = 500
 """Characters of sections about the patient that make title and abstract dispensable."""
 
 # Of the same length as what they stand for, so that places in the text stay the same.
-_ALIKE = str.maketrans("‐‑‒–—―−‘’`´“”\u00a0\u2009\u202f\t\n", "-------''''\"\"     ")
+_ALIKE = str.maketrans("‐‑‒–—―−‘’`´“”×µμ\u00a0\u2009\u202f\t\n|", "-------''''\"\"xuu      ")
+
+RUN_OF_WORDS = 5
+"""Words of a passage from which on it is sought rewritten: fewer stand in many places."""
+
+REWRITTEN_AT = 0.8
+"""Share of a passage's words that a stretch of the report has in their order, where a model tidied
+what it copied: left a figure's number out, wrote 'showed' for 'revealed'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +72,10 @@ class Report:
         self.text = text
         self._all = _lined(text)
         self._case = _without_elsewhere(text, has_abstract)
+        # One space for many, as in what is sought; a table's row is copied without its bars.
+        pieces = re.finditer(r"[^ ]+(?: |$)", self._case)
+        self._places = [place for match in pieces for place in range(*match.span())]
+        self._packed = "".join(self._case[place] for place in self._places)
 
     def find(self, copied: str) -> Span | None:
         """The passage of this patient's own sections that `copied` was copied from; None where none
@@ -72,20 +85,57 @@ class Report:
         """
         # The stop at its end may be the model's own.
         needle = " ".join(_lined(copied).split()).strip(" .;,")
-        if not needle or len(needle) > len(self._case):
+        if not needle or len(needle) > len(self._packed):
             return None
         # The exact place first: alignment takes far longer.
-        if (start := self._case.find(needle)) >= 0:
-            return Span(start, start + len(needle), 100.0)
-        alignment = fuzz.partial_ratio_alignment(needle, self._case, score_cutoff=GROUNDED_AT)
+        if (start := self._packed.find(needle)) >= 0:
+            return self._span(start, start + len(needle), 100.0)
+        alignment = fuzz.partial_ratio_alignment(needle, self._packed, score_cutoff=GROUNDED_AT)
         if alignment is None:
             return None
-        start, end = _whole_words(self._case, alignment.dest_start, alignment.dest_end)
-        numbers = numbers_of(self.text[start:end])
-        # A long passage with one digit wrong agrees to more than 90 percent, and is no copy.
-        if any(number not in numbers for number in numbers_of(copied)):
+        start, end = _whole_words(self._packed, alignment.dest_start, alignment.dest_end)
+        span = self._span(start, end, alignment.score)
+        return span if self._has_numbers(span, copied) else None
+
+    def find_rewritten(self, copied: str) -> Span | None:
+        """The stretch of sentences that has most words of `copied` in their order and all of its
+        numbers; None where none has REWRITTEN_AT of them."""
+        words = re.findall(r"\w+", _lined(copied))
+        if len(words) < RUN_OF_WORDS:
             return None
-        return Span(start, end, alignment.score)
+        stretches = self._stretches(words)
+        # Of equal ones the shortest.
+        best = max(stretches, key=lambda span: (span.score, span.start - span.end), default=None)
+        if best is None or best.score < 100 * REWRITTEN_AT:
+            return None
+        return best if self._has_numbers(best, copied) else None
+
+    def _stretches(self, words: list[str]) -> Iterator[Span]:
+        """From each clause's beginning to the last of the words in a window behind it; the score is
+        the share of the words there."""
+        tokens = [(match[0], *match.span()) for match in re.finditer(r"\w+", self._case)]
+        for at, (_, start, _) in enumerate(tokens):
+            if at and not re.search(r"[.;,\n]", self.text[tokens[at - 1][2] : start]):
+                continue
+            window = tokens[at : at + 2 * len(words)]
+            opcodes = LCSseq.opcodes(words, [word for word, *_ in window])
+            equal = [block for block in opcodes if block.tag == "equal"]
+            if equal:
+                count = sum(block.src_end - block.src_start for block in equal)
+                # From the beginning: a 'no' that the model left out stays the report's.
+                end = window[equal[-1].dest_end - 1][2]
+                if "\0" not in self._case[start:end]:
+                    yield Span(start, end, 100 * count / len(words))
+
+    def _span(self, start: int, end: int, score: float) -> Span:
+        """The span in the text of one in the packed text."""
+        return Span(self._places[start], self._places[end - 1] + 1, score)
+
+    def _has_numbers(self, span: Span, copied: str) -> bool:
+        """Whether a span has all numbers: a long passage with one digit wrong agrees to more than
+        90 percent, and is no copy."""
+        numbers = numbers_of(self.text[span.start : span.end])
+        return all(number in numbers for number in numbers_of(copied))
 
     def words(self, span: Span) -> str:
         """The report's own words there, on one line."""

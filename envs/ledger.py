@@ -7,7 +7,7 @@ extractors copy, and drop bullets, labels and asides.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from medaction.envs.documented import without_void
@@ -20,12 +20,22 @@ TAKEN_OVER = 0.5
 """Share of a passage's runs from which on it was taken over. On 40 summaries of MedR-Bench, whose
 bullets are either copied or left out, the shares lie below 0.2 or above 0.8."""
 
+IN_PIECES = 0.7
+"""Share of the runs within a passage's pieces from which on these were taken over one by one."""
+
+NOTED = 0.85
+"""Share of a note's runs that its passage has; the last word of a note may be broken."""
+
 # A full stop without a space behind it ends nothing: '3.5'.
 _PASSAGE = re.compile(r"[^\n.;!?。；]+(?:[.;!?](?!\s)[^\n.;!?]*)*[.;!?。；]*\s*")
 _TABLE_LINE = re.compile(
     r"\s*table\s+[\divx]+\b|[^|\n]*\|[^|\n]*\||[^\t\n]+\t[^\t\n]+", re.IGNORECASE
 )
 _FIGURE = re.compile(r"\s*fig(?:ure|\.)\s*\d+\b", re.IGNORECASE)
+# A number or a label on a line of its own: what it numbers stands behind it.
+_LABEL = re.compile(r"(?:(?:fig(?:ure|\.)?|table)\s+)?(?:\d\d?|[ivx]{1,4})[.:]?", re.IGNORECASE)
+# A heading with labelled values behind it.
+_HEADING = re.compile(r"^[^:,;]{3,60}:(?=[^:]{1,60}:)")
 # Notes of a case name a reason and then the words that it is about.
 _NOTED_LOSS = re.compile(r"(?P<reason>[^:]{5,80}): (?P<words>.+)", re.DOTALL)
 
@@ -47,11 +57,11 @@ def passages(
     `results` are the menu's results and quotes with their tests' names, `notes` the environment's
     warnings, which tell why something was left out.
     """
-    uses: tuple[tuple[Use, frozenset[str]], ...] = (
-        ("observation", _runs(observation)),
-        ("menu", frozenset().union(*map(_runs, results))),
-        ("diagnosis", _runs(f"Diagnosis: {diagnosis}")),
-    )
+    uses: dict[Use, frozenset[str]] = {
+        "observation": _runs(observation),
+        "menu": frozenset().union(*map(_runs, results)),
+        "diagnosis": _runs(f"Diagnosis: {diagnosis}"),
+    }
     reasons = [
         (match["reason"], _runs(match["words"]))
         for note in notes
@@ -62,19 +72,13 @@ def passages(
         # Together the passages are the text: what no pattern matches is given too.
         if match.start() > end:
             yield Passage(text[end : match.start()], "nothing")
-        runs, end = _longest_runs(match[0]), match.end()
-        # The largest share; of equal ones the first, so o1 before the menu.
-        use, share = max(
-            ((use, _share(runs, taken_runs)) for use, taken_runs in uses), key=lambda pair: pair[1]
-        )
-        if share >= TAKEN_OVER:
+        end = match.end()
+        if _LABEL.fullmatch(match[0].strip()):
+            yield Passage(match[0], "nothing", "a heading or a mark")
+        elif use := _use_of(match[0], uses):
             yield Passage(match[0], use)
         else:
-            reason = next(
-                (r for r, taken_runs in reasons if _share(runs, taken_runs) >= TAKEN_OVER),
-                _form_of(match[0]),
-            )
-            yield Passage(match[0], "nothing", reason)
+            yield Passage(match[0], "nothing", _reason_of(match[0], reasons))
     if end < len(text):
         yield Passage(text[end:], "nothing")
 
@@ -92,11 +96,14 @@ def ledger_of(
     lines: Counter[tuple[str, Use, str]] = Counter()
     samples: dict[tuple[str, Use, str], str] = {}
     total: Counter[str] = Counter()
+    is_caption = False
     for passage in passages(report.text[start:], observation, results, diagnosis, notes):
         words = passage.text.strip()
         if not words:
             continue
-        for kind, count in (("characters", len(words)), (_kind_of(words), 1)):
+        kind_of_line = "figure captions" if is_caption else _kind_of(words)
+        is_caption = _LABEL.fullmatch(words) is not None and _FIGURE.match(words) is not None
+        for kind, count in (("characters", len(words)), (kind_of_line, 1)):
             key = kind, passage.use, passage.reason
             lines[key] += count
             total[kind] += count
@@ -118,7 +125,33 @@ def ledger_of(
     return tuple(ledger)
 
 
+def _use_of(passage: str, uses: Mapping[Use, frozenset[str]]) -> Use | None:
+    """What took the passage over: whole, or piece by piece, as entries and sentences are cut from
+    it: 'Blood tests: WBC: Normal; CRP: 3'."""
+    for runs, least in ((_longest_runs(passage), TAKEN_OVER), (_runs_apart(passage), IN_PIECES)):
+        shares = {use: _share(runs, taken_runs) for use, taken_runs in uses.items()}
+        # The largest share; of equal ones the first, so o1 before the menu.
+        use = max(shares, key=shares.__getitem__)
+        if max(shares[use], _share(runs, frozenset().union(*uses.values()))) >= least:
+            return use
+    return None
+
+
+def _reason_of(passage: str, reasons: Iterable[tuple[str, frozenset[str]]]) -> str:
+    """The reason of the note that has half of the passage, or of which the passage has all: a note
+    holds the beginning of a long one."""
+    runs, of_passage = _longest_runs(passage), _runs(passage)
+    for reason, noted in reasons:
+        # Of a note of a word or two any passage may have all.
+        is_beginning = len(noted) > 9 and _share(noted, of_passage) >= NOTED
+        if is_beginning or _share(runs, noted) >= TAKEN_OVER:
+            return reason
+    return _form_of(passage)
+
+
 def _kind_of(passage: str) -> str:
+    if _LABEL.fullmatch(passage):
+        return "sentences"
     if _TABLE_LINE.match(passage):
         return "table rows"
     return "figure captions" if _FIGURE.match(passage) else "sentences"
@@ -148,6 +181,12 @@ def _runs_of(words: list[str], size: int) -> frozenset[str]:
     if not words:
         return frozenset()
     return frozenset(" ".join(words[at : at + size]) for at in range(len(words) - size + 1))
+
+
+def _runs_apart(passage: str) -> frozenset[str]:
+    """The longest runs within each piece of a list, without the heading before it: in the menu
+    'WBC: Normal' of 'Blood tests: WBC: Normal; CRP: 3 mg/L' stands alone."""
+    return frozenset().union(*map(_longest_runs, re.split("[,;]", _HEADING.sub("", passage))))
 
 
 def _share(runs: frozenset[str], taken_runs: frozenset[str]) -> float:

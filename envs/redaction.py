@@ -26,6 +26,7 @@ from medaction.envs.leaks import (
 )
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import (
+    TABLE,
     canonical_of,
     fluids_in,
     profile,
@@ -33,7 +34,7 @@ from medaction.envs.naming import (
     synonyms_of,
     tokens_of,
 )
-from medaction.envs.patients import is_grown, tells_of_newborn
+from medaction.envs.patients import PERSON, is_grown, tells_of_newborn
 from medaction.envs.phenotype_tests import findings_of_tests, shown_by
 from medaction.envs.records import CaseReport, CheckResult, DocumentedTest, StructuredCase
 from medaction.envs.results_told import (
@@ -142,7 +143,12 @@ _BEGINS_A_PREDICATE = phrase_regex(
     " | with | and | for",
     "",
 )
-_PREDICATE = re.compile(rf"(?=,? {_BEGINS_A_PREDICATE}\b)")
+# 'With leukemia | , a fisherman from Oslo'; not ', a rare cancer', which ends like a person.
+_APPOSITION = (
+    rf", (?:an?|the) (?!(?:[\w-]+ ){{0,3}}{phrase_regex(TABLE['diseases'])}\b)"
+    rf"(?:[\w-]+ ){{0,3}}?(?:{PERSON.pattern})"
+)
+_PREDICATE = re.compile(rf"(?=,? {_BEGINS_A_PREDICATE}\b|{_APPOSITION})", re.IGNORECASE)
 # A clause whose verb is still to come.
 _OPEN_CLAUSE = re.compile(r"\b(?:where|which|that)\b[^,;]*$")
 # 'Renal cysts were detected': by a test that is not told, in what no examination reaches.

@@ -33,6 +33,8 @@ CHECKS = ("Cases", "Checks", "Ledger", "Second opinions", "Refused cases", "Fail
 REPORT = tuple(title for title in REPORT_QUERIES if title not in ("Ledger", "Refused cases"))
 CELL = 200
 """Characters of a cell in a report: messages of errors and titles of cases may be long."""
+SHOWN = 50
+"""Refused cases that the terminal shows: of 10,000 reports hundreds may be refused."""
 
 
 def write_summary(store: Store, settings: DistillSettings) -> dict[str, Any]:
@@ -243,7 +245,12 @@ def print_checks(tables: dict[str, Any]) -> None:
     cases, and not once more among the failures."""
     failures = [row for row in tables["failures"] if row["stage"] != "read"]
     titles = tuple(title.lower() for title in CHECKS)
-    _print_tables(_console(), tables | {"failures": failures}, titles)
+    refused = tables["refused cases"]
+    short = {"failures": failures, "refused cases": refused[:SHOWN]}
+    console = _console()
+    _print_tables(console, tables | short, titles)
+    if len(refused) > SHOWN:
+        console.print(f"{len(refused) - SHOWN} more refused cases: checks.md, or --json")
 
 
 def print_summary(summary: dict[str, Any], tables: bool = True) -> None:

@@ -37,24 +37,28 @@ order by cases desc, outcome;
 
 -- title: Checks
 -- Figures and thresholds are explained in docs/environments.md. A case is refused under the
--- first required check that it fails.
-select name as "check", case when required then 'refuses' else 'warns' end as failing,
+-- first required check that it fails. Figures are of the cases to which the check applies.
+select name as "check",
+    case when bool_or(required) then 'refuses' when bool_or(applicable) then 'warns' end as failing,
     count(*) as cases,
        count(*) filter (where passed) as passed,
        count(*) filter (where applicable and not passed) as failed,
        count(*) filter (where not applicable) as "not applicable",
-           any_value(threshold) as threshold,
-       format('{:.4g} / {:.4g} / {:.4g}', min(figure), median(figure),
-           max(figure)) as "lowest / median / highest"
-from checks group by name, required order by required desc, name;
+           any_value(threshold) filter (where applicable) as threshold,
+       format('{:.4g} / {:.4g} / {:.4g}', min(figure) filter (where applicable),
+           median(figure) filter (where applicable),
+           max(figure) filter (where applicable)) as "lowest / median / highest"
+from checks group by name order by bool_or(required) desc, name;
 
 -- title: Ledger
 -- What became of the reports' text: how much went to the initial observation, the menu, the
 -- diagnosis or nothing, and why. The share is of all cases' count of the kind.
-select kind, use, reason, count(distinct case_id) as cases, sum(count)::bigint as count,
+select kind, use,
+    if(use = 'nothing' and ledger.reason = '', 'not taken over', ledger.reason) as reason,
+    count(distinct case_id) as cases, sum(count)::bigint as count,
     round(sum(count) / sum(sum(count)) over (partition by kind), 3) as share,
     any_value(sample) as sample
-from ledger group by kind, use, reason order by kind, count desc;
+from ledger group by kind, use, ledger.reason order by kind, count desc, use, ledger.reason;
 
 -- title: Second opinions
 -- Where the verifier disagrees with an environment, with the passage that it quotes; nothing was

@@ -640,3 +640,68 @@ def test_a_letter_begins_with_the_patient_and_names_its_diagnosis_once(
 def test_the_first_sentence_of_a_report_is_whole() -> None:
     source = Report("Hemoglobin was 9.1 g/dL on admission. He had no fever.")
     assert source.sentence(source.find("9.1 g/dL")) == "Hemoglobin was 9.1 g/dL on admission."
+
+
+ROWS = """A tired gardener
+
+2. Case Report
+
+A 50-year-old gardener came with a rash. A selective renal arteriogram was performed (Figure 2)
+which demonstrated multiple small aneurysms of both kidneys. There was no evidence of a clot, biopsy
+of which revealed necrosis of the wall. Serum and urine immunofixation identified a monoclonal band.
+The smear showed rouleaux. Her creatinine was
+2.5 mg/dL. Her potassium was 5.1 mmol/L.
+
+Test | Result | Reference
+
+Haemoglobin | 6.4 g/dL | 12.1–16.3
+
+White cell count | 1.56 × 10^9/L | 4.00–10.00
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "result", "menu"),
+    [
+        ("Haemoglobin", "Haemoglobin 6.4 g/dL 12.1-16.3", {"Haemoglobin": "6.4 g/dL"}),
+        ("White cell count", "White cell count 1.56 x 10^9/L", {"White cell count": "1.56 ×"}),
+        ("White cell count", "White cell count 1.57 x 10^9/L", {}),
+        (
+            "Renal arteriogram",
+            "Renal arteriogram demonstrated multiple small aneurysms of both kidneys",
+            {"Renal arteriogram": "was performed (Figure 2) which demonstrated"},
+        ),
+        ("Biopsy", "Biopsy of which showed necrosis of the wall", {"Biopsy": "revealed necrosis"}),
+        (
+            "Blood smear, creatinine",
+            "The smear showed rouleaux; creatinine was 2.5 mg/dL",
+            {"Blood smear": "rouleaux", "creatinine": "2.5"},
+        ),
+        (
+            "SPEP",
+            "Serum and urine immunofixation identified a monoclonal band",
+            {"immunofixation": "a monoclonal band"},
+        ),
+    ],
+)
+def test_what_a_model_tidied_joined_or_called_otherwise_is_the_report_s(
+    name: str, result: str, menu: dict[str, str]
+) -> None:
+    entry = {"name": name, "category": "laboratory", "result": result, "aliases": []}
+    known = {**entry, "name": "Potassium", "result": "Her potassium was 5.1 mmol/L"}
+    tests, notes = read_menu({"tests": [entry, known]}, Report(ROWS))
+    own = {test.name: test.result for test in tests if test.name != known["name"]}
+    assert own.keys() == menu.keys(), notes
+    assert all(part in own[name] for name, part in menu.items())
+
+
+def test_a_no_that_a_model_left_out_stays_the_report_s() -> None:
+    entry = {
+        "name": "Renal arteriogram",
+        "category": "imaging",
+        "result": "There was clear evidence of a clot, biopsy revealed necrosis of the wall",
+        "aliases": [],
+    }
+    span = Report(ROWS).find_rewritten(str(entry["result"]))
+    assert span is not None
+    assert Report(ROWS).words(span).startswith("There was no evidence of a clot")

@@ -122,3 +122,41 @@ def test_a_refused_case_has_a_ledger_too_and_the_store_keeps_it(tmp_path: Path) 
         store.add_built_cases([BuiltCase(REPORT, built())], "settings", "run")
         rows = store.rows("select kind, use, count from ledger")
     assert len(rows) == len(built().ledger)
+
+
+def test_what_a_list_was_cut_into_and_what_two_took_over_is_not_lost() -> None:
+    text = (
+        "Blood tests: WBC: Normal; Imaging: Brain MRI: Unremarkable\n"
+        "Mild leukopenia, raised CRP, low serum zinc levels.\n"
+        "She had lost much weight and bilateral pulmonary infiltrates were seen.\n"
+        "Biopsy: Normal\nNo word of this sentence, and none of that, was ever used."
+    )
+    results = [
+        *("WBC: Normal", "Brain MRI: Unremarkable", "Leukocytes: Mild leukopenia"),
+        *("CRP: raised CRP", "Zinc: low serum zinc levels", "Imaging: bilateral pulmonary "),
+        "Chest imaging: bilateral pulmonary infiltrates were seen",
+    ]
+    parts = list(passages(text, "She had lost much weight.", results, "Gout"))
+    assert "".join(part.text for part in parts) == text
+    assert [part.use for part in parts] == [
+        *("menu", "menu", "menu", "observation", "nothing", "nothing")
+    ]
+
+
+def test_a_note_that_holds_the_beginning_of_a_passage_is_its_reason() -> None:
+    text = "Diagnosis was a rare disease of the left kidney, of which nobody had heard so far."
+    note = f"left out, states the diagnosis: {text[:44]}"
+    assert [part.reason for part in passages(text, "A man.", [], "Gout", [note])] == [
+        "left out, states the diagnosis"
+    ]
+
+
+def test_a_figure_s_caption_is_what_stands_behind_its_label() -> None:
+    text = f"{TEXT}\n\nFigure 2\n\nThe ward from the garden."
+    ledger = build_environment(replace(REPORT, text=text)).ledger
+    assert [
+        (line.use, line.count, line.sample) for line in ledger if line.kind == "figure captions"
+    ] == [("nothing", 2, FIGURE)]
+    assert ("a heading or a mark", 1) in {
+        (line.reason, line.count) for line in ledger if line.kind == "sentences"
+    }

@@ -803,6 +803,19 @@ def test_duplicate_ids_are_refused(tmp_path: Path) -> None:
     assert second.path.endswith("b.json")
 
 
+def test_rows_of_two_files_with_equal_numbers_are_two_cases(tmp_path: Path) -> None:
+    """AgentClinic's own folder holds several files of rows without ids."""
+    other = json.loads(json.dumps(OSCE).replace("Heavy periods", "Pale skin"))
+    write(tmp_path / "medqa.jsonl", json.dumps(OSCE))
+    write(tmp_path / "medqa_extended.jsonl", "\n".join(map(json.dumps, (other, OSCE))))
+    write(tmp_path / "medqa_extended_2.jsonl", json.dumps(OSCE))
+    *cases, copy = read_cases(tmp_path)
+    ids = [case.case_id for case in cases if isinstance(case, CaseReport)]
+    assert ids == ["agentclinic-0000", "agentclinic-0000-medqa_extended", "agentclinic-0001"]
+    assert isinstance(copy, BadCase)
+    assert copy.reason == "duplicate_id"
+
+
 def test_an_unknown_file_in_a_folder_does_not_stop_the_others(tmp_path: Path) -> None:
     write(tmp_path / "a.json", [1, 2])
     write(tmp_path / "b.json", STRUCTURED)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from medaction.envs.build import build_environment
-from medaction.envs.diagnosis_names import parts_of
+from medaction.envs.diagnosis_names import diseases_joined, parts_of
 from medaction.envs.documented import is_documented
 from medaction.envs.patients import animal_in, parts_by_patient
 from medaction.envs.phenotype_tests import FINDINGS_TABLE, shown_by
@@ -517,3 +517,24 @@ def test_bullets_below_a_test_are_its_findings_unless_they_name_tests(tmp_path: 
     (case,) = read_cases(written(tmp_path, "bench.json", summary_of_bench(ADULT + lines)))
     names = [test.name for test in environment_of(case).menu]
     assert names == ["Histopathology", "Nance analysis", "Soluble CD25"]
+
+
+@pytest.mark.parametrize(
+    ("diagnosis", "count"),
+    [
+        ("Pneumothorax due to pulmonary endometriosis", 2),
+        ("Wrist fracture and splenic rupture", 2),
+        ("Diabetes type 2 and hypertension", 2),
+        ("Septic arthritis caused by Kingella kingae", 1),
+        ("Ectopia lentis due to a FBN1 mutation", 1),
+        ("Orbital metastasis from breast carcinoma", 1),
+        ("Jejunal and ileal diverticula", 1),
+        ("Paraganglioma, Shamblin type II", 1),
+        ("Plasmodium vivax malaria, severe", 1),
+        ("Stage IV MALT lymphoma", 1),
+        ("Lymphoma presenting with headaches due to nerve palsy", 1),
+        ("Gastric bleeding and peptic ulcer", 2),
+    ],
+)
+def test_an_agent_a_stage_or_an_adjective_is_no_second_disease(diagnosis: str, count: int) -> None:
+    assert len(diseases_joined(diagnosis)) == count

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from medaction.envs.records import BadCase, CaseReport
+from medaction.envs.records import BadCase, CaseReport, id_of_file
 from medaction.envs.sources import (
     agentclinic,
     archives,
@@ -114,18 +114,25 @@ def read_cases(
         if str(path).startswith(PMC)
         else _all(Path(path), ANY_ARTICLE in allow)
     )
-    ids: set[str] = set()
+    ids: dict[str, int] = {}
     for case in cases:
         if isinstance(case, CaseReport):
             case = _case_or_refusal(case, ids, UNLICENSED in allow)
         yield case if isinstance(case, CaseReport) else _printable(case)
 
 
-def _case_or_refusal(case: CaseReport, ids: set[str], unlicensed: bool) -> CaseReport | BadCase:
+def _case_or_refusal(
+    case: CaseReport, ids: dict[str, int], unlicensed: bool
+) -> CaseReport | BadCase:
+    """`ids`: of each case before, a hash of its text."""
+    # A row's number is no name: two files of rows have each number twice, of other patients.
+    is_numbered = case.source.startswith("agentclinic")
+    if is_numbered and ids.get(case.case_id, hash(case.text)) != hash(case.text):
+        case = replace(case, case_id=f"{case.case_id}-{id_of_file(Path(case.path).stem)}")
     if case.case_id in ids:
         message = f"a case {case.case_id!r} came before; ids must differ"
         return BadCase("duplicate_id", message, case.case_id, case.path)
-    ids.add(case.case_id)
+    ids[case.case_id] = hash(case.text)
     if jats.says_retracted(case.title):
         return BadCase("retracted", "the title says so", case.case_id, case.path)
     if not (case.licence and case.licence.strip()) and not unlicensed:

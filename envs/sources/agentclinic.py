@@ -26,9 +26,10 @@ from medaction.envs.records import (
     StructuredCase,
     sample_of,
 )
-from medaction.envs.results_told import FINDING, STATUS
+from medaction.envs.results_told import FINDING, STATUS, is_ordered, result_told
 from medaction.envs.sources.bulleted_tests import at_time, tells_when, why_no_test
 from medaction.envs.sources.files import bad_field, object_at, read_rows, text_at, unread_fields
+from medaction.envs.sources.finding_sentences import begins_with_noun
 from medaction.envs.voice import patients_part
 from medaction.words.names import normalise
 from medaction.words.phrases import IN_BRACKETS, phrase_pattern, phrase_regex
@@ -297,7 +298,7 @@ def _notes(notes: str) -> tuple[tuple[DocumentedTest, ...], list[str], tuple[str
             name = _FINDING_HEADER.fullmatch(note)
             header = name["test"] if name and _is_test(name["test"]) else ""
             # 'Here are the MRI findings:' is a sentence and no name.
-            if re.search(r"\b(?:is|are|was|were)\b", header):
+            if not {"is", "are", "was", "were"}.isdisjoint(header.split()):
                 header = next(iter(named_tests(header)), "")
             of_examination = _is_of_examination(note, names)
             header = "" if of_examination else header
@@ -323,8 +324,11 @@ def _notes(notes: str) -> tuple[tuple[DocumentedTest, ...], list[str], tuple[str
             before = f"{tests.pop().result}\n" if goes_on else ""
             tests.append(DocumentedTest(header, category_of(header), before + note))
             goes_on = True
-        elif not match and (test_name := _test_in_prose(note, names)):
-            tests.append(DocumentedTest(test_name, category_of(test_name), note))
+        elif test_name := (
+            _test_behind_label(label, match["rest"]) if match else _test_in_prose(note, names)
+        ):
+            result = match["rest"].strip() if match and test_name == label else note
+            tests.append(DocumentedTest(test_name, category_of(test_name), result))
             goes_on = True
         # Brackets aside: '(image not provided)' behind a finding says nothing of the finding.
         elif _NO_NOTE.search(IN_BRACKETS.sub("", note)):
@@ -332,7 +336,8 @@ def _notes(notes: str) -> tuple[tuple[DocumentedTest, ...], list[str], tuple[str
         elif goes_on and not new_item:
             result = f"{tests[-1].result}\n{note}"
             tests[-1] = DocumentedTest(tests[-1].name, tests[-1].category, result)
-        elif of_examination:
+        # What is seen or heard at the bedside: 'Visual acuity: 20/200'.
+        elif of_examination or (match and not is_ordered(label) and says_something(match["rest"])):
             findings.append(note)
         # Not to what is seen first: it may be a test's result without its name.
         else:
@@ -349,7 +354,8 @@ def _items(notes: str) -> Iterator[tuple[str, bool]]:
         note = piece.replace("**", "").strip()
         opens = _LABELLED_NOTE.fullmatch(note)
         # 'Laboratory studies: Vitamin B12: 90 pg/mL' is a heading and the first note below it.
-        if opens and is_group(opens["label"]) and re.match(r"[^:.;,]{2,60}:", opens["rest"]):
+        name = opens["rest"].partition(":")[0] if opens else ""
+        if opens and is_group(opens["label"]) and name != opens["rest"] and _is_one_name(name):
             yield f"{opens['label']}:", True
             note = opens["rest"].strip()
         ends_in_heading = _NEXT_HEADING.fullmatch(note)
@@ -363,6 +369,10 @@ def _items(notes: str) -> Iterator[tuple[str, bool]]:
             yield note, begins_item
         if end:
             start, begins_item = end.end(), end["sentence"] is None
+
+
+def _is_one_name(text: str) -> bool:
+    return len(text) <= 60 and set(".;,").isdisjoint(text)
 
 
 def _is_part(label: str, header: str) -> bool:
@@ -394,6 +404,16 @@ def _test_in_prose(note: str, names: tuple[str, ...]) -> str:
     if names and len(note.split()) > len(names[0].split()) + 1:
         return names[0]
     return _group_in(note)
+
+
+def _test_behind_label(label: str, text: str) -> str:
+    """The test of 'Corneal scraping: culture grew yeasts', its label, and of 'Skin: biopsy showed
+    granulomas'; '' for none."""
+    if begins_with_noun(label) and profile(text).kinds and says_something(text):
+        return label
+    told = result_told(text)
+    is_section = _SECTION_OF_REPORT.fullmatch(label)
+    return told.tests[0] if told and not is_section else ""
 
 
 def _group_in(note: str) -> str:

@@ -50,7 +50,7 @@ from medaction.envs.sources.finding_sentences import (
 )
 from medaction.words.markdown import without_markdown
 from medaction.words.names import normalise
-from medaction.words.negation import is_undone
+from medaction.words.negation import DENIAL, is_undone
 from medaction.words.phrases import IN_BRACKETS, phrase_pattern, phrase_regex
 from medaction.words.sentences import split_outside_brackets
 from medaction.words.tests import PANELS, canonical_names
@@ -426,7 +426,9 @@ def with_remarks(lines: Iterable[_BulletLine], name: str) -> Iterator[_BulletLin
         # Without a name for it, or with a reason against it, it stays a remark.
         elif line.no_test or not name:
             yield line
-        elif entry is None:
+        elif entry is None or _was_left_undone(entry.result):
+            if entry is not None:
+                yield entry
             entry = DocumentedTest(name, category_of(name), line.text)
         # 'Anti-Mi-2 negative' is no more of a CK, while 'CD20 positive' is more of a biopsy.
         elif _is_analyte(entry) and (value := _value_of_item(line.text)) and value["value"]:
@@ -436,6 +438,12 @@ def with_remarks(lines: Iterable[_BulletLine], name: str) -> Iterator[_BulletLin
             entry = replace(entry, result=f"{entry.result}\n{line.text}")
     if entry is not None:
         yield entry
+
+
+def _was_left_undone(result: str) -> bool:
+    """Whether an entry says that there is no result, which no further line can tell more of."""
+    is_denied = is_undone(result) or DENIAL.match(result)
+    return bool(is_denied) and not is_documented(result)
 
 
 def _is_analyte(entry: DocumentedTest) -> bool:

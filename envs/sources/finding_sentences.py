@@ -14,7 +14,9 @@ _LABELLED_LINE = re.compile(r"\*?(?P<label>[^:*]{1,150}?)\s*:\*?(?:\s+(?P<rest>.
 # Verbs whose subject is a test; of a passive one ('was noted') it is what was found.
 SHOWS = (
     r"(?:reveal|show|demonstrat|confirm|indicat|identif|suggest|detect|disclos|includ|display"
-    r"|exhibit|exclud|verif|support|visuali[sz]|rul(?=\w+ out))(?:ed|s|es|ied|ing)?|found"
+    r"|exhibit|exclud|verif|support|visuali[sz]|yield|rul(?=\w+ out))(?:ed|s|es|ied|ing)?|found"
+    # A culture grew something; a mass grew to some size.
+    r"|grew(?! (?:to|from|in|by|over|at|larger|\w+ly)\b)"
 )
 _STATE_VERBS = r"was|were|is|are|remained|returned|noted|reported|diagnosed"
 _STATUSES = (
@@ -37,7 +39,7 @@ FINDING_VERB = re.compile(
 SHOWS_A_VALUE = re.compile(
     rf"\s(?:\w+ly\s)?(?:{SHOWS}|{_STATE_VERBS}|(?P<quality>{_QUALITIES}))\b"
     # Not the number of a name: '5-HIAA'.
-    r"|\s(?P<value>(?=\(?[<>≤≥=~]?\s*\d)(?!\d+-[A-Za-z]))"
+    r"|\s(?P<value>(?=\(?[<>≤≥=~]?\s*\d)(?!\d+-[A-Za-z])|(?:half|twice|double)\b)"
 )
 _PASSIVE = re.compile(
     r"(?:\s\w+ly|\salso)?\s(?:\w+e[dn]|found|shown|made|done)\b|\W*$"
@@ -51,10 +53,11 @@ OPENING_PHRASE = re.compile(
 )
 _NO_LAST_WORDS = phrase_regex(
     "within | of | in | from | to | at | over | for | until | after | late | later | early | a | an"
-    " | the | not",
+    " | the | not | both | all | each",
     "",
 )
-_LOOSE_END = re.compile(rf"(?:\s{_NO_LAST_WORDS})+$")
+# 'A scan of plasma with a peak | at 619 nm'
+_LOOSE_END = re.compile(rf"(?:\s(?:{_NO_LAST_WORDS}|with an? [\w-]+|[–—=]+)|\.{(2,)})+$")
 _HANGING_JOINT = re.compile(r"(?:,|(?<=\s)(?:and|or))\s*$")
 ARTICLE = re.compile(r"\A(?:the|an?|his|her|their) ", re.IGNORECASE)
 # Words that begin what a test has found, not a test's name.
@@ -67,6 +70,8 @@ _NO_NAME = frozenset(
 _STATUS = phrase_regex(_STATUSES, "")
 IMPRESSION = phrase_regex(_IMPRESSIONS, "")
 BARE_STATUS = re.compile(rf"{_STATUS}(?: results?)?(?: for)?:?\s+", re.IGNORECASE)
+_SIGNS_OF_LABEL = (" – ", " — ", " = ", "... ", "; ")
+"""What stands for a colon behind the name of a test: 'ECG – normal', 'Chest film; clear'."""
 _CELL_END = re.compile(r"\s\|\s|\t+")
 ABBREVIATION = re.compile(r"\s*\(([A-Z][A-Za-z0-9/-]{1,11})\)")
 _STATUS_LIST = re.compile(
@@ -284,7 +289,8 @@ def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
         before = noun[0]
     # An open bracket: the verb stands inside an aside. 'Stable ferritin and | elevated zinc' is cut
     # inside a list.
-    if len(before) > 60 or "(" in before or _HANGING_JOINT.search(before):
+    is_inside = "(" in before and (names or before.count("(") > before.count(")"))
+    if len(before) > 60 or is_inside or _HANGING_JOINT.search(before):
         return ""
     is_test = named_tests(before) or canonical_of(before) is not None
     # 'Hepatitis A, B and C serologies': the noun at its end is that of all of them.
@@ -356,6 +362,12 @@ def label_and_rest(text: str) -> tuple[str, str]:
     cells = [cell.strip() for cell in _CELL_END.split(text.strip("| ")) if cell.strip()]
     if len(cells) > 1:
         return without_markdown(cells[0]).strip(": "), text.partition(cells[0])[2].strip(":| \t")
+    for sign in _SIGNS_OF_LABEL:
+        name, _, rest = text.replace("**", "").partition(sign)
+        is_label = names_a_test(name) if sign.strip() != ";" else named_tests(name) == (name,)
+        # 'ESR; CRP 40' lists two tests.
+        if rest and is_label and not (sign.strip() == ";" and named_tests(rest)):
+            return name, rest.strip()
     match = _LABELLED_LINE.fullmatch(text.replace("**", ""))
     # A stop before the colon: the label would be a whole sentence.
     if match is None or re.search(r"[.;]\s", match["label"]) or _is_value(match):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from medaction.envs.categories import known_category
+from medaction.envs.categories import MINOR_CATEGORIES, known_category
 from medaction.envs.composition import BODY_SYSTEMS, DISEASE_TYPES
 from medaction.envs.mentions import named_tests
 from medaction.envs.patients import parts_by_patient, patients_in
@@ -42,6 +42,8 @@ _CASE_FIELDS = set(
 )
 _GENERATED_FIELDS = {"case_summary", "diagnosis_results"}
 
+# 'Microbiology' heads tests as 'Cytology' does, which is a test itself.
+_DISCIPLINES = {part for minor in MINOR_CATEGORIES["laboratory"] for part in minor.split(" and ")}
 _OF_ANYTHING = re.compile(r"\s*\b(?:findings?|others?)\b\s*", re.IGNORECASE)
 # Models wrote the summaries: bold, heading, bullet or none, in all mixtures.
 _ANCILLARY = re.compile(
@@ -52,6 +54,8 @@ _ANCILLARY = re.compile(
 _LABELLED = re.compile(
     r"^[-*#\s]*(?P<label>[A-Z][A-Za-z /&-]{2,50}?)\**\s*:\**(?P<rest>[^\n]*)$", re.MULTILINE
 )
+# 'Investigations' in a line of its own, as a heading or in bold; most headings have a colon.
+_HEADING_LINE = re.compile(r"^(?:#+ +\**|\*\*)[A-Z][A-Za-z &/-]{2,50}+\**(?=[ \t]*$)", re.MULTILINE)
 # A section of the summary, whatever its name: 'Chief Complaint: ...', '- History: ...'; no
 # sentence: 'Here is the summary:'.
 _SECTION = re.compile(
@@ -86,6 +90,7 @@ def _cases(case_id: str, case: Any, path: Path) -> Iterator[CaseReport]:
     place = f"{path.name} case {case_id[:60]!r}"
     generated = object_at(case, "generate_case", path, f" case {case_id[:60]!r}")
     summary = tables_as_bullets(text_at(generated, "case_summary", path, place))
+    summary = _HEADING_LINE.sub(r"\g<0>:", summary)
     diagnosis = without_markdown(text_at(generated, "diagnosis_results", path, place))
     # Stars that were left over of bold text, and the bullet of a list of one.
     diagnosis = diagnosis.replace("*", "").lstrip("-• ")
@@ -241,6 +246,7 @@ def _sections_of_summary(summary: str, place: str) -> tuple[str, list[str], list
             label = label_and_rest(line[2:])[0]
             # An operation is treatment, whatever it has shown.
             is_of_tests = known_category(label) not in (None, "procedure")
+            is_of_tests = is_of_tests or label.casefold() in _DISCIPLINES
             # 'Blood transfusion: two units' names a specimen and no test.
             is_of_tests = is_of_tests and (line.endswith(":") or bool(named_tests(line)))
             if not gathers_tests(label) and not is_of_tests:

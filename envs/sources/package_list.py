@@ -19,6 +19,7 @@ MAX_ROWS = 1_000_000
 NO_LICENCE = {"", "none", "no-cc code", "tdm"}
 """PMC's codes of articles that are under no licence, or may be mined and not passed on."""
 
+PMCID = re.compile(r"PMC[0-9]{1,12}")
 _COLUMNS = ("AccessionID", "License", "Retracted")
 
 MAX_LICENCES = 1000
@@ -32,8 +33,7 @@ PackageList = dict[int, tuple[str, bool]]
 
 def entry_of(listed: PackageList, pmcid: str) -> tuple[str, bool]:
     """(licence, retracted) of an article; ('', False) where the list does not name it."""
-    is_id = re.fullmatch(r"PMC[0-9]{1,12}", pmcid)
-    return listed.get(int(pmcid[3:]), ("", False)) if is_id else ("", False)
+    return listed.get(int(pmcid[3:]), ("", False)) if PMCID.fullmatch(pmcid) else ("", False)
 
 
 def list_beside(package: Path) -> PackageList:
@@ -61,7 +61,7 @@ def list_beside(package: Path) -> PackageList:
         columns = [names.index(column) for column in _COLUMNS]
         for row in rows:
             pmcid, licence, retracted = (row[column].strip() for column in columns)
-            if not re.fullmatch(r"PMC[0-9]{1,12}", pmcid):
+            if not PMCID.fullmatch(pmcid):
                 raise ValueError(f"{pmcid[:40]!r} is no article id")
             is_named = licence.casefold() not in NO_LICENCE
             entry = (licence if is_named else "", retracted.casefold() == "yes")

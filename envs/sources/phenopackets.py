@@ -362,7 +362,7 @@ def _quantity(quantity: Any) -> str:
 def _finite_number(value: Any) -> str:
     """A finite number as it is written; '' for anything else."""
     # Protobuf's JSON may hold a number in a string.
-    if isinstance(value, str) and re.fullmatch(r"-?\d+(?:\.\d+)?", value):
+    if isinstance(value, str) and value.removeprefix("-").replace(".", "", 1).isdecimal():
         return value
     if isinstance(value, float):
         return f"{value:.15g}" if math.isfinite(value) else ""

@@ -80,7 +80,7 @@ def overview_row(db: Database) -> Row:
     """Everything on the first page but the charts."""
     titles = (
         *("fates", "endings", "verdicts", "teachers", "open_failures", "runs", "evaluation"),
-        "right runs",
+        *("right runs", "refusals", "texts"),
     )
     return rows(db, "totals")[0] | {title.replace(" ", "_"): rows(db, title) for title in titles}
 
@@ -233,12 +233,16 @@ def case(db: Database, case_id: str) -> Row | None:
         f"{test['name']}: {test['result']}\n{test['quote']}" for test in record["menu"] or []
     ]
     taken_over = record["initial_observation"] or "", results, record["diagnosis"] or ""
+    # As in the ledger: of MedR-Bench the summary behind the article.
+    text, start = record["text"], record["summary_at"]
     return record | {
         "tree": in_tree_order(tree),
         "checks": rows(db, "checks of a case", [case_id]),
         "failures": rows(db, "failures of a case", [case_id]),
         # The report's text with what the environment took over marked; of a refused case plain.
-        "passages": list(passages(record["text"], *taken_over, record["warnings"] or ())),
+        "passages": list(passages(text[start:], *taken_over, record["warnings"] or ())),
+        "article": text[:start],
+        "ledger": rows(db, "ledger of a case", [case_id]),
         "truths": truths_of(db, record),
         "neighbours": _rows(db, QUERIES["neighbours of a case"].sql, {"id": case_id})[0],
     }

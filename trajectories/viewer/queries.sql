@@ -191,6 +191,15 @@ select stage, error_class, count(*) as failures, count(distinct case_id) as case
 from open_failures
 group by all order by failures desc, stage, error_class;
 
+-- title: refusals
+select reason, count(*) as cases from cases where environment_id is null
+group by all order by cases desc, reason;
+
+-- title: texts
+-- What took over the reports' characters.
+select "use", sum("count") / sum(sum("count")) over () as share from ledger
+where kind = 'characters' group by all order by share desc;
+
 -- title: runs
 select flow, state, started, ended, settings, versions
 from runs order by started desc limit 8;
@@ -236,7 +245,7 @@ left join judged_cases on judged_cases.case_id = cases.case_id;
 
 -- title: case
 select cases.case_id, cases.title, cases.source, cases.licence, cases.path, cases."text",
-    cases.reason, cases.message, initial_observation, menu, diagnosis, synonyms, warnings,
+    coalesce((cases.publication ->> 'summary_at')::int, 0) as summary_at, cases.reason, cases.message, initial_observation, menu, diagnosis, synonyms, warnings,
     body_system, disease_type, evaluation_only
 from cases left join environments using (environment_id) where cases.case_id = ?;
 
@@ -254,6 +263,12 @@ where leaves.case_id = ? order by turns.trajectory_id, turns.number;
 
 -- title: checks of a case
 select * from checks where case_id = ? order by required desc, "name";
+
+-- title: ledger of a case
+-- The sums of its text, and what the source itself left out; lines and rows are seen in the marks.
+select kind, "use", reason, "count", share, sample from ledger
+where case_id = ? and kind not in ('sentences', 'table rows', 'figure captions')
+order by kind <> 'characters', kind, "count" desc;
 
 -- title: failures of a case
 select * from failures where case_id = ? order by time;
