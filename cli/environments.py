@@ -46,8 +46,9 @@ def build(preset: str | None, dry_run: bool, quiet: bool, as_json: bool, **optio
     show_checks(run("environments", settings), settings.out, quiet, as_json)
     if as_json:
         return
-    extras = settings.extractor or settings.allow
-    again = ", and the same --extractor and --allow" if extras else ""
+    # Under other ones the cases would be built again, and a verifier's opinions lost.
+    extras = [name for name in ("extractor", "verifier", "allow") if getattr(settings, name)]
+    again = f", and the same {' and '.join(f'--{name}' for name in extras)}" if extras else ""
     with Store(settings.out / STORE) as store:
         is_benchmark = store.evaluation_only
     # A benchmark's cases never become a dataset.
@@ -67,8 +68,11 @@ def show_checks(checks: dict[str, Any], out: Path, quiet: bool, as_json: bool) -
     elif not quiet:
         print_checks(checks)
     if all(row["outcome"] != "environment" for row in checks["cases"]):
+        # One reason for all, such as articles without an extractor, says what to do.
+        reasons = {row["message"] for row in checks["refused cases"] if row["case_id"]}
+        why = f" ({min(reasons)})" if len(reasons) == 1 else ""
         raise MedactionError(
-            f"every case was refused: `medaction envs check --out {typed(out)}` says why"
+            f"every case was refused{why}: `medaction envs check --out {typed(out)}` lists them"
         )
     if not as_json:
         click.echo(f"In {out}: {STORE}, checks.md; no trajectory yet")

@@ -69,7 +69,7 @@ class Report:
     """
 
     def __init__(self, text: str, has_abstract: bool = True):
-        self.text = text
+        self.text, self._has_abstract = text, has_abstract
         self._all = _lined(text)
         self._case = _without_elsewhere(text, has_abstract)
         # One space for many, as in what is sought; a table's row is copied without its bars.
@@ -164,10 +164,7 @@ class Report:
 
     def patient_sections(self) -> str:
         """The text of the sections about this patient."""
-        # Spaces of the same length: places stay those of the text.
-        return "".join(
-            c if plain != "\0" else " " for c, plain in zip(self.text, self._case, strict=True)
-        )
+        return patient_sections(self.text, self._has_abstract)
 
     def in_its_words(self, name: str) -> str:
         """A name as the report writes it, anywhere in it; the name as it is where the report writes
@@ -218,6 +215,12 @@ def _lined(text: str) -> str:
     """`text` in small letters with one kind of dash, quote and space, character for character."""
     # 'İ' has two characters in small letters; places must stay.
     return "".join(low if len(low := c.lower()) == 1 else c for c in text.translate(_ALIKE))
+
+
+def patient_sections(text: str, has_abstract: bool = True) -> str:
+    """The text with spaces, as many, for what is not of this patient: places stay the same."""
+    searched = _without_elsewhere(text, has_abstract)
+    return "".join(c if plain != "\0" else " " for c, plain in zip(text, searched, strict=True))
 
 
 @lru_cache(maxsize=4)

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from medaction.envs.documented import without_void
-from medaction.envs.records import CaseReport, LedgerLine, Use, sample_of
+from medaction.envs.grounding import patient_sections
+from medaction.envs.records import ARTICLES, CaseReport, LedgerLine, Use, sample_of
 
 RUN = 3
 """Words in a row that are compared."""
@@ -97,14 +98,19 @@ def ledger_of(
     samples: dict[tuple[str, Use, str], str] = {}
     total: Counter[str] = Counter()
     is_caption = False
+    own, at = _own_sections(report)[start:], 0
     for passage in passages(report.text[start:], observation, results, diagnosis, notes):
-        words = passage.text.strip()
+        words, at = passage.text.strip(), at + len(passage.text)
         if not words:
             continue
+        reason = passage.reason
+        if passage.use == "nothing" and not reason:
+            is_elsewhere = not own[at - len(passage.text) : at].strip()
+            reason = _reason_of_place(words == report.title, is_elsewhere)
         kind_of_line = "figure captions" if is_caption else _kind_of(words)
         is_caption = _LABEL.fullmatch(words) is not None and _FIGURE.match(words) is not None
         for kind, count in (("characters", len(words)), (kind_of_line, 1)):
-            key = kind, passage.use, passage.reason
+            key = kind, passage.use, reason
             lines[key] += count
             total[kind] += count
             samples.setdefault(key, sample_of(words))
@@ -123,6 +129,19 @@ def ledger_of(
         for loss in report.losses
     ]
     return tuple(ledger)
+
+
+def _own_sections(report: CaseReport) -> str:
+    """The text with spaces for the sections about other patients, of an article or a letter."""
+    if report.source not in ARTICLES:
+        return report.text
+    return patient_sections(report.text, has_abstract=report.source != "text")
+
+
+def _reason_of_place(is_title: bool, is_elsewhere: bool) -> str:
+    if is_title:
+        return "the title"
+    return "of the abstract, or a section about what is known" if is_elsewhere else ""
 
 
 def _use_of(passage: str, uses: Mapping[Use, frozenset[str]]) -> Use | None:

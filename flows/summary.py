@@ -160,11 +160,11 @@ def trouble_of(summary: dict[str, Any], wants_records: bool = True) -> str:
         )
     unlinked = count.get("not played: truth is no node", 0)
     # Told apart from failures: nothing is broken, and `retry` would not help.
-    if not count["trajectories played"] and unlinked == count["environments"]:
+    if not count["trajectories played"] and unlinked and not count["rollouts failed"]:
         return (
-            f"nothing was played: the true diagnoses of all {unlinked} environments are no nodes of"
-            " the disease graph, so that nothing could be kept; --links FILE gives them nodes,"
-            " --no-skip-unlinkable plays them all the same"
+            f"nothing was played: the true diagnoses of {unlinked} of {count['environments']}"
+            " environments are no nodes of the disease graph, so that nothing could be kept;"
+            " --links FILE gives them nodes, --no-skip-unlinkable plays them all the same"
         )
     if not count["trajectories played"]:
         return (

@@ -160,3 +160,21 @@ def test_a_figure_s_caption_is_what_stands_behind_its_label() -> None:
     assert ("a heading or a mark", 1) in {
         (line.reason, line.count) for line in ledger if line.kind == "sentences"
     }
+
+
+def test_of_an_article_what_is_known_is_told_apart_from_what_is_the_patient_s() -> None:
+    known = "Lung cancer is the commonest cancer of men in many countries of the world."
+    lost = "A cup of tea was offered to everybody in the room."
+    text = f"A title\n\n1. Introduction\n\n{known}\n\n2. Case Report\n\n{TEXT}\n{lost}\n"
+    ledger = build_environment(replace(REPORT, text=text)).ledger
+    counts = {
+        line.reason: line.count
+        for line in ledger
+        if line.kind == "characters" and line.use == "nothing"
+    }
+    assert counts["the title"] == len("A title")
+    # The headings are of their sections.
+    elsewhere = "of the abstract, or a section about what is known"
+    assert counts[elsewhere] == len(known + "Introduction")
+    own = (lost, "Case Report", "Not a word of it.", FIGURE)
+    assert counts[""] == sum(map(len, own))

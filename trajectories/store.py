@@ -233,7 +233,7 @@ class Store:
         if self.meta("purpose") != purpose:
             raise StoreError(
                 f"{self.path} holds {self.meta('purpose')} cases and these are for {purpose}: use"
-                " another output folder"
+                " another output folder; of cases that lie in one folder, move the benchmark's away"
             )
         self._purpose = purpose
 
