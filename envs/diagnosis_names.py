@@ -126,7 +126,7 @@ _PREPOSITION = re.compile(r"\s(?:of|in(?! situ| utero)|at|on|to)\s")
 # before them.
 # Endings, since no list holds all diseases; what they catch wrongly stands in _GENERAL_DISEASES.
 _ENDINGS_OF_DISEASES = tuple(
-    "itis osis asis oma emia pathy thorax ectasis plasia trophy".split()  # noqa: SIM905
+    "itis osis asis oma emia pathy thorax ectasis plasia trophy lepsy".split()  # noqa: SIM905
 )
 _DISEASES = frozenset({"cancer", "apoplexy", "achalasia", "malaria", "tetanus"})
 _GENERAL_DISEASES = frozenset(
@@ -595,7 +595,9 @@ def _pattern_of(name: str) -> re.Pattern[str]:
     if len(name) >= 7:
         ways.append(rf"anti ?{re.escape(name[: len(name) - 3])}")
     stem = re.sub(r"(?:i?osis|itis|oma|emia|i?asis|a)$", "", name)
-    # 'porphyric', 'mycobacterial', 'hemophiliacs'
+    # 'porphyric', 'mycobacterial', 'hemophiliacs'; 'epileptic'
+    if name.endswith("lepsy"):
+        ways.append(rf"{re.escape(name.removesuffix('sy'))}tics?\b")
     if len(name) >= 7 and name.endswith(("ia", "ium")):
         ways.append(rf"{re.escape(name.removesuffix('a').removesuffix('um'))}(?:cs?|al|acs?)\b")
     # A stem of fewer letters begins other words too.

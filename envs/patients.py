@@ -112,7 +112,7 @@ _IN_AN_ANIMAL = re.compile(
 # What no person has, and who tells an animal's history; 'the owner of the house' tells none.
 _PARTS_OF_AN_ANIMAL = (
     "hoof | hooves | paw | beak | plumage | feathers | udder | rumen | stifle | fetlock | muzzle"
-    " | hindlimb | hind limb | hind leg | foreleg | forelimb"
+    " | gill | fin | hindlimb | hind limb | hind leg | foreleg | forelimb"
 )
 _OWNERS = "owner | keeper | handler | breeder"
 _HISTORY_BY_AN_OWNER = (

@@ -76,6 +76,12 @@ _TESTED_FOR = re.compile(
     re.IGNORECASE,
 )
 # 'Under the microscope spindle cells ran through it', 'histologically, ...'.
+# Somebody else's test is an exposure: 'His roommate tested positive for influenza'.
+_ANOTHER_PERSON = re.compile(
+    r"\b(?:his|her|their|an?|another|several|two|the) (?:[\w-]+ )?"
+    r"(?:\w*(?:mate|friend|er|or)|wife|husband|spouse|colleague|contact)s? (?:\w+ )?$",
+    re.IGNORECASE,
+)
 _MICROSCOPE = re.compile(
     r"\b(?:under (?:the|a) (?:\w+ )?microscope|(?:on|by) (?:\w+ )?microscopy)\b", re.IGNORECASE
 )
@@ -99,7 +105,7 @@ _SYMBOL_AND_VALUE = re.compile(
 _LABEL_END = re.compile(r":|\s[-–—]\s")
 # A test by the noun at the end of its name, whatever stands before it.
 _TEST_NOUN = (
-    r"(?:profiles?|panels?|screens?|strips?|tracings?|potentials?|assays?|analys[ie]s"
+    r"(?:profiles?|panels?|screens?|strips?|tracings?|recordings?|potentials?|assays?|analys[ie]s"
     r"|stud(?:y|ies)|counts?|titers?)"
 )
 _NOUN_OF_TEST = re.compile(rf"\s+(?:{_TEST_NOUN}|tests?|testing|antibod(?:y|ies)|antigens?)$")
@@ -124,7 +130,7 @@ _IRREGULAR_VERBS = (
 _TOLD_BY_SUBJECT = re.compile(
     r"\s(?:(?:had|has) )?(?:been \w+ as|(?:was|were|been) (?!\w+(?:ed|ing)\b|done|taken|made|given"
     r"|available|not|never)"
-    rf"|{_IRREGULAR_VERBS}|(?!{DONE})[a-z]{{2,}}ed(?: with)?"
+    rf"|{_IRREGULAR_VERBS}|(?!{DONE})[a-z]{{2,}}ed(?: with| up)?"
     # In the present only before what cannot go on a noun: 'the scan delineates a cyst'.
     r"|[a-z]{3,}s(?= (?:an?|no|two|three|several|multiple|many|some)\b)"
     rf") ?(?<= ){_NO_OBJECT}(?=\w)",
@@ -341,7 +347,8 @@ def _subject_that_tells(clause: str) -> str:
 def _told_of_specimen(clause: str) -> str:
     """The test of what was tested for, or looked at: 'treponemal antibodies' of 'his donation
     tested reactive for treponemal antibodies', 'histology' of 'histologically, it was ...'."""
-    if sought := _TESTED_FOR.search(clause):
+    sought = _TESTED_FOR.search(clause)
+    if sought and not _ANOTHER_PERSON.search(clause[max(0, sought.start() - 80) : sought.start()]):
         return sought["sought"]
     if _MICROSCOPE.search(clause):
         return "Microscopy"
@@ -431,7 +438,7 @@ def _result_of(name: str) -> re.Pattern[str]:
         rf"{after}\b{STATUS}\b",
         # Neither a duration nor a year: 'CT 3 weeks ago', 'hepatitis C in 2015'.
         rf"{after}(?<![\d.-])\b(?!(?:19|20)\d\d\b)\d(?! (?:years|months|weeks|days))",
-        rf"{pattern}\b[^.;,]{{0,60}}?\d ?%",
+        rf"{pattern}\b[^.;,]{{0,60}}? (?:(?:c[ao]me (?:back|in|out)|returned|stood) at \d|\d+ ?%)",
         rf"{after} (?:notable|remarkable|significant) for\b",
     ]
     # 'Biopsy was benign' is a result; 'glucose was measured' is none.

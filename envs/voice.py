@@ -19,6 +19,8 @@ _ASKS = (
 _ASKS_FOR_AN_OBJECT = (
     "list | state | give | enter | fill | record | report | answer | use | complete | act | play"
     " | add | leave | do not | take | tell | obtain | elicit | perform | discuss | interview"
+    " | read | name | respond | output | return | consider | analyze | analyse | identify"
+    " | determine"
 )
 _OBJECTS = (
     "in | out | only | not | as | that | all | any | the | a | an | each | every | whether | it"
@@ -26,8 +28,22 @@ _OBJECTS = (
 )
 _REQUEST = re.compile(
     r"(?:if [^.,;:]{2,60}, |please |kindly |note: )*"
-    rf"(?:{phrase_regex(_ASKS, '')}|{phrase_regex(_ASKS_FOR_AN_OBJECT, '')}"
-    rf"(?= (?:\W?{phrase_regex(_OBJECTS, '')}\b|\"\")))(?= \S)(?! (?:by|of|to)\b)",
+    # But for a status: 'Do not resuscitate'.
+    r"(?:(?:start|begin) with:|think step by step\b"
+    rf"|(?:(?:do not|don['’]t) (?!resuscitate|intubate)[a-z]+|{phrase_regex(_ASKS, '')}"
+    rf"|{phrase_regex(_ASKS_FOR_AN_OBJECT, '')}"
+    rf"(?= (?:\W?{phrase_regex(_OBJECTS, '')}\b|\"\")))(?= \S)(?! (?:by|of|to)\b))",
+    re.IGNORECASE,
+)
+_LABEL_OF_TASK = re.compile(r"\W*(?:task|instructions?|prompt|assignment|question)\W*", re.I)
+# 'This is a standardized patient scenario.'
+_SCENARIO = re.compile(
+    r"this is an? [^.\d]*\b(?:scenario|simulation|exercise|role[- ]play|station)\b[^.\d]*\.?$", re.I
+)
+# What an actor is to look like: behind a condition too.
+_BEHAVE = re.compile(
+    r"(?:if [^.,;:]{2,60}, )?(?:look|appear|speak|sit|lie|stay|remain|keep|hold|grimace|wince"
+    r"|refuse|be) [a-z]",
     re.IGNORECASE,
 )
 _PLEASE = re.compile(r"(?:please|kindly)\b", re.IGNORECASE)
@@ -154,14 +170,12 @@ def asks_reader(sentence: str) -> bool:
     (False, False)
     """
     # An empty quotation stays as '""', which may be the object of a request.
-    words = _QUOTATION.sub('""', sentence).strip()
-    return bool(
-        _REQUEST.match(words)
-        or _PLEASE.match(words)
-        or _EXAM.match(words)
-        or _READER.search(words)
-        or _QUESTION.search(words)
-    )
+    words = _QUOTATION.sub('""', sentence).strip().lstrip("([*_")
+    return bool(_is_request(words) or _READER.search(words) or _QUESTION.search(words))
+
+
+def _is_request(words: str) -> bool:
+    return any(pattern.match(words) for pattern in (_REQUEST, _PLEASE, _EXAM, _SCENARIO))
 
 
 def told_of_patient(observation: str) -> tuple[str, tuple[str, ...]]:
@@ -187,6 +201,7 @@ def told_of_patient(observation: str) -> tuple[str, tuple[str, ...]]:
             for aside in asides:
                 text = text.replace(aside, "")
             text = " ".join(text.split()) if asides else text
+            label = "" if asides and _LABEL_OF_TASK.fullmatch(label) else label
         removed += asides
         if text.strip() or not asides:
             lines.append(label + text)
@@ -230,8 +245,8 @@ def _is_direction(words: str) -> bool:
         _FORBIDS.match(words)
         or _DIRECTION.search(words)
         or _OBLIGATION.search(words)
-        or _REQUEST.match(words)
-        or _PLEASE.match(words)
+        or _is_request(words)
+        or _BEHAVE.match(words)
         or _speaks_of_knowledge(words)
         or _UNAWARE.match(words)
     )
