@@ -599,16 +599,10 @@ def test_a_bad_row_is_named_and_the_others_go_on(
 
 
 @pytest.mark.long
-def test_a_context_in_one_text_and_rows_in_one_list_are_read_alike(tmp_path: Path) -> None:
+def test_a_context_in_one_text_is_read_alike(tmp_path: Path) -> None:
     whole = ROW | {"context": "He has fever. His CRP is 80 mg/L"}
     case = only(mediq.read(rows(tmp_path / "dev.jsonl", whole)))
     assert case.text.startswith("He has fever. His CRP is 80 mg/L.\n")
-    for name, row in (("mediq", whole), ("nejm", CHALLENGE), ("own", OWN)):
-        in_list = write(tmp_path / f"{name}.json", [row, "no row"])
-        in_lines = rows(tmp_path / f"{name}.jsonl", row, "no row")
-        assert [case.case_id for case in read_cases(in_list, frozenset({"unlicensed"}))] == [
-            case.case_id for case in read_cases(in_lines, frozenset({"unlicensed"}))
-        ]
 
 
 def test_long_runs_of_one_character_take_no_time(tmp_path: Path) -> None:

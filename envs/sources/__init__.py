@@ -273,11 +273,6 @@ def _reader(path: Path, any_article: bool) -> Reader:
     for form in forms:
         if form.recognises is None or form.recognises(content):
             return partial(form.read, any_article=any_article) if form.articles else form.read
-    # The rows of a .jsonl, saved as one list.
-    if isinstance(content, list) and (row := next((r for r in content if isinstance(r, dict)), 0)):
-        for form in FORMS:
-            if ".jsonl" in form.suffixes and form.recognises and form.recognises(row):
-                return form.read
     if isinstance(content, dict) and "pmcid" in content:
         message = f"{path.name} is PMC's metadata of an article whose .xml is missing; fetch it too"
         raise BadCase("unknown_format", message, path=str(path))

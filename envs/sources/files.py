@@ -89,14 +89,11 @@ def read_lines(path: Path, limit: int = MAX_LINE_BYTES) -> Iterator[tuple[int, s
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, Any | BadCase]]:
-    """Number from 1 and value of each line of JSON Lines, or of each entry of a .json's list; a bad
-    line comes as BadCase and the others go on.
+    """Number from 1 and value of each line of JSON Lines; a bad line comes as BadCase and the
+    others go on.
 
-    Raises BadCase('unreadable', and of a .json what `read_text` and `parse_json` raise).
+    Raises BadCase('unreadable').
     """
-    if path.suffix.lower() == ".json":
-        yield from enumerate(parse_json(read_text(path), path), 1)
-        return
     for number, line in read_lines(path):
         try:
             if isinstance(line, BadCase):
