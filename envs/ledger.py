@@ -7,7 +7,7 @@ extractors copy, and drop bullets, labels and asides.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from medaction.envs.documented import without_void
@@ -63,6 +63,7 @@ def passages(
         "menu": frozenset().union(*map(_runs, results)),
         "diagnosis": _runs(f"Diagnosis: {diagnosis}"),
     }
+    of_any = frozenset().union(*uses.values())
     reasons = [
         (match["reason"], _runs(match["words"]))
         for note in notes
@@ -76,7 +77,7 @@ def passages(
         end = match.end()
         if _LABEL.fullmatch(match[0].strip()):
             yield Passage(match[0], "nothing", "a heading or a mark")
-        elif use := _use_of(match[0], uses):
+        elif use := _use_of(match[0], uses, of_any):
             yield Passage(match[0], use)
         else:
             yield Passage(match[0], "nothing", _reason_of(match[0], reasons))
@@ -144,21 +145,22 @@ def _reason_of_place(is_title: bool, is_elsewhere: bool) -> str:
     return "of the abstract, or a section about what is known" if is_elsewhere else ""
 
 
-def _use_of(passage: str, uses: Mapping[Use, frozenset[str]]) -> Use | None:
+def _use_of(passage: str, uses: Mapping[Use, frozenset[str]], of_any: frozenset[str]) -> Use | None:
     """What took the passage over: whole, or piece by piece, as entries and sentences are cut from
-    it: 'Blood tests: WBC: Normal; CRP: 3'."""
-    for runs, least in ((_longest_runs(passage), TAKEN_OVER), (_runs_apart(passage), IN_PIECES)):
-        shares = {use: _share(runs, taken_runs) for use, taken_runs in uses.items()}
-        # The largest share; of equal ones the first, so o1 before the menu.
-        use = max(shares, key=shares.__getitem__)
-        if max(shares[use], _share(runs, frozenset().union(*uses.values()))) >= least:
-            return use
+    it: 'Blood tests: WBC: Normal; CRP: 3'. `of_any`: the runs of all uses."""
+    for runs_of, least in ((_longest_runs, TAKEN_OVER), (_runs_apart, IN_PIECES)):
+        runs = runs_of(passage)
+        if _share(runs, of_any) >= least:
+            # The largest share; of equal ones the first, so o1 before the menu.
+            return max(uses, key=lambda use: _share(runs, uses[use]))
     return None
 
 
-def _reason_of(passage: str, reasons: Iterable[tuple[str, frozenset[str]]]) -> str:
+def _reason_of(passage: str, reasons: Sequence[tuple[str, frozenset[str]]]) -> str:
     """The reason of the note that has half of the passage, or of which the passage has all: a note
     holds the beginning of a long one."""
+    if not reasons:
+        return _form_of(passage)
     runs, of_passage = _longest_runs(passage), _runs(passage)
     for reason, noted in reasons:
         # Of a note of a word or two any passage may have all.
