@@ -564,7 +564,10 @@ def _result_text(value: Any) -> str:
     Values that tell none ('Pending') are left out, so that a panel shows what it documents.
     """
     if isinstance(value, Mapping):
-        parts = ((_words_of_key(key), _result_text(inner)) for key, inner in value.items())
+        parts = [(_words_of_key(key), _result_text(inner)) for key, inner in value.items()]
+        # 'Status: Refused', beside it the reason.
+        if value.get("Status") and ("Status", "") in parts:
+            return ""
         # One field 'Findings' alone: its name says nothing. Two need their names.
         return "; ".join(
             text if _DESCRIPTIVE.fullmatch(key) and len(value) == 1 else f"{key}: {text}"
