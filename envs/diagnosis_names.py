@@ -64,7 +64,9 @@ _BESIDE = (
     " | successfully | following | after | likely | compounded by"
 )
 _CONNECTOR = re.compile(
-    rf"\b(?P<cause>{phrase_regex(_CAUSES, '')})\b"
+    # What a disease became is the answer as much: 'relapse with progression to optic neuropathy'.
+    r"\b(?P<disease>(?:(?:with|and|that|which) )?(?:progress|evol|transform)\w+ (?:in)?to)\b"
+    rf"|\b(?P<cause>{phrase_regex(_CAUSES, '')})\b"
     rf"|\b(?P<beside>{phrase_regex(_BESIDE, '')}|(?<!-)associated(?:\swith)?)\b"
     r"|(?P<same>\band\b|[,;\n]|\b\d\.\s)"
 )
@@ -72,8 +74,9 @@ _CONNECTOR = re.compile(
 _MISREAD_DIGIT = re.compile(r"(?<=[a-z])[01](?=[a-z])|\b0(?=[a-z]{3})")
 # Words before a disease's name that leave it the same disease.
 _SAME_DISEASE = (
-    "final diagnosis | acute | chronic | active | severe | mild | primary | secondary | idiopathic"
-    " | isolated | recurrent | benign | malignant | congenital | metastatic | adult | giant"
+    "final diagnosis | acute on chronic | acute | chronic | active | severe | mild | primary"
+    " | secondary | idiopathic | isolated | recurrent | benign | malignant | congenital"
+    " | metastatic | adult | giant"
     " | bilateral | left | right | acquired | classic | atypical | symptomatic | spontaneous"
     " | incidental finding of | concurrent | concomitant | synchronous | suspected | possible"
     " | a | an | the | early | late | onset | physiologic | physiological | simple | uncomplicated"
@@ -85,8 +88,8 @@ _LEADING = re.compile(
 _TYPE_AT_END = re.compile(
     r"[\s,-]+(?i:(?:sub)?(?:type|stage|grade|class|variant))\s+(?:\d\w*|[IVX]+\w?|[A-Z])$"
 )
-# What makes another disease of a known one: its spread.
-_SPREAD = re.compile(r"metasta\w+", re.IGNORECASE)
+# What makes another disease of a known one: its spread, or that it is acute now.
+_SPREAD = re.compile(r"metasta\w+|acute[ -]on[ -]chronic\b", re.IGNORECASE)
 # Adjectives and participles by their endings: 'perforated', 'traumatic', 'papillary'.
 _ENDINGS_OF_ADJECTIVES = tuple(
     "al ic ous ed ary ory ive ar ing oid ant ent ile".split()  # noqa: SIM905
@@ -121,7 +124,7 @@ _GENE_OF_TEST = re.compile(
 _COCCUS = re.compile(r"\b([a-z]{3,}?)o?cocc[a-z]+", re.IGNORECASE)
 # A Latin adjective, which stands behind its noun: 'lupus erythematosus'.
 _LATIN_ADJECTIVE = re.compile(r"\w{2,}(?:us|um|is|ans|oides|[aei]ta|osa|ica|ina)$")
-_PREPOSITION = re.compile(r"\s(?:of|in(?! situ| utero)|at|on|to)\s")
+_PREPOSITION = re.compile(r"\s(?:of|in(?! situ| utero)|at|on(?! chronic)|to)\s")
 # Words that name a disease by their ending; the general ones give nothing away without the word
 # before them.
 # Endings, since no list holds all diseases; what they catch wrongly stands in _GENERAL_DISEASES.
@@ -292,7 +295,11 @@ def _without_qualifiers(part: str) -> Iterator[str]:
     if place and len(words) > 1 and not is_general(head):
         yield normalise(head)
     # Two words stay: one without any qualifier is a lesser name, or general.
-    while len(words) > 2 and (_is_adjective(words[0]) or _LEADING.match(words[0])):
+    while (
+        len(words) > 2
+        and words[1] != "on"
+        and (_is_adjective(words[0]) or _LEADING.match(words[0]))
+    ):
         words = words[1:]
         # 'small cell carcinoma': 'cell' begins no name.
         if words[0] != "cell" and not is_general(" ".join(words)):

@@ -36,7 +36,7 @@ DONE = (
     r"(?:performed|done|conducted|obtained|carried out|undertaken|sent|requested|ordered|tested"
     r"|planned|scheduled|cancell?ed|declined|refused|deferred|postponed|omitted|assessed|measured"
     r"|analy[sz]ed|processed|interpreted|completed|determined|collected"
-    r"|recommended|advised|repeated|booked|arranged|asked)"
+    r"|recommended|advised|offered|repeated|booked|arranged|asked|quantified|calculated|estimated)"
 )
 _WRITTEN = (
     r"(?:provided|detailed|described|specified|documented|stated|mentioned|available|reported|given"
@@ -62,9 +62,10 @@ _EMPTY = re.compile(
     rf"(?:(?:{_UNDER_WAY}|to be (?:determined|{DONE}))"
     r" (?:on|after|before|when|once)\b[^;:,]*|"
     rf"(?:{_UNDER_WAY}|unknown|unavailable|n/a|na(?=\W*$)|none|optional"
-    rf"|see [\w ]{{4,20}}|to be (?:determined|{DONE})|{DONE}"
-    r"|not (?:yet )?(?:applicable|required|indicated"
-    rf"|{DONE}|{_WRITTEN})|no {_NO_DATA}(?: {_WRITTEN})?)"
+    rf"|see [\w ]{{4,20}}|to be (?:determined|{DONE})"
+    rf"|{DONE}(?:(?:,| and|,? but) {DONE})?"
+    r"|not (?:yet )?(?:applicable|required|indicated|necessary|needed"
+    rf"|{DONE}|{_WRITTEN})(?: after\b[^;]*)?|no {_NO_DATA}(?: {_WRITTEN})?)"
     rf"(?:,? {_BEHIND_NO_RESULT}\b[^;]*)?)",
     re.IGNORECASE,
 )
@@ -156,7 +157,18 @@ MONTHS = " | ".join((*calendar.month_name[1:], *calendar.month_abbr[1:]))
 """A table of phrases."""
 # What a clause does not assert: up to the next clause, or to what tells a finding.
 _ASSERTION_END = r"(?=[^\w%]*$|[,;:]| (?:and|but|which|that|who)\b)"
-_CONDITIONS = phrase_regex("if | unless | whether | lest | in case", "")
+_CONDITIONS = phrase_regex(
+    "if | unless | whether | lest | in case | in the event | provided that | providing that"
+    " | assuming | as long as",
+    "",
+)
+# 'Had the scan shown a mass, ...', 'once the scan shows a mass': neither has happened.
+_PRESENT = "(?:is|are|has|have|comes?|returns?|shows?|reveals?|demonstrates?|confirms?|suggests?)"
+_UNREAL = (
+    r"(?i:(?:^|(?<=[,;] ))(?:had|should|were) (?:an?|the|his|her|their|any)\b"
+    r"|(?:once|until|as soon as|when(?:ever)?)\b(?![^,;.]{0,100}\b(?:was|were|had|\w+ed)\b)"
+    rf"(?=[^,;.]{{0,100}}\b{_PRESENT}\b))"
+)
 _MODALS = phrase_regex(
     "will | would | should | might | may | must | shall | ought to | need to", ""
 )
@@ -168,7 +180,7 @@ _BEHIND_AN_AIM = phrase_regex(
 )
 _NOT_ASSERTED = re.compile(
     # `(?<!\s)`: else a long row of spaces is tried from each of them.
-    rf"(?<!\s)\s*+\b(?:(?P<condition>{_CONDITIONS})\b[^,;.]*"
+    rf"(?<!\s)\s*+\b(?:(?P<condition>(?i:{_CONDITIONS})\b|{_UNREAL})[^,;.]*"
     # 'Would not compress' tells what was seen; 'May' is a month.
     rf"|(?:(?:{_MODALS}|needs to|(?:is|was|were) to(?! be))\b(?! not\b|n't)"
     rf"|(?i:^{_MODALS_AT_BEGIN} (?!not\b)(?-i:[a-z]))"
@@ -280,7 +292,9 @@ def _is_void(sentence: str) -> bool:
     bare = re.sub(r"^[\w\s/-]{2,40}:\s*", "", text)
     # 'Hearing is less on both sides, details not specified' tells something before it stops.
     clause, _, following = bare.partition(", ")
-    is_empty = _EMPTY.fullmatch(bare) and not _VALUE_IN_TEXT.search(following)
+    # 'None (0 of 200 cells)' is a count.
+    is_count = bare.casefold() == "none" and _VALUE_IN_TEXT.search(sentence)
+    is_empty = _EMPTY.fullmatch(bare) and not (is_count or _VALUE_IN_TEXT.search(following))
     if not any(map(str.isalnum, bare)) or is_empty or _EMPTY_ELSEWHERE.fullmatch(bare):
         return True
     # 'May show ...': what a test would find is no result.

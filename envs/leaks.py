@@ -22,10 +22,11 @@ from medaction.envs.diagnosis_names import (
     parts_of,
     tells,
 )
+from medaction.envs.naming import TABLE
 from medaction.envs.patients import ANIMAL
 from medaction.envs.records import CaseReport, StructuredCase
 from medaction.words.names import normalise
-from medaction.words.phrases import phrase_pattern
+from medaction.words.phrases import phrase_pattern, phrase_regex
 from medaction.words.plurals import singular
 from medaction.words.sentences import LABEL, split_outside_brackets
 
@@ -41,6 +42,10 @@ _NO = phrase_pattern("no | not | without | never | negative for")
 # 'No contact with tuberculosis' is history; 'no tuberculosis was found' tells of a search.
 _BROUGHT_ALONG = phrase_pattern(
     "history | contact | exposure | exposed | travel* | known | recent | previous | prior | cause"
+)
+# 'No other causes of chylothorax' tells that there is one.
+_OTHER_CAUSE = re.compile(
+    r"\bother (?:\w+ ){0,2}(?:causes?|reasons?|explanations?) (?:of|for)\b", re.IGNORECASE
 )
 _DENIED_CHARACTERS = 60
 """Characters behind a 'no' within which it denies: our choice."""
@@ -71,6 +76,12 @@ _INTAKE = phrase_pattern(
     "take | taking | took | given | receiv* | ingest* | drink* | drank | drunk | swallowed"
     " | inhaled | inject* | prescribed | started | dose of"
 )
+_TAKES = re.compile(rf"{_INTAKE.pattern}|\b(?:uses|using|is on|was on|been on)\b", re.IGNORECASE)
+_DISEASE = phrase_pattern(TABLE["diseases"])
+_BEHIND_A_DRUG = (
+    "for | and | or | in | at | since | as | to | on | by | with | from | daily | every | twice"
+    " | once | when | after | before | until | during"
+)
 _INTAKE_CHARACTERS = 50
 """Characters before a name within which a verb of intake has it for its object: our choice."""
 # The last word of a cause that is something done or suffered, no disease.
@@ -85,6 +96,8 @@ _FINDINGS = "show* | reveal* | demonstrat* | confirm* | detect* | suggest* | con
 _SHOWN_DISEASE = phrase_pattern(f"{_FINDINGS} | diagnosed as")
 # That it was found or feared, not brought along.
 _CONCLUDED = phrase_pattern(f"{_FINDINGS} | diagnos* | suspect* | thought | found")
+# That a known disease became another one, which is not known for that.
+_BECAME = re.compile(r"\b(?:progress|evol|transform)\w* (?:in)?to\b", re.IGNORECASE)
 # What became of the patient. A death in the family, a remission in the past or a visit 'for
 # follow-up' is history.
 _END_OF_PATIENT = re.compile(
@@ -213,9 +226,10 @@ def _excuse(
             around = re.sub(re.escape(name.text), " ", clause, flags=re.IGNORECASE)
             denial = _denial_in(around)
             # A second mention before the cue is not denied by it.
-            if denial and not tells(around[: denial.start()], name):
+            presumed = _OTHER_CAUSE.search(around)
+            if denial and not presumed and not tells(around[: denial.start()], name):
                 return "denied"
-            if name.kind == "lesser" and _is_taken(name, clause):
+            if (name.kind == "lesser" and _is_taken(name, clause)) or _is_drug(name, clause):
                 return "taken"
             # Unless the sentence shows the disease: 'contact tracing confirmed tuberculosis'.
             is_contact = _EXPOSURE.search(around) or ANIMAL.search(around)
@@ -255,6 +269,20 @@ def _is_taken(name: DiagnosisName, clause: str) -> bool:
     return bool(_INTAKE.search(before.rpartition(",")[2][-_INTAKE_CHARACTERS:]))
 
 
+def _is_drug(name: DiagnosisName, clause: str) -> bool:
+    """Whether a name of one word, such as that in 'myopathy (simvastatin)', is the very object of
+    a verb of intake: nobody takes a disease."""
+    before, _, behind = clause.partition(name.text)
+    # 'Leprosy drugs' name a disease.
+    if re.match(rf" (?!{phrase_regex(_BEHIND_A_DRUG, '')}\b)[a-z]", behind):
+        return False
+    # A dose or an article may stand between them: 'takes a low-dose simvastatin'.
+    verb = max((match.end() for match in _TAKES.finditer(before)), default=-1)
+    between = before[verb:].split() if verb >= 0 else ["for"] * 3
+    is_word = name.text.islower() and " " not in name.text and not _DISEASE.search(name.text)
+    return is_word and len(between) < 3 and not {"for", "of", "with"} & set(between)
+
+
 def _is_known(name: DiagnosisName, sentence: str, case: StructuredCase) -> bool:
     """Whether the sentence tells it as past, or another one does and this one concludes nothing:
     what is known cannot be hidden."""
@@ -276,7 +304,9 @@ def is_history(sentence: str) -> bool:
     label = LABEL.match(sentence)[0]  # type: ignore[index]
     text = sentence[len(label) :]
     # 'Past history: ...' says it in the label, and nowhere in the sentence.
-    is_past = re.match(r"\W*past\b", label, re.IGNORECASE) or _HISTORY.search(text)
+    is_past = re.match(r"\W*past\b", label, re.IGNORECASE) or (
+        _HISTORY.search(text) and not _BECAME.search(text)
+    )
     return bool(is_past) and not _SHOWN_DISEASE.search(text)
 
 

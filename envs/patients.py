@@ -79,7 +79,9 @@ _AGED = re.compile(
 _SHORT_AGE = re.compile(r"\W*\d{1,3} ?(?:y/?o ?)?[MF]\b")  # '67F'
 NEWBORN = r"\b(?:newborn|neonates?|infant|baby|twins)\b"
 _CHILD_AS_SUBJECT = re.compile(
-    r"(?:^|[,;:.] )(?:and |but |while )?(?:(?:the|her|their|an?|both) )?(?:[\w-]+ ){0,2}?"
+    r"(?:^|[,;:.] )(?:and |but |while )?(?:(?:the|her|their|an?|both) )?"
+    # 'Pregnancy with twins', 'she had a baby' are of the mother.
+    r"(?:(?!(?:with|of|for|to|had|has|have|expects|carries)\b)[\w-]+ ){0,2}?"
     rf"(?:(?P<newborn>{NEWBORN}(?! of\b))|son\b|daughter\b)",
     re.IGNORECASE,
 )

@@ -166,6 +166,18 @@ _INSIDE = frozenset(
 )
 _AND_ANOTHER = re.compile(r"(?=,? and (?:an?|the)\b)")
 _OPERATIVE = ("Operative findings",)
+# 'Her doctor found a CK of 6,200 U/L | and stopped the statin': what was done is history.
+_DEEDS = (
+    "started | began | stopped | gave | prescribed | referred | put | sent | added | changed"
+    " | withdrew | treated | reassured | admitted | increased the | reduced the | increased his"
+    " | increased her | reduced his | reduced her"
+)
+_FOUND_AND_DID = re.compile(
+    r"(?P<who>[\w'’-]+(?: [\w'’-]+){0,3}?)"
+    r" (?P<finding>(?:found|noted|saw|measured|detected|recorded) .+?),?"
+    rf" and (?P<deed>{phrase_regex(_DEEDS, '')} .+)",
+    re.IGNORECASE,
+)
 # What says more of the part of the sentence before it: 'with pneumonia | for two days'.
 _ADJUNCT = re.compile(r" for\b")
 
@@ -358,6 +370,12 @@ class _Cutter:
         # part.
         if (remainder := self._without_tail(label, sentence)) != sentence:
             return remainder
+        acts = _FOUND_AND_DID.fullmatch(sentence)
+        if acts and self._result(acts["finding"]) and not self._result(acts["deed"]):
+            remainder = f"{acts['who']} {acts['deed']}"
+            if not self.leaks(label + remainder):
+                self._take(acts["finding"])
+                return remainder
         clauses: list[str] = []
         removed: list[str] = []
         stays: list[str] = []

@@ -23,6 +23,7 @@ from medaction.envs.naming import (
 from medaction.envs.records import DocumentedTest
 from medaction.envs.scripts import is_unspaced
 from medaction.words.names import normalise
+from medaction.words.negation import PERCEPTIONS
 from medaction.words.phrases import IN_BRACKETS, phrase_pattern, phrase_regex
 from medaction.words.plurals import singular
 from medaction.words.sentences import statements
@@ -38,6 +39,7 @@ FINDING = phrase_pattern(
     "showed | shows | showing | shown | revealed | reveals | revealing | demonstrated"
     " | demonstrates | demonstrating | confirmed | confirms | confirming | identified"
     " | identifying | detected | disclosed | discovered | found | noted on | suggested | suggesting"
+    " | yielded | yielding | which reported | reported as"
     " | suggestive | indicated | indicating | seen on"
     " | not show | not reveal | not demonstrate | not identify | not detect | not disclose"
 )
@@ -46,7 +48,14 @@ ACTIVE_FINDING = phrase_pattern("showed | revealed | demonstrated | disclosed | 
 
 STATUS = (
     r"(?:normal|abnormal|elevated|raised|increased|decreased|reduced|low|high|positive|negative"
-    r"|unremarkable|deranged|(?:non-?)?reactive)"
+    r"|unremarkable|deranged|(?:non-?)?reactive|inconclusive|non-?diagnostic"
+    r"|within (?:the |its )?(?:normal|reference) (?:limit|range|value|level|interval)s?)"
+)
+# What says of a subject, far before it perhaps, how it came out: 'which turned out to be normal'.
+_PREDICATE = (
+    r"\b(?:was|were|is|are|remained|proved|tested|return(?:ed|ing)|c(?:a|o)m(?:e|ing)(?: back)?"
+    r"|turned out|(?:was|were) found)(?: (?:to be|as|all|both|also|again|\w+ly)){0,2}"
+    rf" {STATUS}\b"
 )
 _NO_NAME = (
     r"(?:and|but|or|on|in|at|by|with|from|of|after|before|during|when|while|last|this|that|which"
@@ -63,6 +72,9 @@ _CONCENTRATION = re.compile(
 _LEVEL_OF_CODE = re.compile(
     r"\b(?i:elevated|raised|increased|decreased|reduced) (?:serum |plasma |blood )?"
     r"(?P<analyte>(?=[\w-]+[A-Z\d])[A-Za-z][\w-]+)(?: levels?\b|\W*$)"
+    # 'ADAMTS13 activity was above 50 %'; 'the L4 level' is a place.
+    r"|\b(?P<enzyme>(?=[\w-]{0,9}[A-Z]{2})(?![CTLS]\d)[A-Za-z][\w-]{1,19}) (?i:activity|levels?)\b"
+    rf"[^.;,]{{0,30}}?(?i:\d|\b{STATUS}\b)"
 )
 _LASTING = re.compile(
     r"\b(?:history of|known|(?:high|low) (?:\w+ ){1,3}?(?:for (?:[\w-]+ ){1,3}?(?:years|decades)"
@@ -83,13 +95,34 @@ _ANOTHER_PERSON = re.compile(
     re.IGNORECASE,
 )
 _MICROSCOPE = re.compile(
-    r"\b(?:under (?:the|a) (?:\w+ )?microscope|(?:on|by) (?:\w+ )?microscopy)\b", re.IGNORECASE
+    r"\b(?:under (?:the|a) (?:\w+ )?microscope|(?:on|by) (?:\w+ )?microscopy|microscopically)\b",
+    re.IGNORECASE,
 )
 _ADVERB_OF_TEST = re.compile(r"\b([a-z]{3,})ically\b(?! (?:guided|assisted|controlled)\b)")
 # 'A QZ/RT-1 ratio of 77': of codes, since a ratio in words may be of the body's measures.
 _RATIO_OF_CODES = re.compile(r"\b(?P<ratio>(?=\S*[A-Z\d])[\w-]+/[\w-]+ ratio) (?:of|was|at) \d")
 # 'Biopsy-proven coeliac disease': how a disease became known, no result that is told now.
 _PROVEN = re.compile(r"\b[\w-]+-(?:proven|confirmed|verified)\b", re.IGNORECASE)
+# What a test, named somewhere before it, is said to have found: 'blood count, liver enzymes and CRP
+# | were normal', 'an ultrasound | and no mass was seen', 'CT | excluded a bleeding'.
+_TOLD_LATER = re.compile(
+    rf"{_PREDICATE}|\b(?:excluded|ruled out)\b"
+    r"|\b(?:and|which) (?:\w+ ){1,8}?(?<!\bhe )(?<!\bshe )(?<!\bpatient )(?:was|were)"
+    rf" (?:\w+ly )?(?:not )?{phrase_regex(PERCEPTIONS, '')}\b",
+    re.IGNORECASE,
+)
+# Another verb, or another one who is spoken of, between the two.
+_ANOTHER_SUBJECT = re.compile(
+    r"[.;]|\b(?:was|were|is|are|been?|had|has|he|she|they|who|patient|because|while|when)\b"
+    r"|,(?: and)? (?:the|an?|his|her|its|their|we|there)\b(?! results?\b)",
+    re.IGNORECASE,
+)
+# What an image alone has: signal, density, echo. 'Hypermetabolic' is a state of the body, too.
+_SIGNAL = re.compile(
+    r"\b(?:(?P<MRI>(?:hyper|hypo|iso)-?intens\w+)|(?P<CT>(?:hyper|hypo|iso)-?(?:dens|atten)\w+)"
+    r"|(?P<Ultrasound>(?:hyper|hypo|iso|an)-?echo\w+))",
+    re.IGNORECASE,
+)
 _PRESENT_ILLNESS = re.compile(r"\W*history(?: of (?:the )?present illness)?\W*:\W*", re.IGNORECASE)
 _PHRASE_END = re.compile(r"[,;.]\s+|\band\b")
 _PREPOSITIONS = "as | by | for | from | to | at | on | in | of | with"
@@ -108,6 +141,13 @@ _TEST_NOUN = (
     r"(?:profiles?|panels?|screens?|strips?|tracings?|recordings?|potentials?|assays?|analys[ie]s"
     r"|stud(?:y|ies)|counts?|titers?)"
 )
+# What is said of a test by a noun behind its name: 'stool occult blood test', 'biopsy sample'.
+_CARRIER = re.compile(
+    r"(?:tests?|testing|results?|findings?|reports?|readings?|samples?|specimens?|work-?ups?|work"
+    r"|investigations?|evaluations?)",
+    re.IGNORECASE,
+)
+_OF_DEVICES = ("laboratory", "imaging", "pathology")
 _NOUN_OF_TEST = re.compile(rf"\s+(?:{_TEST_NOUN}|tests?|testing|antibod(?:y|ies)|antigens?)$")
 _NORMAL = re.compile(rf"\b{STATUS} (?P<test>(?:[\w-]+ ){{1,5}}?{_TEST_NOUN})\b", re.IGNORECASE)
 # 'A dengue NS1 test came back negative'.
@@ -128,9 +168,9 @@ _IRREGULAR_VERBS = (
     r"|ran|read|failed to|came back(?: with)?|comes back(?: with)?)"
 )
 _TOLD_BY_SUBJECT = re.compile(
-    r"\s(?:(?:had|has) )?(?:been \w+ as|(?:was|were|been) (?!\w+(?:ed|ing)\b|done|taken|made|given"
-    r"|available|not|never)"
-    rf"|{_IRREGULAR_VERBS}|(?!{DONE})[a-z]{{2,}}ed(?: with| up)?"
+    r"\s(?:(?:had|has) )?(?:been \w+ as|(?:was|were|is|are|been)"
+    r" (?!(?:\w+ly )?\w+(?:ed|ing)\b|done|taken|made|given|available|not|never)"
+    rf"|tested (?={STATUS})|{_IRREGULAR_VERBS}|(?!{DONE})[a-z]{{2,}}ed(?: with| up)?"
     # In the present only before what cannot go on a noun: 'the scan delineates a cyst'.
     r"|[a-z]{3,}s(?= (?:an?|no|two|three|several|multiple|many|some)\b)"
     rf") ?(?<= ){_NO_OBJECT}(?=\w)",
@@ -139,11 +179,15 @@ _TOLD_BY_SUBJECT = re.compile(
 _BEHIND_PLACE = "the | a | an | there | his | her | that | which | of | from | in | at | last"
 # 'On the isotope scan the femur lit up', 'a deletion was picked up on a panel'.
 _TOLD_BY_PLACE = re.compile(
-    r"(?:^|\b(?:was|were|been) \w+ (?:up )?)(?:on|by|via|according to) (?:an?|the|his|her|their)"
+    r"(?:(?:^|\b(?:was|were|been) \w+ (?:up )?)(?:on|by|via|according to)"
+    r"|^(?:from|in|during)(?= (?:[\w-]+ ){1,5}?[\w-]+, (?:the|an?)\b)"
+    rf"|\b{phrase_regex(PERCEPTIONS, '')} in) (?:an?|the|his|her|their)"
     r" ((?:[\w-]+ ){0,3}?[\w-]+)"
     rf"(?=,? {phrase_regex(_BEHIND_PLACE, '')}\b|[.;,]|$)",
     re.IGNORECASE,
 )
+_LONGEST_SUBJECT = 8
+"""Words of a test's name as a subject: 'the Shiga toxin fecal polymerase chain reaction test'."""
 _FLUID_AT_END = re.compile(r"([\w-]+)(?: fluid)?$", re.IGNORECASE)
 _JOINING = "that | and | but | then | while | who | whose | which"
 _CLAUSE_BEFORE = re.compile(rf"\b{phrase_regex(_JOINING, '')}\b|[;.:]\s")
@@ -153,6 +197,19 @@ _BEHIND_SUBJECT = (
     f" | reading | last | this | that | earlier | yesterday | {_SAMPLED}"
 )
 _SUBJECT_END = re.compile(rf",|\s(?:{phrase_regex(_BEHIND_SUBJECT, '')}|{DONE})\b")
+_DETERMINER = re.compile(
+    r"^(?:(?:an?|the|his|her|their|its|these|this|those|all|both|once|when|since|because"
+    r"|\w+['’]s) )+",
+    re.IGNORECASE,
+)
+_ANOTHER_NOUN = re.compile(r", (?:an?|the|his|her|we)\b", re.IGNORECASE)
+# Words that no test's name has before its noun: 'infection can result', 'upon evaluation'.
+_IN_NO_NAME = frozenset(
+    """
+    can could may might will would should to upon following after based given according as by for
+    from at in on with
+    """.split()  # noqa: SIM905
+)
 _TAKEN = re.compile(rf" {phrase_regex(_SAMPLED, '')}\b")
 # 'Her film, which a colleague had ordered, had ...', 'a film that I took last week showed ...':
 # said of the subject in passing.
@@ -169,18 +226,19 @@ _FOUND_IN_GENE = phrase_pattern(
     " | carries | carried | carrier"
 )
 _MUTATION_WORD = phrase_pattern("mutation | variant | deletion | *zygous")
-_LABS = r"(?:blood|laboratory|lab) ?(?:tests?|works?|findings|results?|studies)"
+_LABS = r"(?:blood|laboratory|lab) ?(?:tests?|works?|findings|results?|studies|investigations?)"
 # Tests by a general word: 'cysts observed on imaging', 'blood tests showed anemia'; and what an
 # operation found.
 _GENERAL_TEST = re.compile(
     r"(?P<imaging>\b\w+ (?:\w+ )?(?:on|by|via|in) (?:\w+ )?imaging\b"
     # 'A scan that revealed a mass': the subject of the verb is a pronoun.
-    rf"|\b(?:imaging|scans?),? (?:\w+ ){{0,4}}?(?:{FINDING.pattern}))"
+    rf"|\b(?:imaging|scans?),? (?:\w+ ){{0,4}}?(?:{FINDING.pattern})"
+    rf"|\bimaging of [^.;,]{{0,60}}, (?:which )?(?:{FINDING.pattern}))"
     r"|(?P<cell_count>\d ?%[^.;,]{0,40}\b(?:bone marrow|peripheral blood|smear|fluid)\b)"
     r"|(?P<laboratory_tests>\b\w+-(?:positive|negative) (?:sputum|blood|urine|stool|swab|csf)\b"
     r"|\b(?:swab|smear|culture|scraping)s?\b[^.;,]{0,40} (?:was|were|is|are|came back|returned)"
     r" (?:\w+ly )?(?:positive|negative)\b"
-    rf"|\b{_LABS} (?:\w+ ){{0,5}}?(?:{FINDING.pattern})"
+    rf"|\b{_LABS} (?:\w+ ){{0,5}}?(?:{FINDING.pattern})|\b{_LABS}\b[^.;]{{0,200}}?{_PREDICATE}"
     rf"|\b\w+ (?:on|by|via|in) (?:\w+ )?{_LABS}\b)"
     r"|(?P<karyotype>\A(?!.*\b(?:carrier|known)\b).*?\b4[5-8],\s?X[XY]{0,3}\b)"
     r"|(?P<culture>\b(?P<specimen>sputum|blood|urine|stool|pus|fluid|swab|wound|csf)s?"
@@ -188,7 +246,13 @@ _GENERAL_TEST = re.compile(
     r"(?:(?: \w+)? (?:grew|grown)\b|(?: \w+){2,4} grew (?:(?-i:[A-Z])|an?\b|no\b))"
     rf"|\bcultures? (?:\w+ )?(?:{FINDING.pattern}|grew|noted|yielded)\b"
     r"|\b(?:identified|found|detected|isolated|grown) (?:in|from|on) (?:\w+ ){0,3}cultures?\b)"
-    rf"|(?P<investigations>\b(?:investigations?|work-?ups?)\b[^.;,]{{0,40}}? (?:{FINDING.pattern}))"
+    # 'However, it was negative for a thrombus': said of no person.
+    r"|(?P<investigations>\A\W*(?:however, |but )?(?:it|they|both|all)(?: of them)? (?:was|were)"
+    r" (?:\w+ )?(?:negative|unremarkable)\b"
+    rf"|(?<!examination )(?<!exam )\bresults? {_PREDICATE}"
+    r"|\b(?:investigations?|work-?ups?|(?:these|all|further|other|routine) (?:tests|studies))\b"
+    # 'Workups were inconclusive' is a history.
+    rf"[^.;,]{{0,40}}? (?:{FINDING.pattern}|{_PREDICATE}(?<!inconclusive)))"
     # Of a relative, and so of the patient.
     r"|(?P<genetic_testing>\bthe same (?:\w+ )?(?:(?:mutation|genotype)s?\b"
     # Not 'the same variant of asthma'.
@@ -266,7 +330,8 @@ def _statement(clause: str) -> Statement | None:
         lambda aside: aside[0] if re.search(r"\d", aside[0]) else "", clause
     )
     tests = (*(named_tests(explained) or named_tests(clause)), *filter(canonical_of, measured))
-    names = _different(_in_its_fluid(name, clause) for name in filter(is_ordered, tests))
+    nouns = [_noun_of(name[:-4]) if name.endswith("ically") else name for name in tests]
+    names = _different(_in_its_fluid(name, clause) for name in filter(is_ordered, nouns))
     # From the surest form to the least: a clause is a result once, under its first reading.
     if test := labelled_test(clause) or _measured_test(clause):
         return Statement(clause, names or (test,))
@@ -274,7 +339,10 @@ def _statement(clause: str) -> Statement | None:
         return Statement(clause, _different((*names, *_TEST_WITH_STATUS.findall(clause))))
     if test := _subject_that_tells(clause) or _told_of_specimen(clause):
         return Statement(clause, names or (test,))
-    if (general := _GENERAL_TEST.search(clause)) and not names:
+    if signal := _SIGNAL.search(clause):
+        of_image = tuple(name for name in names if category_of(name) == "imaging")
+        return Statement(clause, of_image or (str(signal.lastgroup),))
+    if not names and (general := _GENERAL_TEST.search(clause)):
         name = next(kind for kind, words in general.groupdict().items() if words)
         # 'Salmonella-positive stool' is no test of the blood.
         of_word = general[0].rpartition(" ")[2].casefold() if name == "laboratory_tests" else ""
@@ -290,7 +358,7 @@ def _statement(clause: str) -> Statement | None:
     if all(pattern.search(clause) for pattern in (_GENE_SYMBOL, _FOUND_IN_GENE, _MUTATION_WORD)):
         return Statement(clause, names or ("Genetic testing",))
     if level := _LEVEL_OF_CODE.search(clause):
-        return Statement(clause, names or (level["analyte"],))
+        return Statement(clause, names or (level["analyte"] or level["enzyme"],))
     if ratio := _RATIO_OF_CODES.search(clause):
         return Statement(clause, names or (ratio["ratio"],))
     if (normal := _NORMAL.search(clause)) and is_ordered(normal["test"]):
@@ -315,13 +383,16 @@ def _in_its_fluid(name: str, clause: str) -> str:
 def _subject_that_tells(clause: str) -> str:
     """The test that is the subject of a verb with an object, by the noun at its end: 'needle
     aspirate' of 'A needle aspirate had shown granulomas'; '' for none."""
-    clause = _RELATIVE_CLAUSE.sub("", clause)
+    clause = _RELATIVE_CLAUSE.sub("", IN_BRACKETS.sub("", clause))
     for verb in _TOLD_BY_SUBJECT.finditer(clause):
         subject = _CLAUSE_BEFORE.split(clause[max(0, verb.start() - 120) : verb.start()])[-1]
         # 'On Monday, the film displayed': the subject stands behind the comma.
         for part in dict.fromkeys((subject.strip(), subject.rpartition(",")[2].strip())):
             head = _SUBJECT_END.split(part, maxsplit=1)[0].rstrip(":")
-            name = re.sub(r"^(?:an?|the|his|her|their) ", "", head, flags=re.IGNORECASE)
+            name = _DETERMINER.sub("", head)
+            # 'Based on the ultrasound findings, a diagnosis ...' has another subject.
+            if _ANOTHER_NOUN.match(part, len(head)):
+                continue
             # 'The colonoscopy relieved him', 'the endoscopy required sedation': a procedure acts.
             acts = verb[0].endswith("ed ") and category_of(name) == "procedure"
             # 'Her culture shaped how she eats'
@@ -334,6 +405,7 @@ def _subject_that_tells(clause: str) -> str:
                 (_ends_in_test(name) or is_taken)
                 and not acts
                 and is_ordered(name)
+                and not re.fullmatch(_LABS, name, re.IGNORECASE)
                 and says_something(clause)
             ):
                 return name
@@ -342,6 +414,11 @@ def _subject_that_tells(clause: str) -> str:
     if not place or re.search(r"\bby .*(?:ist|ian|grapher)$", place[0]):
         return ""
     return place[1] if _ends_in_test(place[1]) and is_ordered(place[1]) else ""
+
+
+def _noun_of(adjective: str) -> str:
+    """'microscopy' of 'microscopic', 'immunohistochemistry' of 'immunohistochemic'."""
+    return re.sub("ic$", "y", adjective.casefold()).replace("chemy", "chemistry").capitalize()
 
 
 def _told_of_specimen(clause: str) -> str:
@@ -361,11 +438,17 @@ def _ends_in_test(name: str) -> bool:
     a specimen."""
     words = name.split()
     # 'Histologically, such tumors are ...' has another subject.
-    if not 1 <= len(words) <= 5 or words[-1].endswith("ly"):
+    if not 1 <= len(words) <= _LONGEST_SUBJECT or words[-1].endswith("ly"):
         return False
-    kinds = profile(" ".join(words[-2:])).kinds - profile(" ".join(words[-2:-1])).kinds
+    if not _IN_NO_NAME.isdisjoint(map(str.casefold, words)):
+        return False
+    if len(words) > 1 and _CARRIER.fullmatch(words[-1]):
+        before = " ".join(words[:-1])
+        return known_category(name) in _OF_DEVICES or bool(profile(before).kinds & KINDS)
+    last = profile(words[-1]).kinds
+    kinds = last or profile(" ".join(words[-2:])).kinds - profile(" ".join(words[-2:-1])).kinds
     is_known = kinds & KINDS or words[-1].casefold() in _RECORDS
-    is_noun = len(words) > 1 and re.fullmatch(_TEST_NOUN, words[-1])
+    is_noun = 1 < len(words) <= 5 and re.fullmatch(_TEST_NOUN, words[-1])
     is_seen = known_category(words[-1]) in ("imaging", "pathology")
     # 'Polysomnogram' by polysomnography
     is_gram = words[-1].endswith("gram") and known_category(f"{words[-1][:-4]}graphy")
@@ -421,7 +504,16 @@ def _has_value(name: str, clause: str) -> bool:
         r"\d", clause.replace(lasting[0], "")
     ):
         return False
-    return says_something(clause) and _result_of(name).search(clause) is not None
+    return says_something(clause) and (
+        _result_of(name).search(clause) is not None or _is_told_later(name, clause)
+    )
+
+
+def _is_told_later(name: str, clause: str) -> bool:
+    behind = IN_BRACKETS.sub("", clause).partition(name)[2]
+    return any(
+        not _ANOTHER_SUBJECT.search(behind[: told.start()]) for told in _TOLD_LATER.finditer(behind)
+    )
 
 
 @lru_cache(maxsize=2000)
@@ -439,6 +531,7 @@ def _result_of(name: str) -> re.Pattern[str]:
         # Neither a duration nor a year: 'CT 3 weeks ago', 'hepatitis C in 2015'.
         rf"{after}(?<![\d.-])\b(?!(?:19|20)\d\d\b)\d(?! (?:years|months|weeks|days))",
         rf"{pattern}\b[^.;,]{{0,60}}? (?:(?:c[ao]me (?:back|in|out)|returned|stood) at \d|\d+ ?%)",
+        rf"\b(?:excluded|ruled out) (?:with|using|through) (?:\w+ ){{0,3}}{pattern}",
         rf"{after} (?:notable|remarkable|significant) for\b",
     ]
     # 'Biopsy was benign' is a result; 'glucose was measured' is none.

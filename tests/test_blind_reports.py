@@ -13,11 +13,12 @@ reports 67 were right; blind_n.json has other words for each kind that was mende
 that were mended of 45 more, of which 20 were right at first look (none of three in other languages)
 and 32 after the mend, and of 25 of the failing kinds that came then, of which 21 were. Of 43 more
 22 were right at first look and 31 after the mend whose kinds blind_q.json has; of 25 of the failing
-kinds that came then, 14 were. Of 44 on results and answers told, several patients, animals and
-exams 24 were right at first look and 41 after the mend, of 28 that came then 15 and 27, and of 28
-more 13 and 22: blind_s.json has the kinds that were mended, and what must stay beside them.
-blind_t.json has other words for the kinds of orders that were mended of 115 on 20 real menus, of
-which 101 were right at first look.
+kinds that came then, 14 were. Of 40 more 29 were right at first look and 36 after the mend; of 25
+and 10 of the failing kinds 17 and 5, then 21 and 9: blind_r.json. Of 44 on results and answers
+told, several patients, animals and exams 24 were right at first look and 41 after the mend, of 28
+that came then 15 and 27, and of 28 more 13 and 22: blind_s.json has the kinds that were mended, and
+what must stay beside them. blind_t.json has other words for the kinds of
+orders that were mended of 115 on 20 real menus, of which 101 were right at first look.
 """
 
 import json
@@ -37,7 +38,7 @@ from medaction.kg.tests_table import aliases_of_tests
 FOLDER = Path(__file__).parent / "made_up_reports"
 INPUTS: list[dict[str, Any]] = [
     item
-    for letter in "abcdefghjklmnpqst"
+    for letter in "abcdefghjklmnpqrst"
     for item in json.loads((FOLDER / f"blind_{letter}.json").read_text(encoding="utf-8"))
 ]
 FILE_NAMES = {

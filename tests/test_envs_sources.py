@@ -444,7 +444,32 @@ MENUS = {
     "16a-fluorotestosterone (FXT) PET/CT showed a nodule.": {
         "16a-fluorotestosterone PET/CT": ("FXT PET/CT",)
     },
-    "Stable hemoglobin and elevated troponins.": {"hemoglobin": ()},
+    "Stable hemoglobin and elevated troponins.": {"hemoglobin": (), "troponins": ()},
+    # How a test came out is no part of its name, and each status has tests of its own.
+    "Markedly elevated chromogranin A but unremarkable urinary 5-HIAA.": {
+        "chromogranin A": (),
+        "urinary 5-HIAA": (),
+    },
+    "Unrevealing gene panel.": {"gene panel": ()},
+    "Low fecal elastase and normal fecal calprotectin.": {
+        "fecal elastase": (),
+        "fecal calprotectin": (),
+    },
+    "Normal PT, APTT and fibrinogen, and absence of FLT3 and NPM1 mutations.": {
+        "PT": (),
+        "APTT": (),
+        "fibrinogen": (),
+        "FLT3": (),
+        "NPM1 mutations": (),
+    },
+    "Radiological: Unremarkable MRI brain; chest X-ray showed an effusion.": {
+        "MRI brain": (),
+        "chest X-ray": (),
+    },
+    "Pathological examination and immunostains (PAX-8) confirmed a carcinoma.": {
+        "Pathological examination": (),
+        "immunostains": (),
+    },
     "Preserved function on echocardiogram and stable pulmonary function tests.": {
         "echocardiogram": (),
         "pulmonary function tests": (),

@@ -21,6 +21,7 @@ from medaction.envs.naming import (
     SOUGHT,
     TEST_OF_FINDING,
     canonical_of,
+    fluids_in,
     profile,
     specimen_of,
 )
@@ -37,6 +38,7 @@ from medaction.envs.sources.finding_sentences import (
     SHOWING_VERB,
     SHOWS,
     SHOWS_A_VALUE,
+    STATUS_JOINT,
     TEST_BEHIND,
     TEST_NOUN,
     begins_with_noun,
@@ -45,6 +47,7 @@ from medaction.envs.sources.finding_sentences import (
     phrase_of,
     subject_of,
     tests_joined,
+    tests_of_status,
     with_specimen,
     without_quality,
 )
@@ -105,11 +108,12 @@ _NEXT_LABEL = re.compile(r"[;.]\s+(?=(?:\d+-)?[A-Za-z][\w ()/-]{2,50}:\s)(?![^()
 # Labels that gather tests and are none themselves.
 _ATTRIBUTES = (
     "initial | other | further | additional | routine | ancillary | prenatal | radiologic"
-    " | radiological | relevant | subsequent | abnormal"
+    " | radiological | relevant | subsequent | abnormal | diagnostic | paraclinical"
 )
 _GROUPS = (
     "imaging | imaging test | imaging studies | imaging findings | imaging results | radiology"
-    " | test | testing | investigation | findings | other"
+    " | test | testing | investigation | findings | other | studies | work up | workup"
+    " | diagnostics"
 )
 _CATEGORY = re.compile(
     rf"(?:{phrase_regex(_ATTRIBUTES, '')} )*{phrase_regex(_GROUPS)}(?: \(.*\))?", re.IGNORECASE
@@ -308,6 +312,11 @@ def _heads_prose(label: str, text: str) -> bool:
     'Neurophysiology: EMG showed denervation. Evoked potentials were delayed.', 'Of note: Ammonia
     142 µmol/L'"""
     sentences = split_outside_brackets(_RESULT_END, text)
+    # 'Radiological: Normal MRI brain; chest X-ray showed ...' has tests that say more than it.
+    # Laboratory values stand under their heading together.
+    says_more = not named_tests(label) and known_category(label) != "laboratory"
+    if says_more and not _TIME.search(label) and _are_of_known_tests(sentences):
+        return True
     if len(sentences) > 1:
         return not _is_label_of_test(label) and all(map(_is_of_test, sentences))
     reading = profile(label)
@@ -340,6 +349,21 @@ def _is_of_test(clause: str) -> bool:
     subject = subject_of(clause, names, begins=True)
     # 'Ziehl-Neelsen stain' is in no table, and a test by its noun.
     return names[0] in subject if names else bool(TEST_NOUN.fullmatch(subject))
+
+
+def _are_of_known_tests(sentences: list[str]) -> bool:
+    """Whether each clause begins with tests that are known and tells of no others: 'Normal MRI
+    brain', and of several 'chest X-ray showed an effusion'."""
+    clauses = [clause for sentence in sentences for clause in _clauses_of_tests(sentence)]
+    for clause in clauses:
+        names = named_tests(IN_BRACKETS.sub("", clause))
+        items = tests_of_status(clause)
+        behind = IN_BRACKETS.sub("", clause.rpartition(items[-1])[2]) if items else ""
+        is_status = items and all(map(named_tests, items)) and ", " not in behind
+        is_subject = len(clauses) > 1 and len(names) == 1 and clause.startswith(names[0])
+        if not (is_status or (not items and is_subject and _is_of_test(clause))):
+            return False
+    return True
 
 
 def _of_course(line: _BulletLine) -> _BulletLine:
@@ -469,6 +493,9 @@ def _clauses_of_tests(sentence: str) -> list[str]:
         clauses = split_outside_brackets(joint, sentence)
         if len(clauses) > 1 and all(map(_is_of_test, clauses)):
             return clauses
+    clauses = split_outside_brackets(STATUS_JOINT, sentence)
+    if len(clauses) > 1 and not _row_of_values(sentence) and all(map(tests_of_status, clauses)):
+        return clauses
     verb = SHOWING_VERB.search(sentence)
     before, _, subject = sentence[: verb.start() if verb else 0].rpartition(", ")
     is_named = named_tests(subject) == (subject,) and not named_tests(before)
@@ -490,8 +517,12 @@ def _is_result_alone(clause: str) -> bool:
     negative', 'normal spirometry', 'mild anemia (Hb 10)'."""
     if _CODE_AND_VALUE.match(clause):
         return True
-    if SHOWING_VERB.search(clause) or not (names := named_tests(clause)):
+    names = named_tests(clause)
+    if SHOWING_VERB.search(clause) or not (names or begins_with_noun(clause)):
         return False
+    # 'Hepatitis screen negative, HIV test pending': neither's result is the other's.
+    if is_undone(clause):
+        return True
     by_test = any(re.search(rf"\w (?:on|by|via) .*{re.escape(n)}\W*$", clause) for n in names)
     has_status = BARE_STATUS.match(clause) or re.search(rf" {IMPRESSION}\W*$", clause)
     has_value = re.search(r"\(.*\d.*\)", clause) or _value_of_item(clause)
@@ -606,10 +637,13 @@ def _is_of_other(name: str, category: str, clause: str) -> bool:
         if is_behind and profile(phrase).kinds & IMAGING:
             subject = phrase  # 'no vegetation on transesophageal echo'
     own, other = profile(name), profile(subject)
+    # A 'peripheral smear' is of blood, whatever was taken for the pathology before it.
+    is_of_blood = own.specimen != "blood" and "blood" in fluids_in(other.canonical or "")
     category_of_other = known_category(subject) or category_of(subject)
     is_scan = category in ("imaging", "physiologic")
     is_known = (
         bool(_GENERAL_LABS.fullmatch(subject))
+        or (bool(own.kinds) and is_of_blood)
         or known_category(subject) not in (None, "laboratory")
         # The ejection fraction is a part of the echocardiogram.
         or (is_scan and canonical_of(subject) is not None and own.regions.isdisjoint(other.regions))
@@ -686,6 +720,7 @@ def _row_of_values(text: str) -> list[tuple[str, str, re.Match[str]]]:
         name = value["name"]
         if canonical_of(name) is None:
             name = TEST_OF_FINDING.get(normalise(name).split()[-1], name)
+        name = without_quality(name)
         # 'CA 19-9 400 U/mL' is no calcium.
         if " and " in value["name"] and named_tests(name):
             row += [(each, words, value) for each in tests_joined(value["name"])]
@@ -800,6 +835,10 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_BulletLi
     # The source's words around a test: 'EBV PCR' is no plain PCR.
     phrase = phrase_of(sentence, names)
     is_list = subject in ("", container) or BARE_STATUS.match(sentence)
+    if not names and subject in ("", container):
+        items = tests_of_status(sentence)
+        # 'Negative cytokeratin stains' go on with the biopsy.
+        phrase = ", ".join(items) if all(category_of(i) == "laboratory" for i in items) else ""
     tests = tests_joined(phrase if is_list and phrase not in subject else subject)
     if len(tests) > 1:
         for item in with_specimen(tests):  # 'Normal brain CT and EMG': one finding of several tests
@@ -818,7 +857,7 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_BulletLi
     phrase = IN_BRACKETS.sub("", phrase)
     # 'Normal sweat test, gait and ECG' is of all three.
     is_more = is_list and len(names) and phrase.startswith(f"{subject}, ")
-    if name := phrase if is_more else subject or phrase:
+    if name := without_quality(phrase if is_more else subject or phrase):
         # 'magnetic resonance imaging (MRI)': the short form is how it will be ordered.
         short = tuple(
             match[1]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from medaction.envs.categories import category_of, known_category
 from medaction.envs.mentions import named_tests
-from medaction.envs.naming import CULTURED, TEST_OF_FINDING, canonical_of, profile
+from medaction.envs.naming import CULTURED, IMAGING, SOUGHT, TEST_OF_FINDING, canonical_of, profile
 from medaction.words.markdown import without_markdown
 from medaction.words.names import normalise
 from medaction.words.phrases import IN_BRACKETS, phrase_regex
@@ -31,7 +31,26 @@ _QUALITIES = phrase_regex(
     " | significant | notable | remarkable | stable | prolonged",
     "",
 )
-_QUALITY = re.compile(rf"{_QUALITIES}\s+", re.IGNORECASE)
+# 'Nondiagnostic', 'unrevealing', 'undetectable': that it shows nothing, whatever the verb.
+_UNTELLING = (
+    r"(?:non-?|un|in)(?:diagnos|reveal|remark|conclus|suggest|inform|indicat|determin|detect"
+    r"|identif|confirm|contribut|react|equivoc|specif)\w+"
+)
+_OUTCOMES = phrase_regex(
+    f"{_STATUSES} | {_IMPRESSIONS} | high | stable | prolonged | suppressed | deranged"
+    " | borderline",
+    "",
+)
+_OUTCOME = rf"(?:\w+ly\s+)?(?:{_OUTCOMES}|{_UNTELLING})"
+# 'No' and 'absence of' say of a test that it found nothing, as 'negative' does.
+BEGINS_WITH_STATUS = re.compile(
+    rf"(?:(?:{_OUTCOME}\s+)+|(?:absence of|lack of|no)\s+)", re.IGNORECASE
+)
+# Where a status is followed by the next one, the tests before it have their own.
+STATUS_JOINT = re.compile(
+    rf"(?:,\s+(?:and\s+|but\s+)?|(?<!\s)\s+(?:and|but|with)\s+)(?={BEGINS_WITH_STATUS.pattern})",
+    re.IGNORECASE,
+)
 SHOWING_VERB = re.compile(rf"\s(?:\w+ly\s)?(?:{SHOWS})\b")
 FINDING_VERB = re.compile(
     rf"\s(?:\w+ly\s)?(?:{SHOWS}|{_STATE_VERBS}|{phrase_regex(_IMPRESSIONS, '')})\b"
@@ -53,11 +72,13 @@ OPENING_PHRASE = re.compile(
 )
 _NO_LAST_WORDS = phrase_regex(
     "within | of | in | from | to | at | over | for | until | after | late | later | early | a | an"
-    " | the | not | both | all | each",
+    " | the | not | both | all | each | did | does | failed | came back | could",
     "",
 )
-# 'A scan of plasma with a peak | at 619 nm'
-_LOOSE_END = re.compile(rf"(?:\s(?:{_NO_LAST_WORDS}|with an? [\w-]+|[–—=]+)|\.{(2,)})+$")
+# 'A scan of plasma with a peak | at 619 nm', 'renal function initially'
+_LOOSE_END = re.compile(
+    rf"(?:(?:\s(?:{_NO_LAST_WORDS}|with an? [\w-]+|[–—=]+|[a-z]{{3,}}(?<!oma)ly))|\.{{2,}}){{1,4}}$"
+)
 _HANGING_JOINT = re.compile(r"(?:,|(?<=\s)(?:and|or))\s*$")
 ARTICLE = re.compile(r"\A(?:the|an?|his|her|their) ", re.IGNORECASE)
 # Words that begin what a test has found, not a test's name.
@@ -69,7 +90,9 @@ _NO_NAME = frozenset(
 )
 _STATUS = phrase_regex(_STATUSES, "")
 IMPRESSION = phrase_regex(_IMPRESSIONS, "")
-BARE_STATUS = re.compile(rf"{_STATUS}(?: results?)?(?: for)?:?\s+", re.IGNORECASE)
+BARE_STATUS = re.compile(
+    rf"(?:{_OUTCOME}\s+)*{_OUTCOME}(?: results?)?(?: for)?:?\s+", re.IGNORECASE
+)
 _SIGNS_OF_LABEL = (" – ", " — ", " = ", "... ", "; ")
 """What stands for a colon behind the name of a test: 'ECG – normal', 'Chest film; clear'."""
 _CELL_END = re.compile(r"\s\|\s|\t+")
@@ -101,7 +124,8 @@ _BEFORE_PHRASE = re.compile(
 _BEHIND_PHRASE = re.compile(
     rf"[;:(]|\.(?:\s|$)|\s(?:{phrase_regex(_LINKS, '')}|{_STATUS}|{SHOWS}|{_STATE_VERBS}"
     # 'CT characterized the mass', not 'prolonged prothrombin time'.
-    r"|\w+ed (?:the|an?|to|by|in|on|as|no))\b|\s[<>≤≥=~]?\s*\d",
+    # Not the number of a name: '5-HIAA'.
+    r"|\w+ed (?:the|an?|to|by|in|on|as|no))\b|\s(?!\d+-[A-Za-z])[<>≤≥=~]?\s*\d",
     re.IGNORECASE,
 )
 
@@ -227,9 +251,20 @@ def tests_joined(phrase: str) -> tuple[str, ...]:
     # 'Renal, and liver function tests' are renal and liver function tests.
     items = [item.replace(", and ", " and ") for item in items]
     # What a stain shows of calcitonin is no amount in the blood, and a ratio is of two.
-    is_shared = "stain" in profile(items[-1]).kinds
+    is_shared = "stain" in profile(items[-1]).kinds and not all(map(_is_kind, items))
+    # 'Histological and immunohistochemical examination': the noun is that of both.
+    is_shared |= any(canonical_of(item) is None and _is_adjective(item) for item in items)
     is_shared |= phrase.endswith(" ratio") and len(items) == 2
     return tuple(items) if all(map(names_a_test, items)) and not is_shared else (phrase,)
+
+
+def _is_kind(item: str) -> bool:
+    """Whether an item says how something is looked at, not what is looked for."""
+    return known_category(item) is not None or bool(profile(item).kinds)
+
+
+def _is_adjective(item: str) -> bool:
+    return " " not in item and item.endswith(("ic", "al"))
 
 
 def names_a_test(item: str) -> bool:
@@ -239,13 +274,16 @@ def names_a_test(item: str) -> bool:
     ends = any(name.endswith(test) for test in named_tests(name))
     if not 0 < len(name.split()) <= _MOST_WORDS:
         return named_tests(name) == (name,)
-    has_code = re.fullmatch(r"(?=.*[A-Z])\w[\w-]*[A-Z\d]", name)
+    has_code = re.fullmatch(r"(?=.*[A-Z])\w[\w-]*[A-Z\d]|[A-Z]{2}[\w-]*\d[\w-]* [a-z]+", name)
     first, _, noun = name.rpartition(" ")
+    reading = profile(name)
     return (
         bool(ends or has_code or TEST_NOUN.fullmatch(name))
         or normalise(noun) in TEST_OF_FINDING
         # 'Fat pad aspiration'; 'growth prompted imaging' is a sentence, one word may be a time.
         or (known_category(noun) in _SEEN and bool(first) and not re.search(r"ed\b", first))
+        or bool(profile(noun).kinds & SOUGHT)
+        or bool(reading.kinds & IMAGING and reading.regions and not reading.terms)  # 'MRI brain'
         or name.casefold() == "imaging"
         or canonical_of(name) is not None
     )
@@ -281,6 +319,9 @@ def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
         return noun[0] if noun and not _begins_a_finding(sentence) else ""
     # Brackets and loose prepositions at its end are no part of a name.
     before = _LOOSE_END.sub("", ABBREVIATION.sub("", sentence[: verb.start()]))
+    # 'Endomysial antibody was | detected': of the test; 'a mass was | detected' is what was found.
+    is_passive = before.endswith((" was", " were"))
+    before = before.removesuffix(" was").removesuffix(" were")
     # 'Radiographs of the hip, knees, and feet' are of all of them.
     if names and " of " in names[0] and _FURTHER_PLACES.fullmatch(before.removeprefix(names[0])):
         return before
@@ -301,8 +342,10 @@ def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
         return before
     # 'A mass was noted': the subject is what was found, not the test.
     is_participle = verb[0].rpartition(" ")[2] in ("noted", "reported", "diagnosed")
-    passive = is_participle or (
-        not verb.groupdict().get("quality") and _PASSIVE.match(sentence[verb.end() :])
+    passive = (
+        is_passive
+        or is_participle
+        or (not verb.groupdict().get("quality") and _PASSIVE.match(sentence[verb.end() :]))
     )
     if begins and not names and (noun := _SUBJECT_WITH_VERB.match(before)):
         return noun[0]  # 'venous sampling lateralised to the right, ratio 9:1'
@@ -312,9 +355,26 @@ def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
     return before
 
 
+def tests_of_status(clause: str) -> tuple[str, ...]:
+    """The tests of a clause that is a status with what it is said of: 'normal fecal elastase', 'no
+    mutations in JAK2 and CALR'; none where anything of it is no test."""
+    status = BEGINS_WITH_STATUS.match(clause)
+    if status is None:
+        return ()
+    following = clause[status.end() :]
+    behind = _BEHIND_PHRASE.search(_outline(following))
+    items = tests_joined(following[: behind.start() if behind else None].strip(" ."))
+    is_test = (names_a_test(item) or profile(item).specimen for item in items)
+    return items if all(is_test) else ()
+
+
 def without_quality(name: str) -> str:
-    """A test's name without what was found of it: 'prolonged coagulation profile'."""
-    bare = _QUALITY.sub("", name, count=1) if _QUALITY.match(name) else name
+    """A test's name without what was found of it and when: 'prolonged coagulation profile', 'renal
+    function initially'."""
+    bare = name
+    if quality := BEGINS_WITH_STATUS.match(bare):
+        bare = bare[quality.end() :]
+    bare = _LOOSE_END.sub("", bare)
     return bare if names_a_test(bare) and named_tests(name) != (name,) else name
 
 
@@ -347,7 +407,7 @@ def _subject_of_status(following: str, names: tuple[str, ...], begins: bool) -> 
     )
     if match is None and begins and not names:
         end = r"[.;:(]|\s(?:except|in|on|with)\b|\s\d|$"
-        match = re.match(rf"[^.;:()]{{3,60}}?(?={end})", following)
+        match = re.match(rf"[^.;:()]{{2,60}}?(?={end})", following)
     subject = match[0].strip() if match else ""
     return subject if " " in subject or not names else ""
 
@@ -364,9 +424,9 @@ def label_and_rest(text: str) -> tuple[str, str]:
         return without_markdown(cells[0]).strip(": "), text.partition(cells[0])[2].strip(":| \t")
     for sign in _SIGNS_OF_LABEL:
         name, _, rest = text.replace("**", "").partition(sign)
-        is_label = names_a_test(name) if sign.strip() != ";" else named_tests(name) == (name,)
         # 'ESR; CRP 40' lists two tests.
-        if rest and is_label and not (sign.strip() == ";" and named_tests(rest)):
+        is_list = rest and sign == "; " and (named_tests(name) != (name,) or named_tests(rest))
+        if rest and not is_list and names_a_test(name):
             return name, rest.strip()
     match = _LABELLED_LINE.fullmatch(text.replace("**", ""))
     # A stop before the colon: the label would be a whole sentence.
