@@ -27,9 +27,9 @@ from medaction.envs.records import (
     sample_of,
 )
 from medaction.envs.results_told import FINDING, STATUS, is_ordered, result_told
-from medaction.envs.sources.bulleted_tests import at_time, tells_when, why_no_test
 from medaction.envs.sources.files import bad_field, object_at, read_rows, text_at, unread_fields
 from medaction.envs.sources.finding_sentences import begins_with_noun
+from medaction.envs.sources.labels import at_time, tells_when, why_no_test
 from medaction.envs.voice import patients_part
 from medaction.words.names import normalise
 from medaction.words.phrases import IN_BRACKETS, phrase_pattern, phrase_regex
