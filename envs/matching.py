@@ -29,7 +29,7 @@ from medaction.envs.orders import cut, names_no_test, read_order
 from medaction.envs.records import DocumentedTest
 from medaction.envs.reported import clauses
 from medaction.words.names import normalise
-from medaction.words.negation import is_undone
+from medaction.words.negation import DENIAL, DENIAL_OF_A_LIST, is_undone
 from medaction.words.phrases import IN_BRACKETS
 from medaction.words.tests import parts_of_panel
 
@@ -158,12 +158,19 @@ def names_of_menu(entries: Sequence[Entry], complaint: str = "") -> list[Name]:
     is of the chest. Where the result does not tell either, the region must be one that the menu
     or the complaint speaks of."""
     spoken_of = [entry.profile.regions | _regions_of_result(entry) for entry in entries]
-    of_complaint = regions_in_text(tokens_of(normalise(complaint)))
+    of_complaint = regions_in_text(tokens_of(normalise(_complained_of(complaint))))
     # 'Skin' and 'bone' are spoken of everywhere, and are no place of an unnamed image.
     around = of_complaint.union(*spoken_of) - TISSUES
     return [
         name for number in range(len(entries)) for name in _entry_names(number, entries, around)
     ]
+
+
+def _complained_of(complaint: str) -> str:
+    """A complaint without what it denies: 'Hip pain' of 'Hip pain, no neck pain'."""
+    affirmed = (DENIAL_OF_A_LIST.split(line, maxsplit=1)[0] for line in complaint.splitlines())
+    parts = ", ".join(affirmed).replace(" but ", ", ").replace(";", ",").split(",")
+    return ", ".join(DENIAL.split(part, maxsplit=1)[0] for part in parts)
 
 
 def _regions_of_result(entry: Entry) -> frozenset[str]:
