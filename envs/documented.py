@@ -161,7 +161,8 @@ _MADE_IN_SHORT = re.compile(
 # 'Desmoglein 3 ELISA awaited at discharge', but no 'protein 2 g/L and culture pending'. The other
 # states may be a finding's too ('healing in progress', 'fails to follow'): of a test behind a mark.
 _AWAITED = re.compile(
-    r"(?!.*(?: and |\d\S*\s*(?:%|\w+/)))(?:sent(?: off| away)?(?: to [\w\s]{2,40})?, )?"
+    r"(?!.*(?: and |\d\S{0,20}\s{0,3}(?:%|\w{1,20}/)))"
+    r"(?:sent(?: off| away)?(?: to [\w\s]{2,40})?, )?"
     r"[\w /-]{2,60},? (?:still )?"
     rf"(?:pending|awaited|outstanding|in process|to be {DONE}|(?<=[-,] ){_UNDER_WAY})"
     r"(?: (?:at|on|by|in|from|after) [\w\s]{3,40})?",

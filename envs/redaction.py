@@ -212,13 +212,14 @@ class _Cutter:
     is_examination: bool = False
     is_present: bool = False
     is_grown: bool = False
-    has_demographics: bool = False
+    tells_demographics: bool = False
 
     def __post_init__(self) -> None:
         self.names = names_of_case(self.report, self.case)
         self.complaint = complaint_of(self.case.initial_observation)
         self.is_grown = is_grown(self.case.initial_observation)
-        self.has_demographics = bool(_DEMOGRAPHICS.search(self.case.initial_observation))
+        demographics = _DEMOGRAPHICS.search(self.case.initial_observation)
+        self.tells_demographics = demographics is not None
 
     def leaks(self, text: str) -> bool:
         return bool(
@@ -305,7 +306,7 @@ class _Cutter:
 
     def _is_before_patient(self, sentence: str) -> bool:
         """Whether another sentence tells age and sex, and this one neither."""
-        return self.has_demographics and not _DEMOGRAPHICS.search(sentence)
+        return self.tells_demographics and not _DEMOGRAPHICS.search(sentence)
 
     def _without_asides(self, label: str, sentence: str, is_complaint: bool) -> str:
         """The sentence without brackets that leak, where the rest of it does not."""
