@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medaction.envs.leaks import complaint_of
 from medaction.envs.oracle import Oracle
 from medaction.envs.records import ClinicalEnvironment, DocumentedTest
 from medaction.kg.encoder import load_encoder
@@ -23,16 +24,20 @@ def oracle_of(environment: ClinicalEnvironment, model: "Complete | None" = None)
     """The environment's oracle: the table's synonyms, the small encoder, and at last the model, if
     one is given. The encoder is loaded, once a process, when an order first needs it."""
     # Not cached: the model that chooses is a run's own.
+    complaint = complaint_of(environment.initial_observation)
     if not model:
-        return _oracle_without_model(environment.menu)
+        return _oracle_without_model(environment.menu, complaint)
     from medaction.envs.menu_choice import make_chooser  # with Pydantic, which only it needs
 
-    return Oracle(environment.menu, aliases_of_tests(), _encode, choose=make_chooser(model))
+    chooser = make_chooser(model)
+    return Oracle(
+        environment.menu, aliases_of_tests(), _encode, choose=chooser, complaint=complaint
+    )
 
 
 @lru_cache(maxsize=MENUS_KEPT)
-def _oracle_without_model(menu: tuple[DocumentedTest, ...]) -> Oracle:
-    return Oracle(menu, aliases_of_tests(), _encode)
+def _oracle_without_model(menu: tuple[DocumentedTest, ...], complaint: str) -> Oracle:
+    return Oracle(menu, aliases_of_tests(), _encode, complaint=complaint)
 
 
 def _encode(texts: list[str]) -> np.ndarray:

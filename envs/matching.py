@@ -29,7 +29,7 @@ from medaction.envs.orders import cut, names_no_test, read_order
 from medaction.envs.records import DocumentedTest
 from medaction.envs.reported import clauses
 from medaction.words.names import normalise
-from medaction.words.negation import is_undone
+from medaction.words.negation import DENIAL, DENIAL_OF_A_LIST, is_undone
 from medaction.words.phrases import IN_BRACKETS
 from medaction.words.tests import parts_of_panel
 
@@ -51,12 +51,21 @@ _STAINED = frozenset({"stain", "immunohistochemistry", "immunoreactivity", "cyto
 
 MARKER = re.compile(
     r"(?:cd|ck|p|s|ki|sox|ttf|pax|gata|mum|bcl|hmb|wt|stat|dog|tle)\s?\d{1,3}[a-z]?"
+    r"|(?:er|pr|her\s?2)\b|(?:o?estrogen|progesterone) receptor"
     "|desmin|vimentin|synaptophysin|chromogranin"
 )
 """Markers that are ordered by their bare name."""
+SYMBOL = re.compile(r"(?:[a-z]{2} )?[a-z]{1,5}\d{1,3}[a-z]?\b")
+"""'MDM2' and 'PD-L1' before a word of how much of it there is: in tissue, a marker too."""
 
 _WIDE = frozenset({"angiography", "venography", "pet", "imaging"})
 """Kinds of imaging that say little without their region."""
+_OF_AN_ORGAN = frozenset(kind for kind in KINDS if kind.endswith("scopy")) - {
+    "endoscopy",
+    "fluoroscopy",
+    "arthroscopy",
+}
+"""Endoscopies whose own name says of what: what else one says is how it is made ('flexible')."""
 # 'Anti' says of no antibody which one it is.
 _OF_ANY = frozenset({"igg", "igm", "iga", "anti"})
 _READ = 1500
@@ -144,20 +153,24 @@ def with_later_tests(entries: Sequence[Entry]) -> list[Entry]:
     ]
 
 
-def names_of_menu(entries: Sequence[Entry]) -> list[Name]:
+def names_of_menu(entries: Sequence[Entry], complaint: str = "") -> list[Name]:
     """All names of a menu. What they leave open the result may tell: 'CT: mass in the right lung'
     is of the chest. Where the result does not tell either, the region must be one that the menu
-    speaks of."""
-    around = frozenset(
-        region
-        for entry in entries
-        for region in entry.profile.regions | _regions_of_result(entry)
-        # 'Skin' and 'bone' are spoken of everywhere, and are no place of an unnamed image.
-        if region not in TISSUES
-    )
+    or the complaint speaks of."""
+    spoken_of = [entry.profile.regions | _regions_of_result(entry) for entry in entries]
+    of_complaint = regions_in_text(tokens_of(normalise(_complained_of(complaint))))
+    # 'Skin' and 'bone' are spoken of everywhere, and are no place of an unnamed image.
+    around = of_complaint.union(*spoken_of) - TISSUES
     return [
         name for number in range(len(entries)) for name in _entry_names(number, entries, around)
     ]
+
+
+def _complained_of(complaint: str) -> str:
+    """A complaint without what it denies: 'Hip pain' of 'Hip pain, no neck pain'."""
+    affirmed = (DENIAL_OF_A_LIST.split(line, maxsplit=1)[0] for line in complaint.splitlines())
+    parts = ", ".join(affirmed).replace(" but ", ", ").replace(";", ",").split(",")
+    return ", ".join(DENIAL.split(part, maxsplit=1)[0] for part in parts)
 
 
 def _regions_of_result(entry: Entry) -> frozenset[str]:
@@ -318,7 +331,8 @@ def word_score(ordered: Profile, candidate: Name, result: frozenset[str]) -> flo
     if ordered.kinds and name.kinds:
         # One of the two may say more ('MRI brain with spectroscopy', 'Biopsy of cervical lymph
         # node'), not both something else.
-        enough = (common or inferred) and (is_nested or ordered.regions & name.regions)
+        is_same = is_nested or ordered.regions & name.regions or common & _OF_AN_ORGAN
+        enough = (common or inferred) and is_same
         return (len(common) + len(inferred) / 2) / len(words | stated) if enough else 0.0
     documented = stated | inferred
     if not (ordered.kinds and name.kinds):  # a kind that one side leaves open tells nothing

@@ -109,6 +109,8 @@ _WAY = re.compile(r"\b(?:trans|endo)(\w+(?:al|ic))\b")
 _IGNORED = _words_of_section("ignored")
 _REPEATED = _words_of_section("again")
 TAKEN = _words_of_section("taken")
+AMOUNTS = _words_of_section("amounts")
+"""What is counted of a marker in tissue: 'Ki-67 index', 'CD10 expression'."""
 # 'Cortical', 'disc' and 'canal' are of many organs: in running text they tell no region.
 _ANATOMY = _by_word("anatomy") | {
     word: region for word, region in REGIONS.items() if word not in _words_of_section("ambiguous")
@@ -137,6 +139,8 @@ IN_FLUID_AT_END = re.compile(
     rf" (?:from|in|on) (?:the )?(?:{'|'.join(_SPECIMENS)})(?: fluid)?$", re.IGNORECASE
 )
 """'Gene Xpert and PCR from CSF': the fluid is that of both."""
+_LONGEST_TAIL = 8
+"""Words behind a name that are tried without."""
 _COLLECTED = frozenset({"urine", "stool"})
 """Specimens that are gathered over hours: 'in 24 h' is no time of theirs."""
 _MATERNAL = frozenset({"maternal", "mother"})
@@ -159,6 +163,7 @@ _SHARED_NOUNS = [
     (rf"\b({word}){_AND_OR}(?=(?:{word}{_AND_OR})*{word} (?:{nouns}))", rf"\1 {noun}, ")
     for word, nouns, noun in (
         (_ORGAN, "function|profile|panel", "function"),
+        ("(?:o?estrogen|progesterone)", "receptor", "receptor"),
         (_SPINE_LEVEL, "spine|spinal cord|cord", "spine"),
         (f"(?:{'|'.join(_SPECIMENS)})", "cultures?", "culture"),
     )
@@ -201,7 +206,8 @@ def canonical_of(name: str) -> str | None:
     # 'Initial CSF' is 'CSF', and 'serum LDH level' is 'LDH'; 'urine culture' is no 'culture' of
     # anything.
     spelt = text.split()
-    tail = [*itertools.takewhile(aside.__contains__, reversed(spelt))]  # 'cardiac enzyme tests'
+    # 'Cardiac enzyme tests'; of a row of a thousand such words each cut would take a pass.
+    tail = [*itertools.takewhile(aside.__contains__, reversed(spelt[-_LONGEST_TAIL:]))]
     # Not all of the tail at once: that is `words`, which comes after the shorter cuts.
     shorter = (spelt[:-length] for length in range(1, len(tail)))
     # From the name as written to ever less of it: the first that is known is the nearest.
@@ -292,10 +298,13 @@ def profile(name: str) -> Profile:
         in_own_fluid = fluids_in(text) == {_own_fluid(canonical)}
         more = [w for w in text.split() if w in places and not (in_own_fluid and specimen_of(w))]
         known = canonical
-        if {_SPECIMENS.get(word) for word in more} - {None, "blood"}:
+        in_fluid = bool({_SPECIMENS.get(word) for word in more} - {None, "blood"})
+        if in_fluid:
             # 'CSF white blood cells' are none of the blood.
             known = " ".join(word for word in canonical.split() if word != "blood" or word in more)
-        words = canonical if text in canonical_names() else " ".join([known, *more])
+        # 'Urine pregnancy test' is in the table a name of what 'serum hCG' is, and one in urine.
+        is_whole = text in canonical_names() and not (in_fluid and not fluids_in(canonical))
+        words = canonical if is_whole else " ".join([known, *more])
     tokens = tokens_of(words)
     kinds = frozenset(tokens) & KINDS
     # KUB: kidneys, ureters and bladder, a plain film where no other modality is named.
@@ -512,6 +521,8 @@ def _same_kind(order: Profile, entry: Profile) -> bool:
         return both <= IMAGING and bool(order.regions & entry.regions)
     if documented == {"cytology"} and "fna" in ordered:
         return True
+    if "catheter" in order.terms and documented & {"ct", "mri"}:
+        return False
     if "angiography" in ordered and "heart" in order.regions ^ entry.regions:
         return False  # the coronary arteries are another study than those of the lung
     further = (documented - ordered) & _FURTHER
@@ -563,6 +574,9 @@ def _same_specimen(order: Profile, entry: Profile) -> bool:
         return False
     if order.specimen is None and order.kinds == {"antigen"} and order.terms:
         return True  # 'histoplasma antigen' is looked for in urine
+    in_fluid = canonical_names().get(f"{entry.specimen} {order.text}")
+    if order.specimen is None and in_fluid and in_fluid == order.canonical:
+        return True  # a 'pregnancy test' is made in urine too, and the table has both names
     open_side = order.specimen is None or (entry.specimen is None and entry.terms <= order.terms)
     return open_side and bool(CULTURED & order.kinds)
 

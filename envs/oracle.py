@@ -22,6 +22,7 @@ from medaction.envs.matching import (
     MARKING,
     ON_TISSUE,
     SAMPLED,
+    SYMBOL,
     Entry,
     Name,
     is_vague,
@@ -37,6 +38,7 @@ from medaction.envs.matching import (
 )
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import (
+    AMOUNTS,
     CLASSES,
     CONDITIONS,
     FINDINGS,
@@ -49,6 +51,7 @@ from medaction.envs.naming import (
     can_be_same,
     can_be_same_place,
     codes_of,
+    fluids_in,
     is_code,
     profile,
     same_modality,
@@ -91,8 +94,7 @@ _SUMMED_UP = re.compile(r"\b(?:normal|unremarkable)", re.IGNORECASE)
 _BY_ITS_FORM = re.compile(r"[a-z]{4}(?:metry|scopy|graphy|gram)$")
 """'Tympanometry' is a test, whether a table has it or not."""
 
-_AMOUNTS = frozenset({"expression", "index", "score", "status"})
-"""What is counted of a marker in tissue: 'Ki-67 index', 'CD10 expression'."""
+_MUTATIONS = frozenset({"mutation", "mutated", "mutant"})
 
 _CIRCUMSTANCE = re.compile(
     rf" {phrase_regex('on | from | at | after | before | during | while | under | via | by', '')} "
@@ -127,7 +129,8 @@ class Oracle:
 
     `aliases` maps a normalised name to all names of that test; a group need not be strict, so a
     name counts only if it shares words or is an abbreviation. What `choose` returns beside valid
-    positions is ignored.
+    positions is ignored. An image of which neither name nor result tells the region may be of the
+    one that `complaint` speaks of.
     """
 
     def __init__(
@@ -137,6 +140,7 @@ class Oracle:
         encode: Encode | None = None,
         threshold: float = ENCODER_AT,
         choose: Choose | None = None,
+        complaint: str = "",
     ):
         self._aliases = aliases or {}
         self._encode = encode
@@ -145,7 +149,7 @@ class Oracle:
         self.asks_model = choose is not None
         # The menu is read once: an oracle answers many orders, in many episodes of its case.
         self._entries = with_later_tests([read_entry(test) for test in menu])
-        self._names = names_of_menu(self._entries)
+        self._names = names_of_menu(self._entries, complaint)
 
     def answer(self, orders: Sequence[str]) -> tuple[Answer, ...]:
         """One answer an order, in their sequence. An order of several tests gets all their results;
@@ -359,17 +363,32 @@ class Oracle:
                 if 2 * counts[n] > max(counts.values()) or _answers(entry, ordered, frozenset())
             }
         entries = {n for n in entries if self._entries[n].statements} | reporting.keys()
-        # One sentence of several entries is told once, by the one of the ordered kind.
-        alike = {n for n in entries if self._entries[n].profile.kinds & ordered.kinds}
-        texts = {self._entries[n].clauses for n in alike}
-        entries = {n for n in entries if n in alike or self._entries[n].clauses not in texts}
         # Only where nothing reports a value: 'LFTs: normal' answers an order of ALT.
         if not entries:
-            panels: dict[int, set[str | None]] = defaultdict(set)
-            for name in self._names:
-                panels[name.entry].add(name.profile.canonical)
-            entries = {n for n, entry in numbered if _is_summed_up(entry, ordered, panels[n])}
+            entries = {
+                n for n, entry in numbered if _is_summed_up(entry, ordered, self._tests_named[n])
+            }
+        entries = self._told_once(ordered, entries)
         return Match(self._preferred(ordered, sorted(entries)), "panel", 1.0) if entries else None
+
+    def _told_once(self, ordered: Profile, entries: set[int]) -> set[int]:
+        """One sentence of several entries is told by the one of the ordered kind or panel."""
+        alike = {
+            n
+            for n in entries
+            if self._entries[n].profile.kinds & ordered.kinds
+            or any(ordered.canonical in parts_of_panel(panel) for panel in self._tests_named[n])
+        }
+        texts = {self._entries[n].clauses for n in alike}
+        return {n for n in entries if n in alike or self._entries[n].clauses not in texts}
+
+    @cached_property
+    def _tests_named(self) -> dict[int, set[str | None]]:
+        """The tests that the names of each entry are, as far as the table has them."""
+        tests: dict[int, set[str | None]] = defaultdict(set)
+        for name in self._names:
+            tests[name.entry].add(name.profile.canonical)
+        return tests
 
     def _contrast_of(self, number: int) -> bool | None:
         return self._entries[number].profile.contrast
@@ -583,10 +602,12 @@ def _answers(entry: Entry, ordered: Profile, parts: frozenset[str]) -> bool:
             return True
         if not ordered.canonical:
             return False
-    if (
-        entry_profile.specimen and entry_profile.specimen != ordered.specimen
-    ) or ordered.kinds & SAMPLED:
+    if ordered.kinds & SAMPLED:
         return False
+    if entry_profile.specimen and entry_profile.specimen != ordered.specimen:
+        # 'CSF glucose 64, serum glucose 96' tells that of the blood too.
+        names = synonyms_of(ordered.canonical or "") if ordered.specimen is None else ()
+        return any(reports(entry.clauses, name, "blood", stated=True) for name in names)
     # 'Cortisol after dexamethasone' is no plain cortisol.
     if (entry_profile.terms - ordered.terms) & CONDITIONS:
         return False
@@ -601,11 +622,15 @@ def _is_seen_in_tissue(entry: Entry, ordered: Profile) -> bool:
     """Whether the report of a biopsy tells of a stain, a marker, a culture or a PCR that was done
     on it."""
     words = entry.words | entry.profile.kinds
-    sought = ordered.terms - MARKING - TAKEN
+    sought = ordered.terms - MARKING - TAKEN - AMOUNTS
     kinds = ordered.kinds - {"biopsy"}
     # An order of a fluid ('CSF culture') is not of the tissue, but a cytology may be of that fluid.
     is_of_fluid = ordered.specimen not in (None, entry.profile.specimen)
     if is_of_fluid or not (kinds or sought) or not kinds <= ON_TISSUE:
+        return False
+    if not can_be_same_place(
+        replace(ordered, specimen=None), replace(entry.profile, specimen=None)
+    ):
         return False
     if not sought:
         return "immunohistochemistry" in ordered.terms and tells_of_staining(words)
@@ -613,14 +638,19 @@ def _is_seen_in_tissue(entry: Entry, ordered: Profile) -> bool:
         return False
     if not kinds:
         # 'Ki-67 FISH' is another test than the stain, unless the report speaks of it.
-        marker = None if ordered.canonical else MARKER.match(ordered.text)
+        marker = MARKER.match(ordered.text)
+        if not marker and ordered.terms & AMOUNTS:
+            marker = SYMBOL.match(ordered.text)
         more = sought.difference(marker[0].split()) if marker else sought
-        return bool(marker) and 2 * len(more - words - _AMOUNTS) <= len(more)
+        # 'HER2-positive' guesses what was found, and orders nothing.
+        is_guess = ordered.text.endswith((" positive", " negative"))
+        is_marker = marker is not None and ordered.canonical is None and not is_guess
+        return is_marker and 2 * len(more - words) <= len(more)
     acid_fast = kinds == {"smear"} and "tuberculosis" in sought
     if "stain" in kinds or ordered.terms & MARKING or acid_fast:
         # A report of these says its finding without the word 'stain': 'CD20 positive'.
         return True
-    return bool(kinds & words)
+    return bool(kinds & words) or (kinds == {"sequencing"} and not _MUTATIONS.isdisjoint(words))
 
 
 def _is_reported(entry: Entry, ordered: Profile, parts: frozenset[str]) -> bool:
@@ -632,7 +662,8 @@ def _is_reported(entry: Entry, ordered: Profile, parts: frozenset[str]) -> bool:
     )
     # Where neither entry nor name says of what, the result must: 'serum amylase 90 U/L, ascitic
     # amylase 3324 U/L'.
-    is_open = entry_profile.specimen != ordered.specimen
+    in_fluid = {entry_profile.specimen, *fluids_in(entry.test.name)}  # 'Blood and urine tests'
+    is_open = ordered.specimen not in in_fluid
     if ordered.specimen and not is_open:  # a urinalysis says 'osmolality' of that of the urine
         names += synonyms_of(" ".join(w for w in ordered.text.split() if not specimen_of(w)))
     if any(
@@ -646,7 +677,12 @@ def _is_reported(entry: Entry, ordered: Profile, parts: frozenset[str]) -> bool:
         for name in names
     ):
         return True
-    # 'Mild anemia' tells a hemoglobin; only in blood, as FINDINGS are.
-    findings = tuple(word for test in tests for word in FINDINGS.get(test, ()))
-    in_blood = entry_profile.specimen is None and ordered.specimen is None
-    return bool(findings) and in_blood and has_word(entry.clauses, findings)
+    # 'Mild anemia' tells a hemoglobin of blood, 'pyuria' a urinalysis.
+    findings = tuple(
+        word
+        for test in tests
+        for word in FINDINGS.get(test, ())
+        if profile(test).specimen == ordered.specimen
+    )
+    is_of_fluid = entry_profile.specimen in (None, ordered.specimen)
+    return bool(findings) and is_of_fluid and has_word(entry.clauses, findings)

@@ -101,6 +101,12 @@ _INITIALS = re.compile(r"\b(?:[A-Za-z]\.){2,}[A-Za-z]?(?!\w)")
 """'E.S.R.' is 'ESR'."""
 _FACTOR = re.compile(r"\bF([IVX]{1,4})\b")
 """'FVIII' is factor VIII."""
+_TYPES = re.compile(
+    r"\b([A-Z]{3,})[ -]?(?:[1-9]|I{1,3})(?: ?(?:/|&|,|\band\b) ?-?(?:[1-9]|I{1,3})\b)+"
+)
+"""'HSV-1/2', 'IDH1/2', 'HTLV I and II': the types of one germ or gene, and so any of it."""
+_ANTIGEN_ANTIBODY = re.compile(r"\b(ag|antigen) ?/ ?(ab|antibod(?:y|ies))\b", re.IGNORECASE)
+"""One test looks for both."""
 _PERIPHERAL = re.compile(r"\bperipheral blood\b(?! \w+cytes?\b| (?:\w+ )*cells?\b)", re.IGNORECASE)
 """Blood is taken from there; what is counted in it needs its own name."""
 _BREAKS_OFF = re.compile(r"\b(?:of|in|on|from)(?: the| both)? \w+$")
@@ -213,6 +219,8 @@ def _in_words(text: str) -> str:
     text = re.sub(r"±|\+/-", " with or without ", text)
     text = _INITIALS.sub(lambda match: match[0].replace(".", ""), text)
     text = _FACTOR.sub(r"factor \1", text)
+    text = _TYPES.sub(r"\1", text)
+    text = _ANTIGEN_ANTIBODY.sub(r"\1 \2", text)
     text = _PERIPHERAL.sub("blood", text)
     text = _shorthand().sub(lambda match: f"{SHORTHAND[match[0].casefold()]} ", text)
     text = _MUTATION_ORDER.sub("mutation analysis", _TIMES.sub(" ", text))
@@ -337,7 +345,7 @@ def _completed(number: int, parts: list[str]) -> str:
     reading = profile(part)
     # 'CSF glucose and protein': the protein is of the CSF; 'CSF glucose and CBC' is not.
     if (reading.canonical or reading.text) in IN_FLUIDS and number and not reading.specimen:
-        fluid = profile(parts[number - 1]).specimen
+        fluid = _fluid_before(parts[:number])
         if fluid in _FLUIDS and _BLOOD.isdisjoint(reading.text.split()):
             parts[number] = f"{fluid} {part}"
         return parts[number]
@@ -346,11 +354,14 @@ def _completed(number: int, parts: list[str]) -> str:
     end = IN_FLUID_AT_END.search(parts[number + 1]) if number + 1 < len(parts) else None
     if end and reading.kinds & CULTURED and not (reading.specimen or reading.regions):
         return f"{part}{end[0]}"
+    # Neighbours lend: nearest first, those before it before those behind.
+    neighbours = [profile(neighbour) for neighbour in parts[:number][::-1] + parts[number + 1 :]]
+    if "stain" in reading.kinds and not reading.regions:  # 'liver biopsy with Congo red'
+        places = [region for n in neighbours if "biopsy" in n.kinds for region in sorted(n.regions)]
+        return " ".join([part, *places[:1]])
     # A test that says what it measures needs nothing of its neighbours.
     if reading.terms or reading.canonical:
         return part
-    # Neighbours lend: nearest first, those before it before those behind.
-    neighbours = [profile(neighbour) for neighbour in parts[:number][::-1] + parts[number + 1 :]]
     lent: list[str] = []
     if not reading.kinds and (reading.regions or reading.specimen):
         lendable = IMAGING | {"biopsy", "culture"}
@@ -361,6 +372,14 @@ def _completed(number: int, parts: list[str]) -> str:
         lent = [n.specimen or "" for n in neighbours]
     lent = [word for word in lent if word]
     return f"{part} {lent[0]}" if lent else part
+
+
+def _fluid_before(parts: list[str]) -> str | None:
+    """The specimen that the parts before one are of, over what no table knows: 'LP with opening
+    pressure, cell count'."""
+    known = (profile(part) for part in reversed(parts))
+    before = next((part for part in known if part.specimen or part.canonical or part.kinds), None)
+    return before.specimen if before else None
 
 
 def _shared_kind(number: int, parts: list[str]) -> str:

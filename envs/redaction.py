@@ -16,6 +16,7 @@ from medaction.envs.documented import says_something
 from medaction.envs.grounding import numbers_of, plain_text
 from medaction.envs.leaks import (
     COMPLAINT,
+    OTHER_CAUSE,
     RELATIVE,
     SENTENCE_END,
     complaint_of,
@@ -211,11 +212,14 @@ class _Cutter:
     is_examination: bool = False
     is_present: bool = False
     is_grown: bool = False
+    tells_demographics: bool = False
 
     def __post_init__(self) -> None:
         self.names = names_of_case(self.report, self.case)
         self.complaint = complaint_of(self.case.initial_observation)
         self.is_grown = is_grown(self.case.initial_observation)
+        demographics = _DEMOGRAPHICS.search(self.case.initial_observation)
+        self.tells_demographics = demographics is not None
 
     def leaks(self, text: str) -> bool:
         return bool(
@@ -302,8 +306,7 @@ class _Cutter:
 
     def _is_before_patient(self, sentence: str) -> bool:
         """Whether another sentence tells age and sex, and this one neither."""
-        observation = self.case.initial_observation
-        return not _DEMOGRAPHICS.search(sentence) and bool(_DEMOGRAPHICS.search(observation))
+        return self.tells_demographics and not _DEMOGRAPHICS.search(sentence)
 
     def _without_asides(self, label: str, sentence: str, is_complaint: bool) -> str:
         """The sentence without brackets that leak, where the rest of it does not."""
@@ -462,6 +465,11 @@ class _Cutter:
             )
             if goes and stands and not self._result(before) and not self.leaks(label + before):
                 return [before + "," * after.endswith(","), word.strip() + " " + after]
+        for word in (" or ", " and "):  # 'no trauma | or other cause of chylothorax'
+            before, _, after = clause.rpartition(word)
+            is_other = before and OTHER_CAUSE.search(after) and self.leaks(label + after)
+            if is_other and not self.leaks(label + before):
+                return [before, word.strip() + " " + after]
         before, joint, after = clause.rpartition(" and ")
         if self.is_examination and joint:
             results = self._result(before) is not None, self._result(after) is not None

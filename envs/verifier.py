@@ -17,11 +17,18 @@ from medaction.envs.checks import not_applicable
 from medaction.envs.extraction import PART, Complete, ask, one_of, pieces_of
 from medaction.envs.grounding import plain_text
 from medaction.envs.records import BadCase, Built, CaseReport, CheckResult, ClinicalEnvironment
-from medaction.llm.replies import Form
+from medaction.llm.replies import Form, own_keys
 from medaction.llm.untrusted import plain
 
 SHORTEST_QUOTE = 12
 """Letters of a passage that counts: a word or two stand anywhere."""
+
+LONGEST_GAP = 300
+"""Characters that a quotation may leave out before a part too short to stand for itself."""
+
+_GAP = re.compile(r"[\[(]? ?\.{3,} ?[\])]?")
+_MARKS = " .\"'«»„"
+_IN_MARKS = re.compile(r"(?:^|(?<=\W))[\"'](.{12,})[\"'](?!\w)")
 
 QUESTIONS = {
     "nothing_told_too_early": "Is the initial observation free of the final diagnosis and of every"
@@ -98,11 +105,13 @@ class SecondOpinion(Form):
     @model_validator(mode="before")
     @classmethod
     def _of_a_list(cls, value: Any) -> Any:
-        """A list of answers, each with the name of its question, is the same opinion."""
-        if not isinstance(value, list):
-            return value
-        rows = [row for row in value if isinstance(row, dict)]
-        return {name: row for row in rows for name in QUESTIONS if name in row.values()}
+        """A list of answers, each with the name of its question, is the same opinion. A question
+        that is left out is unclear: it does not take the others' answers away."""
+        if isinstance(value, list):
+            rows = [row for row in value if isinstance(row, dict)]
+            value = {name: row for row in rows for name in QUESTIONS if name in row.values()}
+        answered = own_keys(cls, [*value]).values() if isinstance(value, dict) else ()
+        return value | dict.fromkeys(QUESTIONS.keys() - answered) if answered else value
 
 
 def with_second_opinion(complete: Complete, report: CaseReport, built: Built) -> Built:
@@ -175,14 +184,31 @@ def _check(question: str, verdicts: list[VerifierAnswer], text: str, fault: str)
 
 def stands_in(quote: str, text: str) -> bool:
     """Whether a quotation stands in `text` (as `plain_text` makes it) word for word, but for case,
-    spaces and the shape of signs; one with gaps ('...') where each of its parts does."""
-    pieces = re.split(r"[\[(]? ?\.{3,} ?[\])]?", plain_text(quote))
-    # A gap may also begin or end it.
-    parts = list(filter(None, (piece.strip(" .\"'") for piece in pieces)))
+    spaces and the shape of signs; one with gaps ('...') where each of its parts does, a short part
+    close behind the part before it. Words around its own marks ('(report)') are the model's."""
+    quote, text = _close_signs(plain_text(quote)), _close_signs(text)
+    marked = _IN_MARKS.search(quote)
+    return _parts_stand_in(quote, text) or bool(marked and _parts_stand_in(marked[1], text))
+
+
+def _parts_stand_in(quote: str, text: str) -> bool:
+    # A gap may also begin or end the quotation.
+    parts = [stripped for part in _GAP.split(quote) if (stripped := part.strip(_MARKS))]
     # Letters, not characters: a row of dashes quotes nothing.
-    lengths = [sum(map(str.isalpha, part)) for part in parts]
-    is_long = bool(parts) and min(lengths) >= SHORTEST_QUOTE
-    return is_long and all(part in text for part in parts)
+    is_long = [sum(map(str.isalpha, part)) >= SHORTEST_QUOTE for part in parts]
+    end = 0
+    for part, long in zip(parts, is_long, strict=True):
+        # A long part proves itself; 'ratio 0.6' stands anywhere.
+        at = text.find(part) if long else text.find(part, end, end + LONGEST_GAP + len(part))
+        if at < 0:
+            return False
+        end = at + len(part)
+    return bool(parts) and is_long[0]
+
+
+def _close_signs(text: str) -> str:
+    """Without the spaces around signs: '58 %' and '58%', 'a - b' and 'a-b'."""
+    return re.sub(r" ?([^\w\s\"']) ?", r"\1", text)
 
 
 def _question_to_verifier(environment: ClinicalEnvironment) -> str:

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medaction.envs.make_oracle import oracle_of
 from medaction.envs.naming import profile
-from medaction.envs.oracle import Encode, Oracle
 from medaction.envs.records import ClinicalEnvironment
 from medaction.evaluation.scores import f1
-from medaction.kg.tests_table import aliases_of_tests
 
 CANDIDATES = 30
 """Names of tests that are tried, the most frequent of the menus (our choice)."""
@@ -28,7 +27,7 @@ class Floor:
     f1_of_means: float
 
 
-def constant_orders(environments: Sequence[ClinicalEnvironment], encode: Encode) -> Floor:
+def constant_orders(environments: Sequence[ClinicalEnvironment]) -> Floor:
     """The constant orders with the highest F1 of mean precision and mean recall, built test by test
     on the cases themselves: more than any policy can know beforehand, so a generous floor."""
     # Recall of a case without documented tests is 0 for everyone, and would lower the floor.
@@ -43,7 +42,7 @@ def constant_orders(environments: Sequence[ClinicalEnvironment], encode: Encode)
     counts = Counter(name for names in readings for name in names if name)
     # Names of the same count in the order of the alphabet, so that a result can be made again.
     names = sorted(counts, key=lambda name: (-counts[name], name))[:CANDIDATES]
-    hit, covered = _hits(with_tests, names, encode)
+    hit, covered = _hits(with_tests, names)
     sizes = np.array([len(environment.menu) for environment in with_tests])
     best = Floor((), 0.0, 0.0, 0.0)
     orders: list[int] = []
@@ -61,12 +60,12 @@ def constant_orders(environments: Sequence[ClinicalEnvironment], encode: Encode)
 
 
 def _hits(
-    environments: Sequence[ClinicalEnvironment], names: Sequence[str], encode: Encode
+    environments: Sequence[ClinicalEnvironment], names: Sequence[str]
 ) -> tuple[np.ndarray, list[list[set[int]]]]:
     """Whether case i documents order j, shape (cases, names); and the menu's entries it covers."""
     covered = []
     for environment in environments:
-        oracle = Oracle(environment.menu, aliases_of_tests(), encode)
+        oracle = oracle_of(environment)
         covered.append(
             [{entry for match in oracle.matches(name) for entry in match.entries} for name in names]
         )

@@ -31,7 +31,6 @@ from medaction.flows.services import Services, services
 from medaction.flows.settings import EvaluationSettings, Retry
 from medaction.flows.stages import build_environments, play_cases
 from medaction.flows.versions import code_version, versions
-from medaction.kg.encoder import load_encoder
 from medaction.llm.calls import CallSettings
 from medaction.llm.teacher import Teacher
 from medaction.tasks.engine import Unit
@@ -299,7 +298,7 @@ def collect(
             rows.append(ResultRow(score_of(scored, *place), tree[id_]))
     about = _facts_about(store, settings, plan, passes, chosen, len(environments))
     # What the same orders for every case would score: a model has to be better than that.
-    floor = constant_orders(environments, load_encoder().encode)
+    floor = constant_orders(environments)
     return result_of(about, environments, rows, settings.runs, by_rater, floor)
 
 

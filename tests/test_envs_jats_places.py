@@ -1,6 +1,7 @@
 """Tables, captions and appendices are read wherever an article puts them; the rest is counted."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,11 @@ SPANS = (
             "<tr><td colspan='2'>Zinc</td></tr></table>",
             ["Iron | 12 | mg", "Zinc |  | mg"],
         ),
+        (
+            "<def-list><title>Fluid</title><def-item><term><bold>Iron</bold></term><def><p>12</p>"
+            "<p>Twice.</p></def></def-item><def-item><term>Zinc</term></def-item></def-list>",
+            ["Fluid", "Iron: 12", "Twice.", "Zinc"],
+        ),
     ],
 )
 def test_what_stands_apart_in_print_stays_apart_in_the_text(
@@ -220,6 +226,42 @@ def test_an_older_version_is_the_duplicate_and_what_lies_apart_is_named(
     assert "PMC999002.1.json is PMC's metadata of an article whose .xml is missing" in str(lone)
     names = "PMC999003.1, PMC999004.1, more;"
     assert f"3 folders that are not read, or hold no article: {names}" in str(apart)
+
+
+def test_a_box_behind_the_body_stands_where_it_is_cited(tmp_path: Path) -> None:
+    cites = "<p>It came (<xref rid='b'/>).</p></sec><sec><title>Discussion</title><p>Others.</p>"
+    box = "<floats-group><boxed-text id='b'><p>IgM positive.</p></boxed-text></floats-group>"
+    (tmp_path / "a.xml").write_text(article(cites, box))
+    (case,) = reports(tmp_path)
+    assert isinstance(case, CaseReport)
+    assert case.text.index("It came") < case.text.index("IgM") < case.text.index("Others.")
+
+
+@pytest.mark.parametrize(
+    ("code", "licence"), [("CC0", "CC0"), ("NO-CC CODE", None), ("TDM", None), (None, None)]
+)
+def test_a_code_of_no_licence_is_none(
+    tmp_path: Path, code: str | None, licence: str | None
+) -> None:
+    (tmp_path / "PMC1.xml").write_text(re.sub("<perm.*</perm[a-z]*>", "", article()))
+    (tmp_path / "PMC1.json").write_text(json.dumps({"pmcid": "PMC1", "license_code": code}))
+    (case,) = read_cases(tmp_path, frozenset({"unlicensed"}))
+    assert isinstance(case, CaseReport)
+    assert case.licence == licence
+
+
+def test_a_folder_of_folders_names_them(tmp_path: Path) -> None:
+    (tmp_path / "2019" / "ward").mkdir(parents=True)
+    (tmp_path / "2019" / "ward" / "a.txt").write_text(TEXT)
+    (tmp_path / "scan.pdf").write_text("x")
+    with pytest.raises(BadCase, match=r"no_cases.* 2019;.*scan\.pdf"):
+        reports(tmp_path)
+    (tmp_path / "a.xml").write_text(article())
+    # What macOS keeps beside a file is none.
+    (tmp_path / "._a.xml").write_bytes(b"\0\5")
+    case, *others = reports(tmp_path)
+    assert isinstance(case, CaseReport)
+    assert [str(bad).partition(":")[0] for bad in others] == ["not_read", "not_read"]
 
 
 def test_bullets_need_no_indentation_below_a_heading_that_is_none(tmp_path: Path) -> None:

@@ -426,6 +426,23 @@ def test_real_orders_on_real_menus() -> None:
     assert {key: found(key[1], Oracle(cases[key[0]])) for key in labels} == labels
 
 
+@pytest.mark.parametrize(
+    "complaint",
+    [
+        "Chief complaint: A mass of the left thigh",
+        "Chief complaint: Pain of the hip and the thigh",
+        "Chief complaint: A swollen thigh, no abdominal pain",
+        "Chief complaint: No abdominal pain but a swollen thigh",
+        "Chief complaint: A swollen thigh; denies back pain, abdominal pain",
+    ],
+)
+def test_an_image_of_no_region_is_of_one_complained_of(complaint: str) -> None:
+    menu = (DocumentedTest("MRI", "imaging", "Soft tissue mass."),)
+    oracle = Oracle(menu, complaint=complaint)
+    assert found("MRI of the thigh", oracle) == ["MRI"]
+    assert found("MRI abdomen", oracle) == []
+
+
 def test_episodes_of_one_case_share_the_vectors_of_its_menu() -> None:
     assert oracle_of(environment()) is oracle_of(environment())
 

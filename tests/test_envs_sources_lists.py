@@ -69,6 +69,22 @@ def test_a_package_has_licences_and_retractions_of_its_list(tmp_path: Path) -> N
     assert told(package(tmp_path / "alone", articles))["PMC2"] == "no_licence"
 
 
+def test_a_list_that_names_an_article_twice(tmp_path: Path) -> None:
+    articles = dict.fromkeys(["PMC1", "PMC2", "PMC3", "PMC4"], UNLICENSED)
+    twice = (
+        row(1, retracted="yes") + row(1),
+        row(2) + row(2, retracted="yes"),
+        row(3, "CC BY") + row(3, "CC0"),
+        row(4, "CC0") + row(4, "CC0"),
+    )
+    assert told(package(tmp_path, articles, "".join(twice))) == {
+        "PMC1": "retracted",
+        "PMC2": "retracted",
+        "PMC3": "no_licence",
+        "PMC4": "CC0",
+    }
+
+
 def test_the_member_that_its_list_retracts_is_named(tmp_path: Path) -> None:
     (bad,) = read_cases(package(tmp_path, {"PMC4": GOOD}, row(4, retracted="yes")))
     assert isinstance(bad, BadCase)

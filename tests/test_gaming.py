@@ -137,7 +137,7 @@ def test_a_language_model_judge_that_would_be_talked_over_is_not() -> None:
 
 def test_the_floor_is_what_its_orders_score() -> None:
     cases = [environment(), environment()]
-    floor = constant_orders(cases, load_encoder().encode)
+    floor = constant_orders(cases)
     assert list(floor.orders) == sorted(floor.orders)  # of equal counts: a result is made again
     assert floor.orders
     assert 0 < floor.f1_of_means <= 1

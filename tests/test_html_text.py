@@ -16,6 +16,12 @@ from medaction.words.html_text import without_html
         ("<html><body><article>Fever <b>of 39</b></article></body></html>", "Fever of 39"),
         ("<html><body><summary>More</summary>IgA 3.9 g/L</body></html>", "More\nIgA 3.9 g/L"),
         ("**Fever**\n\n<!-- vasculitis? -->\nfor <!-- 3 days", "**Fever**\n\n\nfor <!-- 3 days"),
+        (
+            "<table><tr><td><p>ALT</p></td><td><p>212</p></td></tr><tr><td>AST<td>9</table>End",
+            "ALT \t 212\nAST\t9\nEnd",
+        ),
+        ("A\n\n<table>\n<tr>\n<td>K</td>\n<td>6</td>\n</tr>\n</table>\nB", "A\nK \t6\nB"),
+        ("<dl><dt>Iron</dt><dd>4</dd><dt>Zinc<dd>9</dl>Later", "Iron\t4\nZinc\t9\nLater"),
         ("Leucocytes 9 x 10<sup>9</sup>/L", "Leucocytes 9 x 10^9/L"),
     ],
 )

@@ -103,13 +103,17 @@ MISSING = {"answer": "no", "quote": "Sputum cytology showed squamous cells", "co
 AT_LENGTH = MISSING | {"comment": "It is missing. " * 40}
 GAPS = MISSING | {"quote": "Sputum cytology [...] squamous cells. A mare"}
 BEGINNING = MISSING | {"quote": "(...) Sputum cytology (...) squamous cells [...]"}
+SHORT = MISSING | {"quote": "Sputum cytology ... a mare"}
+MARKED = MISSING | {"quote": "The report: 'Sputum cytology showed squamous cells' (at its end)"}
 PASSAGES = MISSING | {"quote": ["squamous cells. A mare", "in the right upper lobe"]}
+
+QUOTING = (AT_LENGTH, GAPS, BEGINNING, SHORT, MARKED, PASSAGES)
 
 
 @pytest.mark.parametrize(
     "reply",
     [
-        *(opinion(menu_complete=verdict) for verdict in (AT_LENGTH, GAPS, BEGINNING, PASSAGES)),  # type: ignore[arg-type]
+        *(opinion(menu_complete=verdict) for verdict in QUOTING),  # type: ignore[arg-type]
         opinion(menu_complete=MISSING | {"answer": False}),  # type: ignore[arg-type,dict-item]
         opinion(menu_complete=MISSING | {"answer": "No, the cytology is missing."}),
         opinion(menu_complete=MISSING | {"answer": "False"}),
@@ -150,6 +154,25 @@ def test_a_faulty_reply_is_asked_again_and_then_there_is_no_opinion() -> None:
 def test_a_quotation_stands_there_but_for_case_spaces_and_signs() -> None:
     assert stands_in("“the  Patient’s blood – pressure”", "so the patient's blood - pressure fell")
     assert not stands_in("blood pressure rose", "so the patient's blood pressure fell")
+    lavage = "the lavage fluid held 58 % lymphocytes - ratio 0.6 (low)"
+    assert stands_in("lavage fluid held 58% lymphocytes–ratio 0.6", lavage)
+    assert stands_in("«lavage fluid held … ratio 0.6»", lavage)
+    assert not stands_in("lavage fluid held ... ratio 6.0", lavage)
+    # What is too short to prove anything is looked for close behind what is not.
+    assert not stands_in("lavage fluid held ... it rose", f"{lavage}{' and so on' * 40} it rose")
+
+
+def test_a_question_left_out_is_unclear_and_takes_no_other_answer_away() -> None:
+    given = json.loads(opinion(menu_complete=MISSING))
+    del given["results_under_their_tests"]
+    built, requests = judged(json.dumps(given))
+    assert len(requests) == 1
+    assert states(built) == dict.fromkeys(QUESTIONS, (True, True)) | {
+        "menu_complete": (True, False),
+        "results_under_their_tests": (False, False),
+    }
+    # An object of none of the questions is no opinion.
+    assert len(judged('{"error": "too long"}', opinion())[1]) == 2
 
 
 def test_the_command_builds_again_for_a_verifier_and_lists_its_disagreements(

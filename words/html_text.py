@@ -9,6 +9,10 @@ _BLOCK = (
     "blockquote|br|dd|div|dl|dt|h1|h2|h3|h4|h5|h6|hr|li|ol|p|pre|section|table|tbody|td|th|thead"
     "|tr|ul"
 )
+_CELLS = ("td", "th", "dd")
+_TABLES = ("table", "dl")
+_ROWS = ("tr", "dt", *_TABLES)
+"""What begins or ends a row; a term and what it means are one, too."""
 # HTML's own elements alone: '<0.01 mU/l', '<b and c' and '<unknown>' are a report's words.
 _ELEMENT = rf"/?(?:html|head|body|img|{_BLOCK}|{_INLINE})(?:\s[^<>]{{0,300}})?/?>"
 _TAG = re.compile(rf"<{_ELEMENT}", re.IGNORECASE)
@@ -26,30 +30,42 @@ class _Text(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.parts: list[str] = []
         self.hidden = ""
+        self.in_cell = False
+        self.in_table = False
         self.keeps_lines = keeps_lines
 
     def handle_starttag(self, tag: str, _attributes: object) -> None:
+        self.in_table = self.in_table or tag in _TABLES
         if tag in ("script", "style", "head"):
             self.hidden = tag
-        elif tag in ("td", "th"):
+        elif tag in _CELLS:
+            self.in_cell = True
             self.parts.append("\t")
         elif tag == "sup" and self.parts and self.parts[-1][-1:].isdigit():
             self.parts.append("^")  # 10<sup>9</sup> is no 109
         # Any tag but an inline one parts two words; 'H<sub>2</sub>O' is one.
         elif tag not in _INLINE.split("|"):
-            self.parts.append("\n")
+            # A paragraph in a cell, as word processors write each, leaves the row whole; a cell
+            # may lack its end.
+            self.in_cell = self.in_cell and tag not in _ROWS
+            self.parts.append(" " if self.in_cell else "\n")
 
     def handle_endtag(self, tag: str) -> None:
+        self.in_table = self.in_table and tag not in _TABLES
         if tag == self.hidden:
             self.hidden = ""
-        # A cell's end adds nothing: the next cell brings its own tab.
-        elif tag not in ("td", "th", *_INLINE.split("|")):
-            self.parts.append("\n")
+        # A cell's end adds nothing: the next cell brings its own tab; so does what a term means.
+        elif tag in (*_CELLS, "dt"):
+            self.in_cell = False
+        elif tag not in _INLINE.split("|"):
+            self.in_cell = self.in_cell and tag not in _ROWS
+            self.parts.append(" " if self.in_cell else "\n")
 
     def handle_data(self, data: str) -> None:
         if not self.hidden:
             text = data.replace("\xa0", " ")
-            self.parts.append(text if self.keeps_lines else re.sub(r"\s+", " ", text))
+            keeps = self.keeps_lines and not self.in_table
+            self.parts.append(text if keeps else re.sub(r"\s+", " ", text))
 
 
 def without_html(text: str, keeps_lines: bool = False) -> str:
@@ -57,7 +73,7 @@ def without_html(text: str, keeps_lines: bool = False) -> str:
 
     Args:
         keeps_lines: Line ends of the source are lines, as in Markdown with a few tags; in a page
-            they are white space.
+            and between a table's tags they are white space.
 
     >>> without_html("<p>Fever &amp; <b>chills</b></p>WBC 9 x 10<sup>9</sup>/L, TSH <0.01 mU/l")
     'Fever & chills\\nWBC 9 x 10^9/L, TSH <0.01 mU/l'

@@ -16,15 +16,13 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from medaction.envs.build import build_environment
-from medaction.envs.oracle import Oracle
-from medaction.envs.records import CaseReport, DocumentedTest
+from medaction.envs.make_oracle import oracle_of
+from medaction.envs.records import CaseReport, ClinicalEnvironment
 from medaction.envs.sources import read_cases
 from medaction.kg.encoder import load_encoder
-from medaction.kg.tests_table import aliases_of_tests
 
 LABELS = Path(__file__).parent / "labels.jsonl"
 METHODS = ("exact", "synonym", "words", "panel", "encoder")
@@ -71,39 +69,34 @@ def read_labels(path: Path = LABELS) -> Iterator[Label]:
         )
 
 
-def read_menus(data: Path) -> dict[str, tuple[DocumentedTest, ...]]:
-    """The menus of all cases that become environments, by case id."""
+def read_environments(data: Path) -> dict[str, ClinicalEnvironment]:
+    """All cases that become environments, by case id."""
     paths = (data / "agentclinic" / "agentclinic_medqa.jsonl", data / "medrbench")
     reports = (
         report for path in paths for report in read_cases(path) if isinstance(report, CaseReport)
     )
     built = (build_environment(report, min_tests=1).environment for report in reports)
-    return {environment.case_id: environment.menu for environment in built if environment}
+    return {environment.case_id: environment for environment in built if environment}
 
 
 def judge(
-    labels: Iterable[Label], menus: dict[str, tuple[DocumentedTest, ...]]
+    labels: Iterable[Label], environments: dict[str, ClinicalEnvironment]
 ) -> Iterator[Judged | str]:
     """Each label judged; a sentence for one whose case or entries are gone."""
-    encoder = load_encoder()
-    encoder.encode(["warm"])
-
-    @cache
-    def oracle_of(case_id: str) -> Oracle:
-        return Oracle(menus[case_id], aliases_of_tests(), encoder.encode)
-
+    load_encoder().encode(["warm"])
     for label in labels:
-        if label.case_id not in menus:
+        if label.case_id not in environments:
             yield f"{label.case_id} is no environment any more: {label.order!r}"
             continue
-        gone = (label.expected | label.acceptable) - {test.name for test in menus[label.case_id]}
+        environment = environments[label.case_id]
+        menu = environment.menu
+        gone = (label.expected | label.acceptable) - {test.name for test in menu}
         if gone:
             yield f"{label.case_id} has no entry {sorted(gone)} any more: {label.order!r}"
             continue
         start = time.perf_counter()
-        found = list(oracle_of(label.case_id).matches(label.order))
+        found = list(oracle_of(environment).matches(label.order))
         seconds = time.perf_counter() - start
-        menu = menus[label.case_id]
         yield Judged(
             label,
             {
@@ -137,7 +130,7 @@ def main() -> None:
         help="splits whose errors are listed (default: all)",
     )
     arguments = parser.parse_args()
-    outcomes = list(judge(read_labels(), read_menus(arguments.data)))
+    outcomes = list(judge(read_labels(), read_environments(arguments.data)))
     judged = [outcome for outcome in outcomes if isinstance(outcome, Judged)]
     print(f"{'':34} orders precision  recall  right  wrong  missed all right")
     for split in SPLITS:

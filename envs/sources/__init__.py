@@ -166,8 +166,9 @@ def _cases_of_folder(path: Path, any_article: bool) -> Iterator[CaseReport | Bad
         key=_newest_first,
     )
     if not files:
+        instead = "; ".join(bad.message for bad in _files_of_no_form(path))
         message = f"{path} holds no {', '.join(_SUFFIXES)} file (its folders are not searched)"
-        raise BadCase("no_cases", message, path=str(path))
+        raise BadCase("no_cases", f"{message}: {instead}" if instead else message, path=str(path))
     for file in files:
         try:
             if not inside(file, path):
@@ -197,11 +198,17 @@ def _is_searched(entry: Path, path: Path) -> bool:
     return is_named and entry.is_dir() and inside(entry, path)
 
 
-def _holds_cases(folder: Path) -> bool:
+def _holds_cases(folder: Path, depth: int = 3) -> bool:
+    """Whether cases lie in a folder, or in its folders down to `depth`: by year and ward, say."""
     try:
-        return any(map(_is_case_file, folder.iterdir()))
+        entries = list(folder.iterdir())
     except OSError:  # what cannot be looked into may hold some
         return True
+    if any(map(_is_case_file, entries)):
+        return True
+    # A link may lead back up.
+    folders = (entry for entry in entries if entry.is_dir() and not entry.is_symlink())
+    return depth > 0 and any(_holds_cases(entry, depth - 1) for entry in folders)
 
 
 def _files_of_no_form(path: Path) -> Iterator[BadCase]:
@@ -240,7 +247,8 @@ def _files_of_no_form(path: Path) -> Iterator[BadCase]:
 def _is_case_file(file: Path) -> bool:
     """A name of a known form that is not the structured part or the plain text of the article
     beside it, nor a note on the folder."""
-    if file.is_dir() or not file.name.lower().endswith(_SUFFIXES):
+    # '._case.json' is what macOS' archives keep beside 'case.json'.
+    if not file.name.lower().endswith(_SUFFIXES) or file.name.startswith("._") or file.is_dir():
         return False
     if file.name.lower().endswith(text.SUFFIXES) and file.stem.lower() in _NOTES:
         return False

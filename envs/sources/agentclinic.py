@@ -27,9 +27,9 @@ from medaction.envs.records import (
     sample_of,
 )
 from medaction.envs.results_told import FINDING, STATUS, is_ordered, result_told
-from medaction.envs.sources.bulleted_tests import at_time, tells_when, why_no_test
 from medaction.envs.sources.files import bad_field, object_at, read_rows, text_at, unread_fields
 from medaction.envs.sources.finding_sentences import begins_with_noun
+from medaction.envs.sources.labels import at_time, tells_when, why_no_test
 from medaction.envs.voice import patients_part
 from medaction.words.names import normalise
 from medaction.words.phrases import IN_BRACKETS, phrase_pattern, phrase_regex
@@ -124,7 +124,7 @@ _EXAMINATION = re.compile(
 # A test that is named by what it looks for: 'Tests for cryptococcus: Negative'.
 _TEST_LABEL = phrase_pattern(
     "test for | tests for | test of | tests of | level | count | antibody | antibodies | antigen"
-    " | stain | staining | titer | smear | *scopy"
+    " | stain | staining | titer | smear | *scopy | *metry | *graphy | *gram"
 )
 # A note and, in the same line, the heading of the section behind it: 'Sodium: 138 Urinalysis:'
 _NEXT_HEADING = re.compile(r"(?P<note>.+?)\s(?P<heading>[A-Z][\w ]{2,40}:)", re.DOTALL)
@@ -132,6 +132,11 @@ _NEXT_HEADING = re.compile(r"(?P<note>.+?)\s(?P<heading>[A-Z][\w ]{2,40}:)", re.
 _NO_NOTE = phrase_pattern(
     "instrument reading | provided | not include | not contain | not mention | not detailed"
     " | not specified | cannot generate | case report"
+)
+# Keys can hold no slash: 'Hemoglobin_g_dL', 'Glucose_mg_per_dL', 'MCV_fL'.
+_UNIT_OF_KEY = re.compile(
+    r"_((?:(?:[kmnpuµ]?(?:g|mol|Eq|IU|U|Osm)|mm|cells)_(?:per_)?"
+    r"(?:[dmnpuµf]?L|[km]?g|h|hr|hour|min|mm3)|fL|pg|mmHg|percent))$"
 )
 # A result by its form: a number, or a word that says how a test came out.
 _RESULT_WORDS = re.compile(rf"\b(?:{STATUS}|detected|absent|present)\b|\d", re.IGNORECASE)
@@ -282,6 +287,7 @@ def _notes(notes: str) -> tuple[tuple[DocumentedTest, ...], list[str], tuple[str
     findings: list[str] = []
     left_out: list[str] = []
     header = ""
+    of_examination = False  # whether the items stand below 'Physical examination:'
     goes_on = False  # whether the item before is a test's result
     for note, new_item in _items(notes):
         match = _LABELLED_NOTE.fullmatch(note)
@@ -292,11 +298,12 @@ def _notes(notes: str) -> tuple[tuple[DocumentedTest, ...], list[str], tuple[str
             name = _FINDING_HEADER.fullmatch(note)
             header = name["test"] if name and _is_test(name["test"]) else ""
             # 'Here are the MRI findings:' is a sentence and no name.
-            if re.search(r"\b(?:is|are|was|were)\b", header):
+            if not {"is", "are", "was", "were"}.isdisjoint(header.split()):
                 header = next(iter(named_tests(header)), "")
+            of_examination = _is_of_examination(note, names)
+            header = "" if of_examination else header
             goes_on = False
-        # Unless it names a test: 'Physical examination with ultrasound: ...' is one.
-        elif _EXAMINATION.match(label) and not names:
+        elif _is_of_examination(label, names):
             findings.append(note)
             header, goes_on = "", False
         elif header and new_item and match and _is_part(label, header):
@@ -330,7 +337,7 @@ def _notes(notes: str) -> tuple[tuple[DocumentedTest, ...], list[str], tuple[str
             result = f"{tests[-1].result}\n{note}"
             tests[-1] = DocumentedTest(tests[-1].name, tests[-1].category, result)
         # What is seen or heard at the bedside: 'Visual acuity: 20/200'.
-        elif match and not is_ordered(label) and says_something(match["rest"]):
+        elif of_examination or (match and not is_ordered(label) and says_something(match["rest"])):
             findings.append(note)
         # Not to what is seen first: it may be a test's result without its name.
         else:
@@ -345,6 +352,12 @@ def _items(notes: str) -> Iterator[tuple[str, bool]]:
     for end in [*_NOTE_END.finditer(notes), None]:
         piece = notes[start : end.start() if end else len(notes)]
         note = piece.replace("**", "").strip()
+        opens = _LABELLED_NOTE.fullmatch(note)
+        # 'Laboratory studies: Vitamin B12: 90 pg/mL' is a heading and the first note below it.
+        name = opens["rest"].partition(":")[0] if opens else ""
+        if opens and is_group(opens["label"]) and name != opens["rest"] and _is_one_name(name):
+            yield f"{opens['label']}:", True
+            note = opens["rest"].strip()
         ends_in_heading = _NEXT_HEADING.fullmatch(note)
         # 'Skin Biopsy:' is a heading as it stands, 'Low sodium Imaging results:' a note with one.
         if ends_in_heading and (
@@ -358,6 +371,10 @@ def _items(notes: str) -> Iterator[tuple[str, bool]]:
             start, begins_item = end.end(), end["sentence"] is None
 
 
+def _is_one_name(text: str) -> bool:
+    return len(text) <= 60 and set(".;,").isdisjoint(text)
+
+
 def _is_part(label: str, header: str) -> bool:
     """Whether a labelled item below a test's name is a part of its result: 'Findings' of a biopsy,
     'Hematuria' and 'Glucose' of a urinalysis, where 'Urine culture' is a test of its own."""
@@ -369,6 +386,12 @@ def _is_part(label: str, header: str) -> bool:
     is_named = bool(named_tests(label) or of_label.kinds or names_specimen)
     is_named = is_named or bool(_TEST_LABEL.search(label))
     return bool(_DESCRIPTIVE.fullmatch(label)) or not is_named or is_analyte
+
+
+def _is_of_examination(label: str, names: tuple[str, ...]) -> bool:
+    """Whether what a label heads was seen or measured at the bedside: it names no test beside the
+    vital signs. 'Physical examination with ultrasound: ...' is a test."""
+    return bool(_EXAMINATION.match(label)) and all(map(_EXAMINATION.fullmatch, names))
 
 
 def _is_test(name: str) -> bool:
@@ -558,4 +581,7 @@ def _result_text(value: Any) -> str:
 
 
 def _words_of_key(key: str) -> str:
-    return " ".join(key.replace("_", " ").split())
+    """The name that a key is; a unit behind it in brackets: 'Hemoglobin (g/dL)'."""
+    unit = _UNIT_OF_KEY.search(key)
+    name = " ".join((key[: unit.start()] if unit else key).replace("_", " ").split())
+    return f"{name} ({unit[1].replace('_per_', '/').replace('_', '/')})" if unit else name

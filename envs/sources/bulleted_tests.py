@@ -1,6 +1,5 @@
 """The tests of a summary's bullets: each with its result, and why a bullet is none."""
 
-import calendar
 import itertools
 import re
 from collections.abc import Iterable, Iterator
@@ -8,14 +7,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from medaction.envs.categories import category_of, known_category
-from medaction.envs.diagnosis_names import english_words
-from medaction.envs.documented import MONTHS, is_documented
-from medaction.envs.leaks import outcomes_in
+from medaction.envs.documented import is_documented
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import (
-    CLASSES,
     CONDITIONS,
-    CULTURED,
     IMAGING,
     KINDS,
     SOUGHT,
@@ -23,9 +18,7 @@ from medaction.envs.naming import (
     canonical_of,
     fluids_in,
     profile,
-    specimen_of,
 )
-from medaction.envs.orders import IN_FLUIDS
 from medaction.envs.records import DocumentedTest
 from medaction.envs.results_told import result_told
 from medaction.envs.sources.finding_sentences import (
@@ -36,8 +29,6 @@ from medaction.envs.sources.finding_sentences import (
     IMPRESSION,
     OPENING_PHRASE,
     SHOWING_VERB,
-    SHOWS,
-    SHOWS_A_VALUE,
     STATUS_JOINT,
     TEST_BEHIND,
     TEST_NOUN,
@@ -51,138 +42,56 @@ from medaction.envs.sources.finding_sentences import (
     with_specimen,
     without_quality,
 )
+from medaction.envs.sources.labels import (
+    ATTRIBUTES,
+    GENERAL_LABS,
+    LATER,
+    LATER_COURSE,
+    TIME,
+    at_time,
+    gathers_tests,
+    goes_on_above,
+    is_label_of_test,
+    tells_when,
+    why_no_test,
+)
+from medaction.envs.sources.value_rows import (
+    ITEM_END,
+    RESULT_END,
+    analytes_of,
+    may_be_of_fluid,
+    row_of_values,
+    shares_status,
+    value_of_item,
+)
 from medaction.words.markdown import without_markdown
 from medaction.words.names import normalise
 from medaction.words.negation import DENIAL, is_undone
 from medaction.words.phrases import IN_BRACKETS, phrase_pattern, phrase_regex
 from medaction.words.sentences import split_outside_brackets
-from medaction.words.tests import PANELS, canonical_names
+from medaction.words.tests import PANELS
 
 HEADING = "Ancillary tests"
 """What a result is called that names no test and has no entry above it."""
 BULLET_LINE = re.compile(r"^(?P<indent>\s*)(?:[-*•]|\d+[.)])\s+(?P<text>.*)$")
-# 'Glucose: 5 g/L; urine dipstick: positive': a second label on the line of the first.
-# Not inside brackets: '(IgM; IgG: ...)' is one result.
 _JOINED_CLAUSE = re.compile(r",\s+(?:and|but|while|whereas)\s+")
 _JOINED_WITHOUT_COMMA = re.compile(r"\s+(?:but|while|whereas)\s+")
 # 'Ultrasound showed a mass, confirmed by CT showing a cyst'
 _BORNE_OUT_BY = re.compile(r",\s+(?:\w+ )?\w+ed (?:by|on|via)\s+(?:an?\s+|the\s+)?")
-# 'CRP 212, falling to 40 by day 4' goes on with the value.
-_GOES_ON = (
-    r"(?:(?:\w+ly )?\w+(?:ing|ed) (?:to|from)|down|up|with|which|then"
-    rf"|(?:\w+ly )?(?=\w+ing\b){SHOWS}) "
-)
-# 'Negative Shiga toxin PCR, ruling out HUS': what the value means.
-_INTERPRETED = re.compile(rf",\s(?:\w+ly )?(?=\w+ing\b){SHOWS}\s")
-_ITEM_END = re.compile(rf"(?:[,;]\s+(?:and\s+)?|\n)(?!{_GOES_ON})")
-# What only may end an item: 'and' joins words of one name, too.
-_ITEM_MAY_END = re.compile(r"(?:,\s+)?\b(?:and|with)\s+")
-_ENDS_NAME = (
-    "and | or | but | with | without | which | that | from | after | before | than | in | except"
-)
-_WORD_OF_NAME = rf"(?!{phrase_regex(_ENDS_NAME, '')} )[^\s,;()=:]+"
-# 'Elevated CK (8,120 U/L)', 'plasma EBV-DNA quantification at 166 copies/mL', 'ANA negative'
-_VALUE_ITEM = re.compile(
-    rf"(?:initial )?(?P<status>(?:\w+ly )?{BARE_STATUS.pattern})?"
-    rf"(?P<name>(?={_WORD_OF_NAME})(?:[A-Za-zα-ω]|\d[\d,]*-h?)[^\s,;()=:]*"
-    rf"(?: {_WORD_OF_NAME}){{0,6}}?)"
-    r"(?: \((?P<short>[A-Za-z][\w/-]*)\))?"
-    r"(?: (?:levels?|of|at|was|is|were))*\s*[:=]?\s*"
-    # Not the number of a name: 'HbA1c', 'T4'. In brackets the analyte may be named again.
-    r"(?P<value>(?:[(](?:[^()\d]{0,20}(?<=\W))?)?[<>≤≥~]?\s*(?<![\w-])\d.*"
-    rf"|(?:\w+ly )?{IMPRESSION}\b.*|)",
-    re.IGNORECASE,
-)
-# 'negative urine and blood cultures': several tests with a status of their own.
-_JOINED_ITEM = re.compile(
-    rf"(?P<status>(?:\w+ly )?{BARE_STATUS.pattern})"
-    r"(?P<name>[^,;:()\d]{2,50} and [^,;:()\d]{2,50})(?P<short>)(?P<value>)",
-    re.IGNORECASE,
-)
 _FINDING_OF_ROW = re.compile(r"(?:[\w-]+ ){0,2}(?P<finding>\w+) \((?P<row>[^()]+)")
-_LONGEST_ITEM = 200
-"""Characters of an item with its reference range: our choice."""
-# 'Splenomegaly (14 cm)' is what was found, and names no analyte.
-_FINDING_NOUN = re.compile(r"(?:osis|itis|megaly)$")
+# 'Glucose: 5 g/L; urine dipstick: positive': a second label on the line of the first.
+# Not inside brackets: '(IgM; IgG: ...)' is one result.
 _NEXT_LABEL = re.compile(r"[;.]\s+(?=(?:\d+-)?[A-Za-z][\w ()/-]{2,50}:\s)(?![^()]*\))")
-# Labels that gather tests and are none themselves.
-_ATTRIBUTES = (
-    "initial | other | further | additional | routine | ancillary | prenatal | radiologic"
-    " | radiological | relevant | subsequent | abnormal | diagnostic | paraclinical"
-)
-_GROUPS = (
-    "imaging | imaging test | imaging studies | imaging findings | imaging results | radiology"
-    " | test | testing | investigation | findings | other | studies | work up | workup"
-    " | diagnostics"
-)
-_CATEGORY = re.compile(
-    rf"(?:{phrase_regex(_ATTRIBUTES, '')} )*{phrase_regex(_GROUPS)}(?: \(.*\))?", re.IGNORECASE
-)
 _CODE_AND_VALUE = re.compile(r"(?P<code>[A-Z]{2,}) \d")
 """'BP 110/70 mmHg'"""
 _INVESTIGATIONS = re.compile(
-    rf"(?:{phrase_regex(_ATTRIBUTES, '')} )*(?:tests?|testing|investigations?|work-?up|imaging)",
+    rf"(?:{phrase_regex(ATTRIBUTES, '')} )*(?:tests?|testing|investigations?|work-?up|imaging)",
     re.I,
-)
-# Labels and subjects that tell what was done for the patient or became of them.
-_LATER_COURSE = phrase_pattern(
-    "treatment | therapy | management | outcome | prognosis | complication | course | recovery"
-    " | response | improvement | delivery | cesarean | symptoms | followed up | autopsy | necropsy"
-    " | postmortem | post mortem"
 )
 _OPERATION = phrase_pattern(
     "surg* | excision | resection | *ectomy | graft | implant* | transplant*"
 )
-_BEGUN = re.compile(rf"{_LATER_COURSE.pattern} \w+ed\b", re.IGNORECASE)  # 'therapy initiated'
-_BEGINNING = "started | given | begun | commenced | initiated | administered | prescribed"
-_TREATED = re.compile(rf"\b(?:was|were) {phrase_regex(_BEGINNING, '')}\b", re.IGNORECASE)
-_PERSON_AS_SUBJECT = re.compile(
-    r"(?:he|she|they|(?:the )?(?:patient|child|infant))\b", re.IGNORECASE
-)
-_TELLS_DIAGNOSIS = re.compile(r"\b(?:diagnos[ei]s|final assessment)\b", re.IGNORECASE)
-# '68Ga-DOTATATE PET/CT was negative' begins a sentence as well; the '2' of 'No. 2' none.
-_RESULT_END = re.compile(r"(?<=[.;])\s+(?=(?:\d+[a-z]?-?)?[A-Z])|;\s+")
-# More of what the test above has found: 'Associated findings', 'No metastases'.
-_MORE_OF = "associated | additional | further | incidental | other | secondary | noted"
-_MORE = re.compile(
-    r"(?:no|not|none)\b"
-    rf"|(?:(?:{phrase_regex(_MORE_OF, '')}|\w+al)\s)*"
-    rf"{phrase_regex('finding | observation | anomal* | abnormalit* | feature | sign')}"
-    r"(?:\s\(.*\))?$",
-    re.IGNORECASE,
-)
-# Labels that tell when, of the tests below.
-_BEFORE_A_TIME = "on | at | after | before | during | upon | following | prior | post | pre"
-_RESULT_TIMES = (
-    "follow up | followup | initial | initially | recurrent | day | week | month | year | hour"
-    " | time | date | admission | #"
-)
-_NTH = "first | second | third"
-_WHEN = re.compile(
-    rf"(?:{phrase_regex(f'{_BEFORE_A_TIME} | {_RESULT_TIMES} | {_NTH}')}"
-    rf"|{phrase_regex(MONTHS, '')}|[\w-]+ (?:hour|day|week|month|year)s? (?:later|after))\b",
-    re.IGNORECASE,
-)
-# A 'first' one without a noun; the 'second eye' is no time.
-_TIME = re.compile(
-    rf"{phrase_pattern(f'{_RESULT_TIMES} | {MONTHS}').pattern}|^{phrase_regex(_NTH, '')}$",
-    re.IGNORECASE,
-)
-_LATER = re.compile(r"(?:follow-?up|post)", re.IGNORECASE)
-# The first encounter: what was found then is the plain test's result.
-_FIRST_TIMES = (
-    "initial | first | admission | presentation | arrival | baseline | pre | prior | before"
-)
-_AT_FIRST = re.compile(
-    rf"(?:(?:on|at|upon|during|the|time of) )*{phrase_regex(_FIRST_TIMES, '')}", re.IGNORECASE
-)
-_GENERAL_NAMES = "lab | laborator* | blood | serum | biochemistry | chemistry | test"
-_LAB_NOUNS = "test | work | result | findings | investigation | studies | analysis | values"
-_GENERAL_LABS = re.compile(
-    rf"(?:(?:routine|other|basic|serum|blood|abnormal) )*{phrase_regex(_GENERAL_NAMES)}"
-    rf"(?: {phrase_regex(_LAB_NOUNS)})?|bloodwork",
-    re.IGNORECASE,
-)
+_BEGUN = re.compile(rf"{LATER_COURSE.pattern} \w+ed\b", re.IGNORECASE)  # 'therapy initiated'
 
 
 @dataclass(slots=True)
@@ -237,7 +146,7 @@ def entries_of_bullet(node: Bullet, container: str = "") -> Iterator[_BulletLine
     # A heading without a colon: 'Imaging studies' with bullets below.
     if node.children and not label and _is_heading(node.text):
         label, rest = without_markdown(node.text), ""
-    knows_label = _is_label_of_test(label)
+    knows_label = is_label_of_test(label)
     below = (text for child in node.children for text in _texts_of_bullet(child))
     more = "\n".join(without_markdown(text) for text in (rest, *below) if text)
     # From the surest to the least: course, time, more of the above, groups, a test with findings.
@@ -247,18 +156,18 @@ def entries_of_bullet(node: Bullet, container: str = "") -> Iterator[_BulletLine
     elif tells_when(label):
         lines = (line for child in node.children for line in entries_of_bullet(child, container))
         # 'Day 3: Na 130, K 4.1' has values on the label's own line.
-        analytes = [_test_of_analyte(*part, container) for part in _analytes(rest)]
+        analytes = [_test_of_analyte(*part, container) for part in analytes_of(rest)]
         of_label = analytes or (_prose(rest, container) if rest else ())
         yield from _dated(label, (*of_label, *lines))
     # 'No metastases: ...' goes on with the entry above, but not where a test is named below.
-    elif label and not knows_label and _goes_on(label) and not named_tests(more):
+    elif label and not knows_label and goes_on_above(label) and not named_tests(more):
         yield Remark(f"{label}: {more}")
     # A group: its bullets are tests, and its own text a further one.
     elif node.children and (not rest or gathers_tests(label)) and _are_tests(node):
         heading = label or container
         lines = (line for child in node.children for line in entries_of_bullet(child, heading))
         # 'Further testing/management': what is no test is the other.
-        if _LATER_COURSE.search(label):
+        if LATER_COURSE.search(label):
             lines = (_of_course(line) for line in lines)
         listed = with_remarks((*(_prose(rest, heading) if rest else ()), *lines), label)
         yield from _dated(label, listed)
@@ -290,41 +199,24 @@ def entries_of_bullet(node: Bullet, container: str = "") -> Iterator[_BulletLine
         yield from _prose(node.text, container, node.begins)
 
 
-def gathers_tests(label: str) -> bool:
-    """Whether a label gathers tests and is none itself, alone or joined with the later course.
-
-    >>> [*map(gathers_tests, ("Other findings", "Further testing/Management", "Management"))]
-    [True, True, False]
-    """
-    parts = re.split(r"\s*(?:/|&|,|\band\b)\s*", label)
-    joined = any(map(_CATEGORY.fullmatch, parts)) and any(map(_LATER_COURSE.search, parts))
-    return bool(_CATEGORY.fullmatch(label)) or joined
-
-
-def _goes_on(label: str) -> bool:
-    """Whether a label goes on with the entry above: 'Associated findings'; 'Other findings' are no
-    more of an MRI."""
-    return bool(_MORE.match(label)) and not gathers_tests(label)
-
-
 def _heads_prose(label: str, text: str) -> bool:
     """Whether sentences behind a label that names no test are each about a test of their own:
     'Neurophysiology: EMG showed denervation. Evoked potentials were delayed.', 'Of note: Ammonia
     142 µmol/L'"""
-    sentences = split_outside_brackets(_RESULT_END, text)
+    sentences = split_outside_brackets(RESULT_END, text)
     # 'Radiological: Normal MRI brain; chest X-ray showed ...' has tests that say more than it.
     # Laboratory values stand under their heading together.
     says_more = not named_tests(label) and known_category(label) != "laboratory"
-    if says_more and not _TIME.search(label) and _are_of_known_tests(sentences):
+    if says_more and not TIME.search(label) and _are_of_known_tests(sentences):
         return True
     if len(sentences) > 1:
-        return not _is_label_of_test(label) and all(map(_is_of_test, sentences))
+        return not is_label_of_test(label) and all(map(_is_of_test, sentences))
     reading = profile(label)
     # 'Laboratory: Blood count was normal' is of that one test.
-    if _GENERAL_LABS.fullmatch(label) and len(split_outside_brackets(_ITEM_END, text)) == 1:
+    if GENERAL_LABS.fullmatch(label) and len(split_outside_brackets(ITEM_END, text)) == 1:
         return len(named_tests(text)) == 1 and _begins_with_test(text)
     # 'Saline infusion test: aldosterone 22', 'Left adrenal vein: cortisol 800' are no plain ones.
-    is_test = _is_label_of_test(label) or begins_with_noun(label) or reading.regions
+    is_test = is_label_of_test(label) or begins_with_noun(label) or reading.regions
     if is_test or label_and_rest(text)[0] or reading.terms & CONDITIONS:
         return False
     return _begins_with_test(text)
@@ -333,7 +225,7 @@ def _heads_prose(label: str, text: str) -> bool:
 def _begins_with_test(clause: str) -> bool:
     """Whether the first words of a clause name a test that is known, and the others what it
     found."""
-    if item := _value_of_item(clause):
+    if item := value_of_item(clause):
         return bool(item["value"]) and canonical_of(item["name"]) is not None
     name = next(iter(named_tests(clause)), clause)
     # 'CT, MRI and EUS failed' lists tests.
@@ -381,59 +273,10 @@ def _is_heading(text: str) -> bool:
     )
 
 
-def _is_label_of_test(label: str) -> bool:
-    """Whether the words of a label, but for 'pre-surgery', are of a test or of a kind of test."""
-    # 'Pre-surgery CT' is a CT: the time is no part of the test.
-    name = re.sub(r"(?i)\b(?:pre|post)[\s-]?\w+", "", label)
-    reading = profile(name)
-    return bool(
-        named_tests(name) or known_category(name) or reading.specimen or reading.kinds & KINDS
-    )
-
-
-def why_no_test(label: str, text: str) -> str:
-    """Why a bullet holds no test, as its label or its beginning says; '' where it may."""
-    # The beginning alone: the end of a sentence often tells of treatment in passing.
-    beginning = label or SHOWS_A_VALUE.split(text, maxsplit=1)[0][:30]
-    # A later test is a test: 'Postoperative CT'.
-    if named_tests(beginning) or (label and _LATER.match(label) and named_tests(text)):
-        return ""
-    if _TELLS_DIAGNOSIS.search(beginning):
-        return "states the diagnosis"
-    is_course = _LATER_COURSE.search(beginning) or _PERSON_AS_SUBJECT.match(text)
-    # 'Tensilon was given, and the lid rose' is a test.
-    is_treated = _TREATED.search(text) and not known_category(text)
-    if is_course or (not named_tests(text) and (is_treated or outcomes_in(text))):
-        return "tells of treatment or its outcome"
-    return ""
-
-
-def tells_when(label: str) -> bool:
-    """Whether a label tells when the tests below were made, and names none.
-
-    >>> tells_when("Day 3"), tells_when("After treatment"), tells_when("Postoperative CT")
-    (True, True, False)
-    """
-    return (
-        bool(_WHEN.match(label)) and not _is_label_of_test(label) and not _CATEGORY.fullmatch(label)
-    )
-
-
-def at_time(test: DocumentedTest, label: str) -> DocumentedTest:
-    """The test with its time in its name, but for that of the first encounter: its result is none
-    of the same test at another time."""
-    if _AT_FIRST.match(label):
-        return test
-    # 'March 2019' keeps its capital.
-    is_month = label[:3] in calendar.month_abbr
-    when = label if is_month else label[0].lower() + label[1:]
-    return replace(test, name=f"{test.name} ({when})")
-
-
 def _dated(label: str, lines: Iterable[_BulletLine]) -> Iterator[_BulletLine]:
     """What stands under a label that tells when."""
     for line in with_remarks(lines, HEADING):
-        told_when = _LATER.match(label) or tells_when(label)
+        told_when = LATER.match(label) or tells_when(label)
         yield at_time(line, label) if told_when and isinstance(line, DocumentedTest) else line
 
 
@@ -455,7 +298,7 @@ def with_remarks(lines: Iterable[_BulletLine], name: str) -> Iterator[_BulletLin
                 yield entry
             entry = DocumentedTest(name, category_of(name), line.text)
         # 'Anti-Mi-2 negative' is no more of a CK, while 'CD20 positive' is more of a biopsy.
-        elif _is_analyte(entry) and (value := _value_of_item(line.text)) and value["value"]:
+        elif _is_analyte(entry) and (value := value_of_item(line.text)) and value["value"]:
             yield entry
             entry = _test_of_analyte(value["name"], line.text, name)
         else:
@@ -474,13 +317,13 @@ def _is_analyte(entry: DocumentedTest) -> bool:
     """Whether an entry is of one analyte of the blood: 'mesothelial cells 5 %' behind a 'pleural
     fluid analysis' is more of it."""
     reading = profile(entry.name)
-    is_one = reading.canonical not in PANELS and (reading.canonical or _value_of_item(entry.result))
+    is_one = reading.canonical not in PANELS and (reading.canonical or value_of_item(entry.result))
     return entry.category == "laboratory" and reading.specimen in (None, "blood") and bool(is_one)
 
 
 def _prose(text: str, container: str, begins: bool = True) -> Iterator[_BulletLine]:
     """The tests of running text, sentence by sentence."""
-    for sentence in split_outside_brackets(_RESULT_END, text):
+    for sentence in split_outside_brackets(RESULT_END, text):
         for clause in _clauses_of_tests(sentence):
             yield from _sentence(clause, container, begins)
             begins = False
@@ -494,7 +337,7 @@ def _clauses_of_tests(sentence: str) -> list[str]:
         if len(clauses) > 1 and all(map(_is_of_test, clauses)):
             return clauses
     clauses = split_outside_brackets(STATUS_JOINT, sentence)
-    if len(clauses) > 1 and not _row_of_values(sentence) and all(map(tests_of_status, clauses)):
+    if len(clauses) > 1 and not row_of_values(sentence) and all(map(tests_of_status, clauses)):
         return clauses
     verb = SHOWING_VERB.search(sentence)
     before, _, subject = sentence[: verb.start() if verb else 0].rpartition(", ")
@@ -502,12 +345,12 @@ def _clauses_of_tests(sentence: str) -> list[str]:
     # 'Acylcarnitines as in MADD, biopsy showing fat': what is before is none of the biopsy's.
     if before and is_named and is_documented(before) and not OPENING_PHRASE.match(sentence):
         return [before, sentence[len(before) + 2 :]]
-    clauses = split_outside_brackets(_ITEM_END, sentence)
+    clauses = split_outside_brackets(ITEM_END, sentence)
     names = [name for clause in clauses[1:] for name in named_tests(clause)]
     # 'Pleural fluid glucose 20, LDH 400': of that fluid.
     in_fluid = {profile(name).specimen for name in named_tests(clauses[0])} - {None, "blood"}
-    is_apart = names and not (in_fluid and any(map(_may_be_of_fluid, names)))
-    if is_apart and not _row_of_values(sentence) and all(map(_is_result_alone, clauses)):
+    is_apart = names and not (in_fluid and any(map(may_be_of_fluid, names)))
+    if is_apart and not row_of_values(sentence) and all(map(_is_result_alone, clauses)):
         return clauses
     return [sentence]
 
@@ -525,7 +368,7 @@ def _is_result_alone(clause: str) -> bool:
         return True
     by_test = any(re.search(rf"\w (?:on|by|via) .*{re.escape(n)}\W*$", clause) for n in names)
     has_status = BARE_STATUS.match(clause) or re.search(rf" {IMPRESSION}\W*$", clause)
-    has_value = re.search(r"\(.*\d.*\)", clause) or _value_of_item(clause)
+    has_value = re.search(r"\(.*\d.*\)", clause) or value_of_item(clause)
     return bool(by_test or has_status or has_value)
 
 
@@ -538,7 +381,7 @@ def _are_tests(node: Bullet) -> bool:
     below_test = profile(label).kinds - {"imaging"}
     # Below a kind of test a label must be a test's; below a heading any label will do.
     named = [
-        bool(_is_label_of_test(below) if below_test else below) or bool(named_tests(child.text))
+        bool(is_label_of_test(below) if below_test else below) or bool(named_tests(child.text))
         for below, child in zip(labels, node.children, strict=True)
     ]
     # Below a group one test is enough: the others may be named by analytes that no table knows.
@@ -563,10 +406,10 @@ def _tests_of_label(label: str, result: str, container: str) -> Iterator[Documen
     labels = [label_and_rest(line)[0] for line in further]
     one_line = "\n" not in "".join(further) and not label_and_rest(result)[0]
     # 'Urinalysis: Protein 3+. Glucose: negative': that glucose is of the urine.
-    in_fluid = profile(name).specimen not in (None, "blood") and any(map(_may_be_of_fluid, labels))
+    in_fluid = profile(name).specimen not in (None, "blood") and any(map(may_be_of_fluid, labels))
     # All labels must be tests: else a later one may be a part of the first's result.
     are_tests = all(
-        _is_label_of_test(label) or canonical_of(label) is not None or begins_with_noun(label)
+        is_label_of_test(label) or canonical_of(label) is not None or begins_with_noun(label)
         for label in (name, *labels)
     )
     if are_tests and one_line and not in_fluid:
@@ -587,7 +430,7 @@ def _tests_of_label(label: str, result: str, container: str) -> Iterator[Documen
             end = result.rindex(last, 0, end)
         yield from _tests_of_label(name, result[:end].strip(" ,;\n"), container)
         lines = (_sentence(last, container, begins=False) for last in appended)
-        sentence = split_outside_brackets(_RESULT_END, result)[-1]
+        sentence = split_outside_brackets(RESULT_END, result)[-1]
         for test in itertools.chain.from_iterable(lines):
             if isinstance(test, DocumentedTest):
                 # 'Uptake in the left breast, biopsy was benign': of what the sentence tells.
@@ -596,7 +439,7 @@ def _tests_of_label(label: str, result: str, container: str) -> Iterator[Documen
                 yield replace(test, result=sentence) if is_bare and reading.kinds else test
         return
     # 'Laboratory tests: Na 130, K 4.1' is one test for each analyte, which are ordered so.
-    if category == "laboratory" and _GENERAL_LABS.fullmatch(name) and (parts := _analytes(result)):
+    if category == "laboratory" and GENERAL_LABS.fullmatch(name) and (parts := analytes_of(result)):
         yield from (_test_of_analyte(*part, name) for part in parts)
         return
     listed = (
@@ -614,8 +457,8 @@ def _tests_of_label(label: str, result: str, container: str) -> Iterator[Documen
 def _of_other_tests(name: str, category: str, result: str) -> list[str]:
     """The sentences at the end of a test's result that tell of another one, and so the clauses at
     the end that begin with its name: ', chest X-ray without infiltrates'."""
-    pieces = split_outside_brackets(_RESULT_END, result)
-    first, *clauses = split_outside_brackets(_ITEM_END, pieces[-1])
+    pieces = split_outside_brackets(RESULT_END, result)
+    first, *clauses = split_outside_brackets(ITEM_END, pieces[-1])
     # 'Peripheral smear, biopsy and CT normal' lists tests.
     last = [first, *clauses] if all(map(is_documented, (first, *clauses))) else [pieces[-1]]
     later = [*pieces[:-1], *last][1:]
@@ -628,7 +471,7 @@ def _is_of_other(name: str, category: str, clause: str) -> bool:
     scan."""
     names = named_tests(clause)
     label = label_and_rest(clause)[0]
-    subject = label if _is_label_of_test(label) else subject_of(clause, names, begins=bool(names))
+    subject = label if is_label_of_test(label) else subject_of(clause, names, begins=bool(names))
     if not subject and _begins_with_test(clause):
         subject = next(iter(names), "")
     if not subject:
@@ -642,7 +485,7 @@ def _is_of_other(name: str, category: str, clause: str) -> bool:
     category_of_other = known_category(subject) or category_of(subject)
     is_scan = category in ("imaging", "physiologic")
     is_known = (
-        bool(_GENERAL_LABS.fullmatch(subject))
+        bool(GENERAL_LABS.fullmatch(subject))
         or (bool(own.kinds) and is_of_blood)
         or known_category(subject) not in (None, "laboratory")
         # The ejection fraction is a part of the echocardiogram.
@@ -662,18 +505,11 @@ def _is_of_other(name: str, category: str, clause: str) -> bool:
     return category_of_other != category or specimens[0] != specimens[1]
 
 
-def _may_be_of_fluid(label: str) -> bool:
-    """Whether a label names no specimen, and a test that is done in fluids, too."""
-    reading = profile(label)
-    in_fluids = (reading.canonical or reading.text) in IN_FLUIDS or reading.kinds & CULTURED
-    return not reading.specimen and bool(in_fluids)
-
-
 def _at_times(name: str, parts: list[str], container: str) -> list[DocumentedTest]:
     """The tests of 'Calcium: Day 1: 3.6; Day 7: 2.6; Reference: 2.1-2.6', one a time with what is
     said of all; none where fewer than two labels are times."""
     labelled = [label_and_rest(part) for part in parts]
-    times = [label for label, _ in labelled if tells_when(label) and _TIME.search(label)]
+    times = [label for label, _ in labelled if tells_when(label) and TIME.search(label)]
     of_all = [part for part, (label, _) in zip(parts, labelled, strict=True) if label not in times]
     # A reference alone is no result.
     return [
@@ -697,122 +533,6 @@ def _once(names: tuple[str, ...], own: str) -> tuple[str, ...]:
     )
 
 
-def _analytes(result: str) -> list[tuple[str, str]]:
-    """Each analyte of 'WBC 9.7 x 10^3/uL, CRP 25.9 mg/L' with its own words; none where an item is
-    anything else.
-
-    A word before the first item ('Elevated ESR (75), CRP (4)') is said of all of them, so such a
-    result stays in one piece.
-    """
-    row = _row_of_values(result)
-    return [] if _shares_status(row) else [(name, item) for name, item, _ in row]
-
-
-def _row_of_values(text: str) -> list[tuple[str, str, re.Match[str]]]:
-    """The name, the words and the grammar of each item of a list in which a value follows every
-    noun phrase; none where an item is anything else: all or none, since such a line is prose."""
-    row = []
-    for item, words in _items_of_row(text.strip(" .")):
-        value = _value_of_item(item)
-        if value is None:
-            return []
-        # 'Severe anemia (6.8 g/dL)' is a hemoglobin.
-        name = value["name"]
-        if canonical_of(name) is None:
-            name = TEST_OF_FINDING.get(normalise(name).split()[-1], name)
-        name = without_quality(name)
-        # 'CA 19-9 400 U/mL' is no calcium.
-        if " and " in value["name"] and named_tests(name):
-            row += [(each, words, value) for each in tests_joined(value["name"])]
-            continue
-        longer = " ".join([name, *re.findall(r"\A[\d–-]\S*", value["value"])])
-        is_longer = normalise(longer) in canonical_names()
-        is_longer = is_longer or any(map(longer.endswith, named_tests(longer)))
-        row.append((longer if is_longer else name, words, value))
-    names = [name for name, *_ in row]
-    # 'Urine sodium 40, potassium 20', 'dengue IgM positive, IgG negative': what names no specimen,
-    # or nothing that it is against, may be of the one before.
-    is_shared = any(
-        (
-            profile(one).specimen not in (None, "blood")
-            and _may_be_of_fluid(two)
-            and not any(map(specimen_of, normalise(two).split()))
-        )
-        or (normalise(two) in CLASSES and "antibody" in profile(one).kinds)
-        for one, two in itertools.pairwise(names)
-    )
-    # An analyte that stands twice was measured twice, and needs its words.
-    is_row = len(row) > 1 and len(set(map(normalise, names))) == len(row)
-    is_row = is_row and len({value.string for *_, value in row}) > 1
-    is_known = any(canonical_of(name) is not None or named_tests(name) for name in names)
-    return row if is_row and is_known and not is_shared else []
-
-
-def _items_of_row(text: str) -> Iterator[tuple[str, str]]:
-    """Each item of a list, and its words: of 'elevated AST (120) and ALT (85)' both items have all
-    of them, with the status."""
-    for piece in split_outside_brackets(_ITEM_END, text):
-        items = [*_joined_items(piece)]
-        values = [_value_of_item(item) for item in items]
-        statuses = [bool(value and value["status"]) for value in values]
-        is_shared = len(items) > 1 and statuses[0] and not any(statuses[1:])
-        yield from ((item, piece.strip() if is_shared else item) for item in items)
-
-
-def _joined_items(piece: str) -> Iterator[str]:
-    start = end = 0
-    for part in split_outside_brackets(_ITEM_MAY_END, piece):
-        place = piece.index(part, end)
-        if end and _value_of_item(part) and _value_of_item(piece[start:end]):
-            yield piece[start:end].strip()
-            start = place
-        end = place + len(part)
-    yield piece[start:end].strip()
-
-
-def _value_of_item(item: str) -> re.Match[str] | None:
-    """The name and the value of an item, where the name is a known test's or may be an analyte's
-    that no table knows: a noun phrase that is neither plain English, nor an organ, nor a finding.
-    """
-    item = _INTERPRETED.split(item, maxsplit=1)[0].strip(" .;")
-    if len(item) > _LONGEST_ITEM or len(split_outside_brackets(_RESULT_END, item)) > 1:
-        return None
-    # A long row of spaces would be tried in every way.
-    words_of_item = " ".join(item.split())
-    value = _VALUE_ITEM.fullmatch(words_of_item) or _JOINED_ITEM.fullmatch(words_of_item)
-    if value is None or not (words := normalise(value["name"]).split()):
-        return None
-    canonical = canonical_of(value["name"])
-    is_known = canonical is not None or bool(named_tests(value["name"]))
-    is_finding = canonical is None and words[-1] in TEST_OF_FINDING
-    # Without a value: 'leukocytosis', 'elevated D-dimer'.
-    if is_finding or not value["value"]:
-        return value if is_finding or (is_known and value["status"]) else None
-    if canonical is not None:
-        return value
-    has_code = re.search(r"[A-Za-z]-?\d", value["name"])
-    is_plain = english_words().issuperset(words) and not (is_known or has_code)
-    reading = profile(value["name"])
-    # 'Spleen 14 cm' is of an organ, 'hepatic copper' of what is measured in it.
-    tells = (reading.regions and not reading.terms) or _FINDING_NOUN.search(words[-1])
-    return None if is_plain or tells or SHOWS_A_VALUE.search(value["name"]) else value
-
-
-def _shares_status(row: list[tuple[str, str, re.Match[str]]]) -> bool:
-    """'Elevated ESR (75), CRP (4)': whether an item's status is said of a later one, too, which
-    has its value in the same form: not of that behind 'elevated ESR (75)' in '..., Hb 9 g/dL'."""
-    shared = None
-    for name, words, value in row:
-        # A finding has its own status, and so has what shares that of the item before.
-        if value["status"] or name not in words or value.string != words:
-            shared = value["value"][:1] if value["status"] else shared
-        elif shared in ("(", None) and shared != value["value"][:1]:
-            continue
-        elif re.match(r"\W*\d", value["value"]):
-            return True
-    return False
-
-
 def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_BulletLine]:
     """A finding in prose: named by its grammatical subject when that is a test, else by the first
     test that it mentions.
@@ -821,11 +541,11 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_BulletLi
     the heading says; later on it may be a part of what the test before has shown.
     """
     label, rest = label_and_rest(sentence)
-    if label and (begins or _is_label_of_test(label)):
+    if label and (begins or is_label_of_test(label)):
         yield from _tests_of_label(label, rest, container)
         return
-    if row := _row_of_values(sentence):
-        of_all = without_markdown(sentence) if _shares_status(row) else ""
+    if row := row_of_values(sentence):
+        of_all = without_markdown(sentence) if shares_status(row) else ""
         for name, item, value in row:
             test = _test_of_analyte(name, of_all or item, container)
             yield replace(test, aliases=(value["short"],) if value["short"] else ())

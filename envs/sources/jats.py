@@ -23,6 +23,7 @@ from medaction.envs.patients import patient_of_heading
 from medaction.envs.records import BadCase, CaseReport, Loss, StructuredCase, id_of_file
 from medaction.envs.sources import case_json
 from medaction.envs.sources.files import inside, parse_json, read_bytes, read_text
+from medaction.envs.sources.package_list import NO_LICENCE
 from medaction.envs.sources.text import iso_date
 
 JATS_SUFFIXES = (".xml", ".nxml")
@@ -199,7 +200,7 @@ def _floats(article: etree._Element) -> Iterator[etree._Element]:
     """The tables and figures that stand outside the body."""
     for place in _OUTSIDE_BODY:
         for part in article.iterfind(place):
-            yield from part.iter("table-wrap", "fig")
+            yield from part.iter("table-wrap", "fig", "boxed-text")
 
 
 def _set_run_in_headings_apart(article: etree._Element) -> None:
@@ -396,7 +397,8 @@ def _files_beside(path: Path) -> tuple[StructuredCase | None, str | None, bool]:
     if isinstance(value, dict) and "pmcid" in value and not case_json.is_case(value):
         if value.get("is_retracted") is True:
             raise BadCase("retracted", f"{beside.name}: the article is retracted")
-        return None, str(value.get("license_code") or "") or None, False
+        code = str(value.get("license_code") or "").strip()
+        return None, code if code.casefold() not in NO_LICENCE else None, False
     case = case_json.read_case(beside)
     return case.structured, case.licence, case.evaluation_only
 
@@ -504,6 +506,11 @@ def _paragraphs_of(element: etree._Element) -> Iterator[str]:
                 if form.tag not in _UNREAD_TAGS
             )
             yield from next(filter(None, forms), [])
+        # 'Opening pressure: 34 cm H2O': a term and what it is belong together.
+        elif tag == "def-item":
+            term, *rest = [*filter(None, _paragraphs_of(child)), ""]
+            yield ": ".join(filter(None, [term, *rest[:1]]))
+            yield from rest[1:]
         # A table's own footnotes explain its values; those of the article do not.
         elif tag and (
             tag not in _UNREAD_TAGS or (tag, element.tag) == ("fn-group", "table-wrap-foot")

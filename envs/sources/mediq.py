@@ -52,9 +52,11 @@ def _case_of_question(row: Any, path: Path, place: str) -> CaseReport:
     answer = text_at(row, "answer", path, place).strip()
     case_id = check_id(f"mediq-{path.stem}-{_number_of_question(row, path, place)}")
     context = row.get("context")
-    is_list = isinstance(context, list) and bool(context)
-    if not is_list or not all(isinstance(sentence, str) for sentence in context):
-        message = f"{path.name}{place}: 'context' must be a list of sentences"
+    # Not parted into sentences it is the same story.
+    context = [context] if isinstance(context, str) else context
+    is_list = isinstance(context, list) and all(isinstance(part, str) for part in context)
+    if not is_list or not any(map(str.strip, context)):
+        message = f"{path.name}{place}: 'context' must be a text or a list of sentences"
         raise BadCase("bad_field", message, case_id)
     if not asks_for_diagnosis(question):
         message = f"{path.name}{place}: the question is {question[:120]!r}"

@@ -17,7 +17,6 @@ from medaction.envs.sources.bulleted_tests import (
     Bullet,
     Remark,
     entries_of_bullet,
-    gathers_tests,
     tree_of_bullets,
     with_remarks,
 )
@@ -30,6 +29,7 @@ from medaction.envs.sources.files import (
     unread_fields,
 )
 from medaction.envs.sources.finding_sentences import label_and_rest
+from medaction.envs.sources.labels import gathers_tests
 from medaction.envs.sources.text import iso_date
 from medaction.words.markdown import tables_as_bullets, without_markdown
 

@@ -16,7 +16,10 @@ from medaction.envs.sources.files import inside, read_lines
 MAX_ROWS = 1_000_000
 """A package holds the articles of one block of a million ids."""
 
-NO_LICENCE = {"", "none", "no-cc code"}
+NO_LICENCE = {"", "none", "no-cc code", "tdm"}
+"""PMC's codes of articles that are under no licence, or may be mined and not passed on."""
+
+PMCID = re.compile(r"PMC[0-9]{1,12}")
 _COLUMNS = ("AccessionID", "License", "Retracted")
 
 MAX_LICENCES = 1000
@@ -30,8 +33,7 @@ PackageList = dict[int, tuple[str, bool]]
 
 def entry_of(listed: PackageList, pmcid: str) -> tuple[str, bool]:
     """(licence, retracted) of an article; ('', False) where the list does not name it."""
-    is_id = re.fullmatch(r"PMC[0-9]{1,12}", pmcid)
-    return listed.get(int(pmcid[3:]), ("", False)) if is_id else ("", False)
+    return listed.get(int(pmcid[3:]), ("", False)) if PMCID.fullmatch(pmcid) else ("", False)
 
 
 def list_beside(package: Path) -> PackageList:
@@ -59,10 +61,13 @@ def list_beside(package: Path) -> PackageList:
         columns = [names.index(column) for column in _COLUMNS]
         for row in rows:
             pmcid, licence, retracted = (row[column].strip() for column in columns)
-            if not re.fullmatch(r"PMC[0-9]{1,12}", pmcid):
+            if not PMCID.fullmatch(pmcid):
                 raise ValueError(f"{pmcid[:40]!r} is no article id")
             is_named = licence.casefold() not in NO_LICENCE
             entry = (licence if is_named else "", retracted.casefold() == "yes")
+            # Named twice: retracted in one line is retracted, and two licences are none.
+            before = result.get(int(pmcid[3:]), entry)
+            entry = (entry[0] if entry[0] == before[0] else "", entry[1] or before[1])
             # Few licences for many articles: one object each.
             result[int(pmcid[3:])] = entries.setdefault(entry, entry)
             # Bounded, since the list is untrusted.

@@ -27,20 +27,14 @@ from medaction.envs.records import (
     check_id,
     sample_of,
 )
-from medaction.envs.sources.files import (
-    bad_field,
-    object_at,
-    parse_json,
-    read_text,
-    text_at,
-    unread_fields,
-)
+from medaction.envs.sources.files import bad_field, object_at, parse_json, read_text, unread_fields
 from medaction.words.names import normalise
 
 _PACKET_FIELDS = {
     *("id", "subject", "phenotypicFeatures", "measurements", "interpretations", "diseases"),
     "metaData",
 }
+_ROWS = {"phenotypicFeatures", "interpretations", "diseases"}
 _SUBJECT_FIELDS = {"id", "sex", "timeAtLastEncounter", "taxonomy"}
 _FEATURE_FIELDS = {"type", "excluded", "severity", "modifiers", "onset"}
 _MEASUREMENT_FIELDS = {"assay", "value", "complexValue", "timeObserved"}
@@ -59,7 +53,7 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
     'not_human' | 'no_diagnosis' | 'several_diagnoses' | 'unsafe_id') and the others go on. Raises
     BadCase when the file itself cannot be read.
     """
-    value = parse_json(read_text(path), path)
+    value = _in_names_of_json(parse_json(read_text(path), path))
     members = value.get("members") if isinstance(value, dict) else None
     packets = [("", value)]
     if isinstance(members, list):
@@ -80,11 +74,28 @@ def recognises(value: Any) -> bool:
         return any(
             recognises(member) for member in value["members"][:10] if "members" not in _keys(member)
         )
-    return {"subject", "phenotypicFeatures"} <= _keys(_unwrapped(value))
+    keys = {_name_in_json(key) for key in _keys(_unwrapped(value))}
+    # Protobuf's JSON leaves out an empty list.
+    return "subject" in keys and not keys.isdisjoint(_ROWS)
 
 
 def _keys(value: Any) -> set[str]:
     return set(value) if isinstance(value, dict) else set()
+
+
+def _in_names_of_json(value: Any) -> Any:
+    """The value with its fields named as in JSON: protobuf's readers take 'phenotypic_features',
+    the name in its schema, too, and some exports write it."""
+    if isinstance(value, list):
+        return [_in_names_of_json(item) for item in value]
+    if isinstance(value, dict):
+        return {_name_in_json(key): _in_names_of_json(inner) for key, inner in value.items()}
+    return value
+
+
+def _name_in_json(key: str) -> str:
+    first, *others = key.split("_")
+    return first + "".join(word[:1].upper() + word[1:] for word in others)
 
 
 def _unwrapped(value: Any) -> Any:
@@ -100,7 +111,8 @@ def _unwrapped(value: Any) -> Any:
 def _case_of_packet(packet: Any, case_id: str, path: Path) -> CaseReport:
     place = f" {case_id[:60]!r}"
     subject = object_at(packet, "subject", path, place)
-    features = _objects(packet, "phenotypicFeatures", path, place)
+    rows = _objects(packet, "phenotypicFeatures", path, place)
+    features = [row for row in rows if _label(row.get("type"))]
     meta = packet.get("metaData")
     meta = meta if isinstance(meta, dict) else {}
     _refuse_animal_or_old_form(subject, features, meta, f"{path.name}{place}")
@@ -111,7 +123,7 @@ def _case_of_packet(packet: Any, case_id: str, path: Path) -> CaseReport:
         if isinstance(row.get("diagnosis"), dict)
     ]
     diagnosis, synonyms, ruled_out = _diagnosis_of_packet(packet, interpretations, path, place)
-    kinds = [_type(row, path, place) for row in features]
+    kinds = [_type(row) for row in features]
     synonyms += tuple(_names_in_other_words(kinds, diagnosis))
     # By identity: the same phenotype may stand twice, with another onset.
     of_tests = {id(row): shown_by(*kind) for row, kind in zip(features, kinds, strict=True)}
@@ -141,7 +153,9 @@ def _case_of_packet(packet: Any, case_id: str, path: Path) -> CaseReport:
         licence=licence.strip() if isinstance(licence, str) and licence.strip() else None,
         structured=StructuredCase(observation, tuple(tests), diagnosis, synonyms),
         meta=_references(references),
-        losses=tuple(_losses_of_packet(packet, features, interpretations, (diagnosis, *synonyms))),
+        losses=tuple(
+            _losses_of_packet(packet, features, interpretations, (diagnosis, *synonyms), path)
+        ),
     )
 
 
@@ -164,6 +178,7 @@ def _losses_of_packet(
     features: list[dict[str, Any]],
     interpretations: list[dict[str, Any]],
     answers: tuple[str, ...],
+    path: Path,
 ) -> Iterator[Loss]:
     """Fields of the packet and of its rows that have no place in a case; diseases beside the
     diagnosis, whose names are `answers`; measurements without a value."""
@@ -182,13 +197,15 @@ def _losses_of_packet(
         for reason in dict.fromkeys(loss.reason for loss in losses):
             same = [loss for loss in losses if loss.reason == reason]
             yield Loss("field", len(same), reason, same[0].sample)
+    for name, key in (("phenotypicFeatures", "type"), ("measurements", "assay")):
+        if nameless := [row for row in packet.get(name, []) if not _label(row.get(key))]:
+            yield Loss(name, len(nameless), "it has no label", sample_of(nameless[0]))
     present = [row.get("term") for row in packet.get("diseases", []) if not row.get("excluded")]
     if others := [term for term in present if _named(term) not in ("", *answers)]:
         reason = "a disease beside the diagnosis: not read"
         yield Loss("disease", len(others), reason, _named(others[0]))
-    empty = [
-        row for row in packet.get("measurements", []) if not {"value", "complexValue"} & {*row}
-    ]
+    labelled = [row for row in packet.get("measurements", []) if _label(row.get("assay"))]
+    empty = [row for row in labelled if not any(_measured(row, path, ""))]
     if empty:
         yield Loss("measurement", len(empty), "it has no value", sample_of(empty[0]))
 
@@ -239,10 +256,9 @@ def _names_in_other_words(kinds: list[tuple[str, str]], diagnosis: str) -> Itera
             yield label
 
 
-def _type(feature: dict[str, Any], path: Path, place: str) -> tuple[str, str]:
+def _type(feature: dict[str, Any]) -> tuple[str, str]:
     """A phenotype's id and label."""
-    label = _label_in_row(feature, "type", path, place)
-    return str(feature["type"].get("id", "")), label
+    return str(feature["type"].get("id", "")), _label(feature["type"])
 
 
 def _shown(feature: dict[str, Any], test: str, path: Path, place: str) -> Iterator[DocumentedTest]:
@@ -255,7 +271,7 @@ def _shown(feature: dict[str, Any], test: str, path: Path, place: str) -> Iterat
 
 
 def _phenotype(feature: dict[str, Any], path: Path, place: str) -> str:
-    label = _label_in_row(feature, "type", path, place)
+    label = _label(feature["type"])
     graded = [
         _named(feature.get("severity")),
         *(_named(row) for row in _objects(feature, "modifiers", path, place)),
@@ -306,8 +322,8 @@ def _duration(value: Any) -> str:
 
 def _measured(measurement: dict[str, Any], path: Path, place: str) -> Iterator[DocumentedTest]:
     """A measurement under its assay's label: '24 g/L (reference range 35 to 50)'. None where it
-    tells no value."""
-    name = _label_in_row(measurement, "assay", path, place)
+    tells no value, or no label."""
+    name = _label(measurement.get("assay"))
     value, complex_value = measurement.get("value"), measurement.get("complexValue")
     results = [_value(value)] if isinstance(value, dict) else []
     if isinstance(complex_value, dict):
@@ -316,7 +332,7 @@ def _measured(measurement: dict[str, Any], path: Path, place: str) -> Iterator[D
             f"{_named(part.get('type'))} {_quantity(part.get('quantity'))}".strip()
             for part in parts
         ]
-    if result := "; ".join(filter(None, results)):
+    if name and (result := "; ".join(filter(None, results))):
         when = _time(measurement.get("timeObserved"))
         # Repeated measurements become one test: the time tells its lines apart.
         yield DocumentedTest(name, category_of(name), f"{result}, at {when}" if when else result)
@@ -345,6 +361,9 @@ def _quantity(quantity: Any) -> str:
 
 def _finite_number(value: Any) -> str:
     """A finite number as it is written; '' for anything else."""
+    # Protobuf's JSON may hold a number in a string.
+    if isinstance(value, str) and value.removeprefix("-").replace(".", "", 1).isdecimal():
+        return value
     if isinstance(value, float):
         return f"{value:.15g}" if math.isfinite(value) else ""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
@@ -440,9 +459,10 @@ def _diagnosis_of_packet(
             " name a disease"
         )
         raise BadCase("no_diagnosis", message)
-    # By code: one disease under two labels is one.
+    # By code: one disease under two labels is one; so is one label under the codes of two lists.
     codes = {str(term.get("id") or _named(term)) for term in diagnoses}
-    if len(codes) > 1:  # a list of diseases holds earlier ones too
+    # A list of diseases holds earlier ones too.
+    if len(codes) > 1 and len({normalise(_named(term)) for term in diagnoses}) > 1:
         message = (
             f"{path.name}{place}: {', '.join(sorted(map(_named, diagnoses)))[:200]}: which one is"
             " the diagnosis is not told"
@@ -487,8 +507,12 @@ def _object(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _label_in_row(row: dict[str, Any], key: str, path: Path, place: str) -> str:
-    return text_at(object_at(row, key, path, place), "label", path, f"{place} {key!r}").strip()
+def _label(term: Any) -> str:
+    """The label of what a row is about, else the ontology's name of its id; '' for neither."""
+    label = _object(term).get("label")
+    if isinstance(label, str) and label.strip():
+        return label.strip()
+    return next(iter(names_of_phenotype(str(_object(term).get("id")), "")), "")
 
 
 def _named(term: Any) -> str:

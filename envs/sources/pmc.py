@@ -22,7 +22,7 @@ from lxml import etree
 from medaction.envs.records import BadCase, CaseReport
 from medaction.envs.sources import jats
 from medaction.envs.sources.files import read_bytes, read_text
-from medaction.envs.sources.package_list import NO_LICENCE
+from medaction.envs.sources.package_list import NO_LICENCE, PMCID
 from medaction.words.retry_after import retry_after_s
 
 EUTILS = "https://eutils.ncbi.nlm.nih.gov"
@@ -99,7 +99,7 @@ def _ids(ids_or_file: str) -> list[str]:
 
 
 def _downloaded_article(pmcid: str, folder: Path, server: "_Server") -> _Article:
-    if not re.fullmatch(r"PMC[0-9]{1,12}", pmcid):
+    if not PMCID.fullmatch(pmcid):
         message = f"{pmcid[:60]!r} is no PMC article id (PMC and digits) and no file of such ids"
         raise BadCase("bad_pmcid", message)
     # Also 'not open' and 'retracted' are kept: they were asked for as well.
