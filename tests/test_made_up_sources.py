@@ -571,7 +571,7 @@ def test_an_animal_of_any_kind_is_no_person(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "A woman of 34 is yellow. Three of her siblings were; their ages ranged from 3 to 12 years.",
+        "A woman of 34 itches. Three of her siblings were; their ages ranged from 3 to 12.",
         "34M with colic. Co-workers' ages ranged from 20 to 50.",
         "Cough.\n| Relative | Age |\n| brother | 40 M |\n| sister | 30 F |\n| father | M 70 |",
     ],
