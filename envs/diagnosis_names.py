@@ -6,6 +6,7 @@ tuberculosis') and lesser ones ('tuberculosis'). A whole name in the initial obs
 answer; a lesser one, or a cause, may be the patient's history (`medaction.envs.leaks`).
 """
 
+import itertools
 import json
 import re
 import unicodedata
@@ -122,8 +123,10 @@ _GENE_OF_TEST = re.compile(
 )
 # 'Pneumococcal', 'meningococcemia', 'staph. cocci': the beginning of an organism's name.
 _COCCUS = re.compile(r"\b([a-z]{3,}?)o?cocc[a-z]+", re.IGNORECASE)
-# A Latin adjective, which stands behind its noun: 'lupus erythematosus'.
-_LATIN_ADJECTIVE = re.compile(r"\w{2,}(?:us|um|is|ans|oides|[aei]ta|osa|ica|ina)$")
+# Of a Latin adjective, which stands behind its noun: 'lupus erythematosus'.
+_ENDINGS_OF_LATIN_ADJECTIVES = tuple(
+    "us um is ans oides ata eta ita osa ica ina".split()  # noqa: SIM905
+)
 _PREPOSITION = re.compile(r"\s(?:of|in(?! situ| utero)|at|on(?! chronic)|to)\s")
 # Words that name a disease by their ending; the general ones give nothing away without the word
 # before them.
@@ -150,8 +153,13 @@ _GENERAL = frozenset(
     heart lung thyroid reaction failure attack crisis
     """.split()  # noqa: SIM905
 )
-# 'NMOSD', 'TTP', 'HbSC', 'MEN1'; a label ('PE: lungs clear') is none.
+# 'NMOSD', 'TTP', 'HbSC', 'MEN1', 'MEN2A'; a label ('PE: lungs clear') is none.
 _CAPITALS = re.compile(r"\b[A-Z][A-Za-z]{0,5}[A-Z](?:-?\d{1,2}[A-Z]?)?\b(?!:)")
+_LETTERS_BEFORE_A_NUMBER = 3
+"""Of initials with a number: 'CD4' and 'PD-1' are no Crohn's or Parkinson's disease."""
+_ABBREVIATION_IN_BRACKETS = re.compile(r"\s\([A-Z][A-Za-z0-9-]{1,7}[),;]")
+_SPACES_IN_A_NAME = 20
+"""Further characters that a name in a report has for line breaks and a plural."""
 # One word an organ: 'pulmonary' is 'lung'.
 _ORGAN_ADJECTIVES: dict[str, str] = TABLE["organ_adjectives"]
 
@@ -281,7 +289,11 @@ def _lesser_names(part: str) -> Iterator[str]:
             yield f"{before} {word}"
         # 'lupus' of 'lupus erythematosus', no common word and no place ('placenta previa').
         # Of an organism's name the genus is a name anyway.
-        elif _LATIN_ADJECTIVE.match(word) and len(before) >= 5 and not _ORGANISM.search(part):
+        elif (
+            len(before) >= 5
+            and _has_ending(word, _ENDINGS_OF_LATIN_ADJECTIVES, 2)
+            and not _ORGANISM.search(part)
+        ):
             known = {before, word} & english_words() or regions_in_text([before])
             if not (known or _is_adjective(before) or is_disease(before)):
                 yield before
@@ -348,7 +360,8 @@ def abbreviations_told(
         DiagnosisName(short, "answer", part, exact=True)
         for part, least in dict.fromkeys(parts)
         for short in shorts
-        if len(letters := short.rstrip("-0123456789").casefold()) >= least
+        if len(letters := "".join(itertools.takewhile(str.isalpha, short)).casefold())
+        >= (least if short.isalpha() else _LETTERS_BEFORE_A_NUMBER)
         and any(_spells(letters, words) for words in _forms_to_spell(part))
     )
 
@@ -513,7 +526,14 @@ def declared_abbreviations(
     if not spelt:
         return ()
     either = "|".join(r"[\s-]+".join(map(re.escape, name.text.split())) for name in spelt.values())
-    declared = re.findall(rf"((?i:{either})s?)\s+\(([A-Z][A-Za-z0-9-]{{1,7}})[),;]", text)
+    pattern = re.compile(rf"((?i:{either})s?)\s+\(([A-Z][A-Za-z0-9-]{{1,7}})[),;]")
+    # Before each bracket alone: to try all names at each letter of a report took 4 ms.
+    longest = max(len(name.text) for name in spelt.values()) + _SPACES_IN_A_NAME
+    declared = [
+        declaration.groups()
+        for aside in _ABBREVIATION_IN_BRACKETS.finditer(text)
+        if (declaration := pattern.search(text, max(0, aside.start() - longest), aside.end()))
+    ]
     return tuple(
         replace(spelt.get(normalise(name), names[0]), text=short, exact=True)
         for name, short in dict.fromkeys(declared)
@@ -605,7 +625,8 @@ def _pattern_of(name: str) -> re.Pattern[str]:
     # 'porphyric', 'mycobacterial', 'hemophiliacs'; 'epileptic'
     if name.endswith("lepsy"):
         ways.append(rf"{re.escape(name.removesuffix('sy'))}tics?\b")
-    if len(name) >= 7 and name.endswith(("ia", "ium")):
+    # Of '-emia' below; 'ischemic heart disease' is no ischemia of a leg.
+    if len(name) >= 7 and name.endswith(("ia", "ium")) and not name.endswith("emia"):
         ways.append(rf"{re.escape(name.removesuffix('a').removesuffix('um'))}(?:cs?|al|acs?)\b")
     # A stem of fewer letters begins other words too.
     if 6 <= len(stem) < len(name):

@@ -94,8 +94,19 @@ _EMPTY_ELSEWHERE = re.compile(
         """,
         "",
     )
-    # 'Не проводилась из-за ...': the reason in few words, and no number.
-    + r"(?=[\W_]|$)[^\d:]{0,60}",
+    # 'Не проводилась из-за ...': a reason, a time or a mark behind it, and no number. 'Не
+    # определялся кровоток' is a result.
+    + r"(?:(?=[^\w\s])|\s*$|\s+"
+    + phrase_regex(
+        """
+        из-за | ввиду | по | в связи | вследствие | при | до | так как | wegen | aufgrund | bei
+        mangels | da | bis | weil | vor | faute | à cause | en raison | pour | car | lors | avant
+        por | debido | a causa | porque | durante | antes | per | a causa | prima | devido | vanwege
+        wegens | omdat | z powodu | nedeniyle
+        """,
+        "",
+    )
+    + r"\b)[^\d:]{0,60}",
     re.IGNORECASE,
 )
 _AUXILIARY = phrase_regex("do | does | did | can | could", "")
@@ -109,6 +120,14 @@ _ABSENT = re.compile(
     rf"|^no(?: [\w-]+){{0,6}} (?:is|are|was|were|(?:could|can) be)"
     rf" (?:\w+ )?(?:{DONE}|{_WRITTEN}))\b",
     re.IGNORECASE,
+)
+# 'Ejection fraction: estimated at 35 %'.
+_ESTIMATE = phrase_pattern(
+    " | ".join(
+        f"{verb} {joint} #"
+        for verb in ("measured", "quantified", "calculated", "estimated")
+        for joint in ("at", "as", "to be")
+    )
 )
 _REASON = phrase_pattern(
     "due to | because | owing to | in view of | on account of | for want of | for lack of"
@@ -159,15 +178,20 @@ MONTHS = " | ".join((*calendar.month_name[1:], *calendar.month_abbr[1:]))
 _ASSERTION_END = r"(?=[^\w%]*$|[,;:]| (?:and|but|which|that|who)\b)"
 _CONDITIONS = phrase_regex(
     "if | unless | whether | lest | in case | in the event | provided that | providing that"
-    " | assuming | as long as",
+    " | assuming",
     "",
 )
 # 'Had the scan shown a mass, ...', 'once the scan shows a mass': neither has happened.
-_PRESENT = "(?:is|are|has|have|comes?|returns?|shows?|reveals?|demonstrates?|confirms?|suggests?)"
+# A note's 'Had a CT that showed a mass' and 'when upright the pressure is 80' have.
+_TELLS_NOW = "comes?|returns?|shows?|reveals?|demonstrates?|confirms?|suggests?"
 _UNREAL = (
-    r"(?i:(?:^|(?<=[,;] ))(?:had|should|were) (?:an?|the|his|her|their|any)\b"
+    r"(?i:(?:^|(?<=[,;] ))(?:(?:should|were) (?:an?|the|his|her|their|any)\b"
+    r"|had (?:an?|the|his|her|their|any)(?: (?!that\b|which\b|and\b)[\w-]+){1,5}?"
+    r" (?:been|shown|come|grown|revealed|demonstrated)\b)"
     r"|(?:once|until|as soon as|when(?:ever)?)\b(?![^,;.]{0,100}\b(?:was|were|had|\w+ed)\b)"
-    rf"(?=[^,;.]{{0,100}}\b{_PRESENT}\b))"
+    rf"(?=[^,;.]{{0,100}}\b(?:{_TELLS_NOW})\b)"
+    r"|(?:once|until|as soon as)\b(?![^,;.]{0,100}\b(?:was|were|had|\w+ed)\b)"
+    r"(?=[^,;.]{0,100}\b(?:is|are|has|have)\b))"
 )
 _MODALS = phrase_regex(
     "will | would | should | might | may | must | shall | ought to | need to", ""
@@ -296,14 +320,14 @@ def _is_void(sentence: str) -> bool:
     is_count = bare.casefold() == "none" and _VALUE_IN_TEXT.search(sentence)
     is_empty = _EMPTY.fullmatch(bare) and not (is_count or _VALUE_IN_TEXT.search(following))
     if not any(map(str.isalnum, bare)) or is_empty or _EMPTY_ELSEWHERE.fullmatch(bare):
-        return True
+        return not _ESTIMATE.search(bare)
     # 'May show ...': what a test would find is no result.
     assertion, opening = asserted(bare).strip(" ."), _NOT_ASSERTED.match(bare)
     is_hypothesis = not any(map(str.isalnum, assertion)) or (opening and not opening["condition"])
     if is_hypothesis or _UNKNOWN.match(bare) or (assertion != bare and _is_subject(assertion)):
         return True
     # From here on forms are weaker: a finding or a value behind them counts for more.
-    if _FINDING.search(bare) or _VALUE_IN_TEXT.search(following):
+    if _FINDING.search(bare) or _VALUE_IN_TEXT.search(following) or _ESTIMATE.search(bare):
         return False
     return bool(
         _ADVICE.search(text)

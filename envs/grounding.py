@@ -43,6 +43,10 @@ ENOUGH = 500
 # Of the same length as what they stand for, so that places in the text stay the same.
 _ALIKE = str.maketrans("‐‑‒–—―−‘’`´“”×µμ\u00a0\u2009\u202f\t\n|", "-------''''\"\"xuu      ")
 
+_WORD = re.compile(r"\w+")
+_MARKS = frozenset(".;,\n")
+"""Before which a clause ends."""
+
 RUN_OF_WORDS = 5
 """Words of a passage from which on it is sought rewritten: fewer stand in many places."""
 
@@ -100,7 +104,7 @@ class Report:
     def find_rewritten(self, copied: str) -> Span | None:
         """The stretch of sentences that has most words of `copied` in their order and all of its
         numbers; None where none has REWRITTEN_AT of them."""
-        words = re.findall(r"\w+", _lined(copied))
+        words = _WORD.findall(_lined(copied))
         if len(words) < RUN_OF_WORDS:
             return None
         stretches = self._stretches(words)
@@ -113,9 +117,9 @@ class Report:
     def _stretches(self, words: list[str]) -> Iterator[Span]:
         """From each clause's beginning to the last of the words in a window behind it; the score is
         the share of the words there."""
-        tokens = [(match[0], *match.span()) for match in re.finditer(r"\w+", self._case)]
+        tokens = [(match[0], *match.span()) for match in _WORD.finditer(self._case)]
         for at, (_, start, _) in enumerate(tokens):
-            if at and not re.search(r"[.;,\n]", self.text[tokens[at - 1][2] : start]):
+            if at and _MARKS.isdisjoint(self.text[tokens[at - 1][2] : start]):
                 continue
             window = tokens[at : at + 2 * len(words)]
             opcodes = LCSseq.opcodes(words, [word for word, *_ in window])

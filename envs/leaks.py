@@ -26,7 +26,7 @@ from medaction.envs.naming import TABLE
 from medaction.envs.patients import ANIMAL
 from medaction.envs.records import CaseReport, StructuredCase
 from medaction.words.names import normalise
-from medaction.words.phrases import phrase_pattern, phrase_regex
+from medaction.words.phrases import phrase_pattern
 from medaction.words.plurals import singular
 from medaction.words.sentences import LABEL, split_outside_brackets
 
@@ -43,10 +43,15 @@ _NO = phrase_pattern("no | not | without | never | negative for")
 _BROUGHT_ALONG = phrase_pattern(
     "history | contact | exposure | exposed | travel* | known | recent | previous | prior | cause"
 )
-# 'No other causes of chylothorax' tells that there is one.
-_OTHER_CAUSE = re.compile(
-    r"\bother (?:\w+ ){0,2}(?:causes?|reasons?|explanations?) (?:of|for)\b", re.IGNORECASE
+OTHER_CAUSE = phrase_pattern(
+    " | ".join(
+        f"other {between}{noun}* {of}"
+        for noun in ("cause", "reason", "explanation")
+        for of in ("of", "for")
+        for between in ("", "* ", "* * ")
+    )
 )
+"""'No other causes of chylothorax' tells that there is one."""
 _DENIED_CHARACTERS = 60
 """Characters behind a 'no' within which it denies: our choice."""
 _EXPOSURE = phrase_pattern(
@@ -72,13 +77,14 @@ RELATIVE = re.compile(
     re.IGNORECASE,
 )
 # What stands before the name of something taken: 'he takes ...', 'given ...'.
-_INTAKE = phrase_pattern(
+_VERBS_OF_INTAKE = (
     "take | taking | took | given | receiv* | ingest* | drink* | drank | drunk | swallowed"
     " | inhaled | inject* | prescribed | started | dose of"
 )
-_TAKES = re.compile(rf"{_INTAKE.pattern}|\b(?:uses|using|is on|was on|been on)\b", re.IGNORECASE)
+_INTAKE = phrase_pattern(_VERBS_OF_INTAKE)
+_TAKES = phrase_pattern(f"{_VERBS_OF_INTAKE} | uses | using | is on | was on | been on")
 _DISEASE = phrase_pattern(TABLE["diseases"])
-_BEHIND_A_DRUG = (
+_BEHIND_A_DRUG = phrase_pattern(
     "for | and | or | in | at | since | as | to | on | by | with | from | daily | every | twice"
     " | once | when | after | before | until | during"
 )
@@ -97,7 +103,9 @@ _SHOWN_DISEASE = phrase_pattern(f"{_FINDINGS} | diagnosed as")
 # That it was found or feared, not brought along.
 _CONCLUDED = phrase_pattern(f"{_FINDINGS} | diagnos* | suspect* | thought | found")
 # That a known disease became another one, which is not known for that.
-_BECAME = re.compile(r"\b(?:progress|evol|transform)\w* (?:in)?to\b", re.IGNORECASE)
+_BECAME = phrase_pattern(
+    "progress* to | progress* into | evol* to | evol* into | transform* to | transform* into"
+)
 # What became of the patient. A death in the family, a remission in the past or a visit 'for
 # follow-up' is history.
 _END_OF_PATIENT = re.compile(
@@ -226,10 +234,13 @@ def _excuse(
             around = re.sub(re.escape(name.text), " ", clause, flags=re.IGNORECASE)
             denial = _denial_in(around)
             # A second mention before the cue is not denied by it.
-            presumed = _OTHER_CAUSE.search(around)
+            presumed = OTHER_CAUSE.search(around)
             if denial and not presumed and not tells(around[: denial.start()], name):
                 return "denied"
-            if (name.kind == "lesser" and _is_taken(name, clause)) or _is_drug(name, clause):
+            is_aside = f"({name.text})" in case.diagnosis
+            if (name.kind == "lesser" and _is_taken(name, clause)) or (
+                is_aside and _is_drug(name, clause)
+            ):
                 return "taken"
             # Unless the sentence shows the disease: 'contact tracing confirmed tuberculosis'.
             is_contact = _EXPOSURE.search(around) or ANIMAL.search(around)
@@ -270,11 +281,11 @@ def _is_taken(name: DiagnosisName, clause: str) -> bool:
 
 
 def _is_drug(name: DiagnosisName, clause: str) -> bool:
-    """Whether a name of one word, such as that in 'myopathy (simvastatin)', is the very object of
-    a verb of intake: nobody takes a disease."""
+    """Whether a name in brackets of one word, that in 'myopathy (simvastatin)', is the very object
+    of a verb of intake: nobody takes a disease."""
     before, _, behind = clause.partition(name.text)
     # 'Leprosy drugs' name a disease.
-    if re.match(rf" (?!{phrase_regex(_BEHIND_A_DRUG, '')}\b)[a-z]", behind):
+    if behind[:1] == " " and behind[1:2].islower() and not _BEHIND_A_DRUG.match(behind, 1):
         return False
     # A dose or an article may stand between them: 'takes a low-dose simvastatin'.
     verb = max((match.end() for match in _TAKES.finditer(before)), default=-1)

@@ -16,6 +16,7 @@ from medaction.envs.documented import says_something
 from medaction.envs.grounding import numbers_of, plain_text
 from medaction.envs.leaks import (
     COMPLAINT,
+    OTHER_CAUSE,
     RELATIVE,
     SENTENCE_END,
     complaint_of,
@@ -464,6 +465,11 @@ class _Cutter:
             )
             if goes and stands and not self._result(before) and not self.leaks(label + before):
                 return [before + "," * after.endswith(","), word.strip() + " " + after]
+        for word in (" or ", " and "):  # 'no trauma | or other cause of chylothorax'
+            before, _, after = clause.rpartition(word)
+            is_other = before and OTHER_CAUSE.search(after) and self.leaks(label + after)
+            if is_other and not self.leaks(label + before):
+                return [before, word.strip() + " " + after]
         before, joint, after = clause.rpartition(" and ")
         if self.is_examination and joint:
             results = self._result(before) is not None, self._result(after) is not None

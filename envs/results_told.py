@@ -1,6 +1,7 @@
 """Results of tests in an initial observation: those of the menu in other words, and any statement
 that reads like a test's result, whatever the menu holds."""
 
+import itertools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from medaction.envs.naming import (
     profile,
     specimen_of,
 )
+from medaction.envs.patients import ANIMAL, PERSON
 from medaction.envs.records import DocumentedTest
 from medaction.envs.scripts import is_unspaced
 from medaction.words.names import normalise
@@ -59,7 +61,8 @@ _PREDICATE = (
 )
 _NO_NAME = (
     r"(?:and|but|or|on|in|at|by|with|from|of|after|before|during|when|while|last|this|that|which"
-    r"|who|a|an|the|twice|once|again|was|were|is|had|has|\d)\b"
+    r"|who|a|an|the|twice|once|again|was|were|is|had|has|\d"
+    r"|(?:[\w-]+ )?(?:day|week|month|year)s?)\b"
 )
 # A concentration: per volume, so neither a dose (5 mg) nor a flow (2 L/min).
 _CONCENTRATION = re.compile(
@@ -87,18 +90,19 @@ _TESTED_FOR = re.compile(
     rf" (?:the |an? )?(?P<sought>[\w-]+(?: (?!{_NO_NAME})[\w-]+){{0,2}})",
     re.IGNORECASE,
 )
-# 'Under the microscope spindle cells ran through it', 'histologically, ...'.
-# Somebody else's test is an exposure: 'His roommate tested positive for influenza'.
-_ANOTHER_PERSON = re.compile(
-    r"\b(?:his|her|their|an?|another|several|two|the) (?:[\w-]+ )?"
-    r"(?:\w*(?:mate|friend|er|or)|wife|husband|spouse|colleague|contact)s? (?:\w+ )?$",
+# The patient as the subject before that verb, or none. Another's test is an exposure: 'Two
+# neighbours tested positive for influenza', 'the bat that bit him tested positive for rabies'.
+_PATIENT = r"(?:he|she|it|(?:the|this) (?:patient|man|woman|boy|girl|child|infant|baby))"
+_OF_PATIENT = re.compile(
+    rf"\b{_PATIENT}(?: who)?(?: (?:had|has|also|then|later|\w+ly))*\W*$"
+    rf"|^\W*{_PATIENT}\b(?!.*\b(?:that|who|which|whose)\b)|^\W*(?:(?:and|but|then)\W*)*$",
     re.IGNORECASE,
 )
-_MICROSCOPE = re.compile(
-    r"\b(?:under (?:the|a) (?:\w+ )?microscope|(?:on|by) (?:\w+ )?microscopy|microscopically)\b",
-    re.IGNORECASE,
+# 'Under the microscope spindle cells ran through it'.
+_MICROSCOPE = phrase_pattern(
+    "under the microscope | under a microscope | under the * microscope | under a * microscope"
+    " | on microscopy | by microscopy | on * microscopy | by * microscopy | microscopically"
 )
-_ADVERB_OF_TEST = re.compile(r"\b([a-z]{3,})ically\b(?! (?:guided|assisted|controlled)\b)")
 # 'A QZ/RT-1 ratio of 77': of codes, since a ratio in words may be of the body's measures.
 _RATIO_OF_CODES = re.compile(r"\b(?P<ratio>(?=\S*[A-Z\d])[\w-]+/[\w-]+ ratio) (?:of|was|at) \d")
 # 'Biopsy-proven coeliac disease': how a disease became known, no result that is told now.
@@ -107,8 +111,9 @@ _PROVEN = re.compile(r"\b[\w-]+-(?:proven|confirmed|verified)\b", re.IGNORECASE)
 # | were normal', 'an ultrasound | and no mass was seen', 'CT | excluded a bleeding'.
 _TOLD_LATER = re.compile(
     rf"{_PREDICATE}|\b(?:excluded|ruled out)\b"
-    r"|\b(?:and|which) (?:\w+ ){1,8}?(?<!\bhe )(?<!\bshe )(?<!\bpatient )(?:was|were)"
-    rf" (?:\w+ly )?(?:not )?{phrase_regex(PERCEPTIONS, '')}\b",
+    # Of an image: 'and the pain was noted to be worse' goes on with the history.
+    r"|\b(?:and|which) (?:no|an?|two|three|several|multiple|many) (?:[\w-]+ ){1,7}?(?:was|were)"
+    r" (?:\w+ly )?(?:not )?(?:seen|detected|identified|visible)\b",
     re.IGNORECASE,
 )
 # Another verb, or another one who is spoken of, between the two.
@@ -118,15 +123,17 @@ _ANOTHER_SUBJECT = re.compile(
     re.IGNORECASE,
 )
 # What an image alone has: signal, density, echo. 'Hypermetabolic' is a state of the body, too.
-_SIGNAL = re.compile(
-    r"\b(?:(?P<MRI>(?:hyper|hypo|iso)-?intens\w+)|(?P<CT>(?:hyper|hypo|iso)-?(?:dens|atten)\w+)"
-    r"|(?P<Ultrasound>(?:hyper|hypo|iso|an)-?echo\w+))",
-    re.IGNORECASE,
+_IMAGE_OF_SIGNAL = {"intens": "MRI", "dens": "CT", "attenuat": "CT", "echo": "Ultrasound"}
+_DEGREES = ("hyper", "hyper ", "hypo", "hypo ", "iso", "iso ")
+_SIGNAL = phrase_pattern(
+    " | ".join(
+        ["anecho*", *(f"{degree}{stem}*" for stem in _IMAGE_OF_SIGNAL for degree in _DEGREES)]
+    )
 )
 _PRESENT_ILLNESS = re.compile(r"\W*history(?: of (?:the )?present illness)?\W*:\W*", re.IGNORECASE)
 _PHRASE_END = re.compile(r"[,;.]\s+|\band\b")
 _PREPOSITIONS = "as | by | for | from | to | at | on | in | of | with"
-_PREPOSITION = re.compile(rf"\b{phrase_regex(_PREPOSITIONS, '')}\b")
+_PREPOSITION = phrase_pattern(_PREPOSITIONS)
 _LONGEST_PHRASE = 4
 """Words of a list's item. In 445 real cases three such items tell a result, of which one was known
 (looked at while it was written); longer ones are the patient's own words."""
@@ -142,10 +149,11 @@ _TEST_NOUN = (
     r"|stud(?:y|ies)|counts?|titers?)"
 )
 # What is said of a test by a noun behind its name: 'stool occult blood test', 'biopsy sample'.
-_CARRIER = re.compile(
-    r"(?:tests?|testing|results?|findings?|reports?|readings?|samples?|specimens?|work-?ups?|work"
-    r"|investigations?|evaluations?)",
-    re.IGNORECASE,
+_CARRIERS = frozenset(
+    """
+    test testing result finding report reading sample specimen workup work-up work investigation
+    evaluation
+    """.split()  # noqa: SIM905
 )
 _OF_DEVICES = ("laboratory", "imaging", "pathology")
 _NOUN_OF_TEST = re.compile(rf"\s+(?:{_TEST_NOUN}|tests?|testing|antibod(?:y|ies)|antigens?)$")
@@ -197,12 +205,12 @@ _BEHIND_SUBJECT = (
     f" | reading | last | this | that | earlier | yesterday | {_SAMPLED}"
 )
 _SUBJECT_END = re.compile(rf",|\s(?:{phrase_regex(_BEHIND_SUBJECT, '')}|{DONE})\b")
-_DETERMINER = re.compile(
-    r"^(?:(?:an?|the|his|her|their|its|these|this|those|all|both|once|when|since|because"
-    r"|\w+['’]s) )+",
-    re.IGNORECASE,
+_BEFORE_A_NAME = frozenset(
+    """
+    a an the his her their its these this those all both once when since because
+    """.split()  # noqa: SIM905
 )
-_ANOTHER_NOUN = re.compile(r", (?:an?|the|his|her|we)\b", re.IGNORECASE)
+_ANOTHER_NOUN = tuple(f", {word} " for word in ("a", "an", "the", "his", "her", "we"))
 # Words that no test's name has before its noun: 'infection can result', 'upon evaluation'.
 _IN_NO_NAME = frozenset(
     """
@@ -210,7 +218,7 @@ _IN_NO_NAME = frozenset(
     from at in on with
     """.split()  # noqa: SIM905
 )
-_TAKEN = re.compile(rf" {phrase_regex(_SAMPLED, '')}\b")
+_TAKEN = phrase_pattern(_SAMPLED)
 # 'Her film, which a colleague had ordered, had ...', 'a film that I took last week showed ...':
 # said of the subject in passing.
 _RELATIVE_CLAUSE = re.compile(
@@ -226,7 +234,10 @@ _FOUND_IN_GENE = phrase_pattern(
     " | carries | carried | carrier"
 )
 _MUTATION_WORD = phrase_pattern("mutation | variant | deletion | *zygous")
-_LABS = r"(?:blood|laboratory|lab) ?(?:tests?|works?|findings|results?|studies|investigations?)"
+_LABS = re.compile(
+    r"(?:blood|laboratory|lab) ?(?:tests?|works?|findings|results?|studies|investigations?)",
+    re.IGNORECASE,
+)
 # Tests by a general word: 'cysts observed on imaging', 'blood tests showed anemia'; and what an
 # operation found.
 _GENERAL_TEST = re.compile(
@@ -238,18 +249,20 @@ _GENERAL_TEST = re.compile(
     r"|(?P<laboratory_tests>\b\w+-(?:positive|negative) (?:sputum|blood|urine|stool|swab|csf)\b"
     r"|\b(?:swab|smear|culture|scraping)s?\b[^.;,]{0,40} (?:was|were|is|are|came back|returned)"
     r" (?:\w+ly )?(?:positive|negative)\b"
-    rf"|\b{_LABS} (?:\w+ ){{0,5}}?(?:{FINDING.pattern})|\b{_LABS}\b[^.;]{{0,200}}?{_PREDICATE}"
-    rf"|\b\w+ (?:on|by|via|in) (?:\w+ )?{_LABS}\b)"
+    rf"|\b{_LABS.pattern} (?:\w+ ){{0,5}}?(?:{FINDING.pattern})"
+    rf"|\b{_LABS.pattern}\b[^.;]{{0,200}}?{_PREDICATE}"
+    rf"|\b\w+ (?:on|by|via|in) (?:\w+ )?{_LABS.pattern}\b)"
     r"|(?P<karyotype>\A(?!.*\b(?:carrier|known)\b).*?\b4[5-8],\s?X[XY]{0,3}\b)"
     r"|(?P<culture>\b(?P<specimen>sputum|blood|urine|stool|pus|fluid|swab|wound|csf)s?"
     # 'The wound on his leg grew larger' is no culture.
     r"(?:(?: \w+)? (?:grew|grown)\b|(?: \w+){2,4} grew (?:(?-i:[A-Z])|an?\b|no\b))"
     rf"|\bcultures? (?:\w+ )?(?:{FINDING.pattern}|grew|noted|yielded)\b"
     r"|\b(?:identified|found|detected|isolated|grown) (?:in|from|on) (?:\w+ ){0,3}cultures?\b)"
-    # 'However, it was negative for a thrombus': said of no person.
+    # 'However, it was negative for a thrombus'; a pregnancy is unremarkable, and never negative.
     r"|(?P<investigations>\A\W*(?:however, |but )?(?:it|they|both|all)(?: of them)? (?:was|were)"
-    r" (?:\w+ )?(?:negative|unremarkable)\b"
-    rf"|(?<!examination )(?<!exam )\bresults? {_PREDICATE}"
+    r" (?:\w+ )?negative(?: for\b|\W*\Z)"
+    # Not 'his school results were low'.
+    rf"|(?:\A\W*|\b(?:the|these|all|both|his|her|their|test) )results? {_PREDICATE}"
     r"|\b(?:investigations?|work-?ups?|(?:these|all|further|other|routine) (?:tests|studies))\b"
     # 'Workups were inconclusive' is a history.
     rf"[^.;,]{{0,40}}? (?:{FINDING.pattern}|{_PREDICATE}(?<!inconclusive)))"
@@ -326,11 +339,9 @@ def _statement(clause: str) -> Statement | None:
     # 'Sodium, taken the week before, was 121': the subject is not beside its value.
     measured = [*_ANALYTE.findall(clause), clause.partition(",")[0]] if value else []
     # '(a type of white blood cell)' explains; an aside with a number tells a value.
-    explained = IN_BRACKETS.sub(
-        lambda aside: aside[0] if re.search(r"\d", aside[0]) else "", clause
-    )
+    explained = IN_BRACKETS.sub(lambda aside: aside[0] if _has_digit(aside[0]) else "", clause)
     tests = (*(named_tests(explained) or named_tests(clause)), *filter(canonical_of, measured))
-    nouns = [_noun_of(name[:-4]) if name.endswith("ically") else name for name in tests]
+    nouns = [_noun_of(name) if name.endswith("ically") else name for name in tests]
     names = _different(_in_its_fluid(name, clause) for name in filter(is_ordered, nouns))
     # From the surest form to the least: a clause is a result once, under its first reading.
     if test := labelled_test(clause) or _measured_test(clause):
@@ -341,7 +352,9 @@ def _statement(clause: str) -> Statement | None:
         return Statement(clause, names or (test,))
     if signal := _SIGNAL.search(clause):
         of_image = tuple(name for name in names if category_of(name) == "imaging")
-        return Statement(clause, of_image or (str(signal.lastgroup),))
+        word = signal[0].casefold()
+        image = next(test for stem, test in _IMAGE_OF_SIGNAL.items() if stem in word)
+        return Statement(clause, of_image or (image,))
     if not names and (general := _GENERAL_TEST.search(clause)):
         name = next(kind for kind, words in general.groupdict().items() if words)
         # 'Salmonella-positive stool' is no test of the blood.
@@ -350,8 +363,11 @@ def _statement(clause: str) -> Statement | None:
         name = " ".join(filter(None, (specimen, name.replace("_", " "))))
         return Statement(clause, (name.capitalize(),))
     # 'Anemia with no identified cause' is a history.
-    finding = re.search(rf"(?<!\bno )(?<!\bany )(?:{FINDING.pattern})", clause, re.IGNORECASE)
-    is_of_blood = not names and finding and not EXAMINED.search(clause)
+    has_finding = any(
+        clause[: finding.start()].casefold().split(" ")[-2:-1] not in (["no"], ["any"])
+        for finding in FINDING.finditer(clause)
+    )
+    is_of_blood = not names and has_finding and not EXAMINED.search(clause)
     if is_of_blood and (blood_tests := _found_in_blood(clause)):
         return Statement(clause, blood_tests)
     # All three: a gene, a finding verb and a mutation, else it is a family's history.
@@ -389,48 +405,76 @@ def _subject_that_tells(clause: str) -> str:
         # 'On Monday, the film displayed': the subject stands behind the comma.
         for part in dict.fromkeys((subject.strip(), subject.rpartition(",")[2].strip())):
             head = _SUBJECT_END.split(part, maxsplit=1)[0].rstrip(":")
-            name = _DETERMINER.sub("", head)
+            name = " ".join(itertools.dropwhile(_stands_before_a_name, head.split(" ")))
             # 'Based on the ultrasound findings, a diagnosis ...' has another subject.
-            if _ANOTHER_NOUN.match(part, len(head)):
+            if f"{part[len(head) :]} ".casefold().startswith(_ANOTHER_NOUN):
                 continue
             # 'The colonoscopy relieved him', 'the endoscopy required sedation': a procedure acts.
             acts = verb[0].endswith("ed ") and category_of(name) == "procedure"
             # 'Her culture shaped how she eats'
-            acts = acts or bool(re.fullmatch(r"(?:his|her|their) culture", head, re.IGNORECASE))
+            acts = acts or head.casefold() in ("his culture", "her culture", "their culture")
             # 'Midstream urine sent by the clinic failed to grow anything'
-            is_taken = _TAKEN.match(part[len(head) :]) and specimen_of(
+            is_taken = _TAKEN.match(part[len(head) :].lstrip()) and specimen_of(
                 name.casefold().rpartition(" ")[2]
             )
             if (
                 (_ends_in_test(name) or is_taken)
                 and not acts
                 and is_ordered(name)
-                and not re.fullmatch(_LABS, name, re.IGNORECASE)
+                and not _LABS.fullmatch(name)
                 and says_something(clause)
             ):
                 return name
     place = _TOLD_BY_PLACE.search(clause)
     # 'He was seen by the radiologist'
-    if not place or re.search(r"\bby .*(?:ist|ian|grapher)$", place[0]):
+    if not place or ("by " in place[0] and place[0].endswith(("ist", "ian", "grapher"))):
         return ""
     return place[1] if _ends_in_test(place[1]) and is_ordered(place[1]) else ""
 
 
-def _noun_of(adjective: str) -> str:
-    """'microscopy' of 'microscopic', 'immunohistochemistry' of 'immunohistochemic'."""
-    return re.sub("ic$", "y", adjective.casefold()).replace("chemy", "chemistry").capitalize()
+def _has_digit(text: str) -> bool:
+    return any(map(str.isdecimal, text))
+
+
+def _stands_before_a_name(word: str) -> bool:
+    """'The', 'her', 'doctor's': what is no word of a test's name yet."""
+    return word.casefold() in _BEFORE_A_NAME or word[1:].endswith(("'s", "’s"))
+
+
+def _noun_of(adverb: str) -> str:
+    """'Microscopy' of 'microscopically', 'Immunohistochemistry' of 'immunohistochemically'."""
+    noun = f"{adverb.casefold().removesuffix('ically')}y"
+    return noun.replace("chemy", "chemistry").capitalize()
 
 
 def _told_of_specimen(clause: str) -> str:
     """The test of what was tested for, or looked at: 'treponemal antibodies' of 'his donation
     tested reactive for treponemal antibodies', 'histology' of 'histologically, it was ...'."""
     sought = _TESTED_FOR.search(clause)
-    if sought and not _ANOTHER_PERSON.search(clause[max(0, sought.start() - 80) : sought.start()]):
+    # A card reads, a sample comes back: only who is tested or screened may be another.
+    is_person_s = sought and sought[0].casefold().startswith(("test", "screen"))
+    if sought and (not is_person_s or _is_of_patient(clause[: sought.start()])):
         return sought["sought"]
     if _MICROSCOPE.search(clause):
         return "Microscopy"
-    nouns = (f"{adverb}y" for adverb in _ADVERB_OF_TEST.findall(clause.casefold()))
+    if "ically" not in clause:
+        return ""
+    words = [word.strip(",;:.()") for word in f"{clause.casefold()} ".split(" ")]
+    nouns = (
+        f"{word.removesuffix('ically')}y"
+        for word, following in itertools.pairwise(words)
+        if word.endswith("ically") and following not in ("guided", "assisted", "controlled")
+    )
     return next((n for n in nouns if known_category(n) in ("imaging", "pathology")), "")
+
+
+def _is_of_patient(before: str) -> bool:
+    """Whether what stands before a verb of testing has the patient for its subject, or a specimen
+    or test of nobody else."""
+    if _OF_PATIENT.search(before):
+        return True
+    is_test = any(map(specimen_of, before.casefold().split())) or profile(before).kinds & KINDS
+    return bool(is_test) and not PERSON.search(before) and not ANIMAL.search(before)
 
 
 def _ends_in_test(name: str) -> bool:
@@ -442,7 +486,7 @@ def _ends_in_test(name: str) -> bool:
         return False
     if not _IN_NO_NAME.isdisjoint(map(str.casefold, words)):
         return False
-    if len(words) > 1 and _CARRIER.fullmatch(words[-1]):
+    if len(words) > 1 and singular(words[-1].casefold()) in _CARRIERS:
         before = " ".join(words[:-1])
         return known_category(name) in _OF_DEVICES or bool(profile(before).kinds & KINDS)
     last = profile(words[-1]).kinds
@@ -500,9 +544,8 @@ def is_ordered(name: str) -> bool:
 def _has_value(name: str, clause: str) -> bool:
     """'elevated ALT', 'ALT was high', 'AFP at 812', 'CT scans were normal'."""
     # 'A history of high cholesterol', 'high cholesterol for twenty years' is a disease.
-    if (lasting := _LASTING.search(clause)) and not re.search(
-        r"\d", clause.replace(lasting[0], "")
-    ):
+    lasting = _LASTING.search(clause)
+    if lasting and not _has_digit(clause.replace(lasting[0], "")):
         return False
     return says_something(clause) and (
         _result_of(name).search(clause) is not None or _is_told_later(name, clause)

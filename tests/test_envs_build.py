@@ -339,7 +339,6 @@ def test_what_the_patient_brings_along_is_not_what_is_asked(diagnosis: str, pass
             "In 2021 the loss of his sight was progressing to optic neuropathy.",
         ),
         ("Lobar pneumonia and empyema", "He was thought to have lobar pneumonia."),
-        ("Drug-induced chylothorax", "No history of trauma or other known causes of chylothorax."),
     ],
 )
 def test_a_disease_that_is_the_answer_is_cut_though_it_was_known(
@@ -349,6 +348,33 @@ def test_a_disease_that_is_the_answer_is_cut_though_it_was_known(
         report(replace(CASE, diagnosis=diagnosis, initial_observation=f"{LONG} {passage}"))
     )
     assert environment.initial_observation == LONG
+
+
+@pytest.mark.parametrize(
+    ("diagnosis", "passage", "remainder"),
+    [
+        (
+            "Drug-induced chylothorax",
+            "No history of trauma or other known causes of chylothorax.",
+            " No history of trauma.",
+        ),
+        (
+            "Catamenial pneumothorax",
+            "She denies trauma, surgery or other reasons for a pneumothorax.",
+            " She denies trauma, surgery.",
+        ),
+        ("Limb ischemia", "He takes drugs for ischemic cardiomyopathy.", None),
+        ("Crohn disease", "He lives with HIV, and his CD4 cells fell.", None),
+        ("Multiple endocrine neoplasia type 1", "His mother has MEN1.", ""),
+        ("Tophi and gout", "Given his gout, he was offered cherries.", ""),
+    ],
+)
+def test_what_stands_beside_the_answer_stays(
+    diagnosis: str, passage: str, remainder: str | None
+) -> None:
+    case = replace(CASE, diagnosis=diagnosis, initial_observation=f"{LONG} {passage}")
+    right = f" {passage}" if remainder is None else remainder
+    assert environment_of(report(case)).initial_observation == f"{LONG}{right}"
 
 
 def test_an_abbreviation_that_the_report_declares_is_a_leak() -> None:
@@ -456,6 +482,8 @@ TRIPLE = {"ALT": 0, "Creatinine": 0, "Ferritin": 0}
         ("Once the scan shows a mass, she will stay.", {}),
         ("She can go provided that the MRI shows no mass.", {}),
         ("Once the scan had shown a mass, she stayed.", {"Scan": 0}),
+        ("Had a CT that showed a cyst of the liver.", {"CT": 0}),
+        ("She tested positive for HIV two weeks ago.", {"HIV": 0}),
     ],
 )
 def test_a_result_that_the_observation_tells_moves_into_the_menu(
@@ -603,6 +631,13 @@ def test_the_first_sentence_tells_the_patient_without_the_result(told: str, name
         "The colonoscopy left her sore for days.",
         "The culture shocked him.",
         "He has a history of migraine with the GAA variant.",
+        "Two neighbours tested positive for cholera.",
+        "The bat that bit him tested positive for rabies.",
+        "The well of his village tested high for arsenic.",
+        "Her pregnancy was her second. It was unremarkable.",
+        "His school results were low.",
+        "He is hyperattentive at night.",
+        "An ultrasound was done, and the pain was noted to be worse on the right.",
     ],
 )
 def test_history_and_examination_are_no_results(history: str) -> None:
@@ -1010,6 +1045,10 @@ RESULTS = (
     "Open",
     "Fine",
     "No free air",
+    "Ejection fraction estimated at 35",
+    "When upright gradient is 30 mmHg",
+    "No se hizo evidente ninguna lesión",
+    "Не определялся патологический кровоток",
 )
 
 
