@@ -481,6 +481,14 @@ MENUS = {
     "No sign of mumps in imaging or sputum testing.": {"imaging": (), "sputum testing": ()},
     "Ultrasound with color flow imaging: A cyst.": {"Ultrasound with color flow imaging": ()},
     "Adrenal venous sampling lateralized to the left with 9:1.": {"Adrenal venous sampling": ()},
+    "A slit-lamp examination showed rings, and 24-hour urinary copper was 210 µg.": {
+        "Slit-lamp examination": (),
+        "24-hour urinary copper": (),
+    },
+    "Bronchoscopy was unremarkable and bronchoalveolar lavage grew Nocardia.": {
+        "Bronchoscopy": (),
+        "bronchoalveolar lavage": (),
+    },
     "Calcium/phosphate ratio was 3.": {"Calcium/phosphate ratio": ()},
     "Pleural fluid analysis showed an exudate. Mesothelial cells 5%.": {
         "Pleural fluid analysis": ()

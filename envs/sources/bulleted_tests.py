@@ -26,6 +26,7 @@ from medaction.envs.sources.finding_sentences import (
     ARTICLE,
     BARE_STATUS,
     FINDING_VERB,
+    HANGING_JOINT,
     IMPRESSION,
     OPENING_PHRASE,
     SHOWING_VERB,
@@ -75,7 +76,8 @@ HEADING = "Ancillary tests"
 """What a result is called that names no test and has no entry above it."""
 BULLET_LINE = re.compile(r"^(?P<indent>\s*)(?:[-*•]|\d+[.)])\s+(?P<text>.*)$")
 _JOINED_CLAUSE = re.compile(r",\s+(?:and|but|while|whereas)\s+")
-_JOINED_WITHOUT_COMMA = re.compile(r"\s+(?:but|while|whereas)\s+")
+# 'Its culture' goes on with what was taken.
+_JOINED_WITHOUT_COMMA = re.compile(r"\s+(?:but|while|whereas|and(?! its\b| their\b))\s+")
 # 'Ultrasound showed a mass, confirmed by CT showing a cyst'
 _BORNE_OUT_BY = re.compile(r",\s+(?:\w+ )?\w+ed (?:by|on|via)\s+(?:an?\s+|the\s+)?")
 _FINDING_OF_ROW = re.compile(r"(?:[\w-]+ ){0,2}(?P<finding>\w+) \((?P<row>[^()]+)")
@@ -240,7 +242,9 @@ def _is_of_test(clause: str) -> bool:
         return False
     subject = subject_of(clause, names, begins=True)
     # 'Ziehl-Neelsen stain' is in no table, and a test by its noun.
-    return names[0] in subject if names else bool(TEST_NOUN.fullmatch(subject))
+    if names:
+        return names[0].casefold() in subject.casefold()
+    return bool(TEST_NOUN.fullmatch(subject))
 
 
 def _are_of_known_tests(sentences: list[str]) -> bool:
@@ -428,7 +432,8 @@ def _tests_of_label(label: str, result: str, container: str) -> Iterator[Documen
         end = len(result)
         for last in reversed(appended):
             end = result.rindex(last, 0, end)
-        yield from _tests_of_label(name, result[:end].strip(" ,;\n"), container)
+        own = HANGING_JOINT.sub("", result[:end].strip(" ;\n"))
+        yield from _tests_of_label(name, own, container)
         lines = (_sentence(last, container, begins=False) for last in appended)
         sentence = split_outside_brackets(RESULT_END, result)[-1]
         for test in itertools.chain.from_iterable(lines):
@@ -586,7 +591,8 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_BulletLi
         )
         short += (shorter,) if " " in shorter and phrase == name else ()
         for test in _tests_of_label(name, sentence, container):
-            others = (*short, *_others(names, test.name), *test.aliases)
+            # Of the clause that is this test's: another test of the sentence has its own entry.
+            others = (*short, *_others(named_tests(test.result), test.name), *test.aliases)
             yield replace(test, aliases=_once(others, test.name))
     elif text := without_markdown(sentence):
         no_test = why_no_test("", sentence)

@@ -79,7 +79,7 @@ _NO_LAST_WORDS = phrase_regex(
 _LOOSE_END = re.compile(
     rf"(?:(?:\s(?:{_NO_LAST_WORDS}|with an? [\w-]+|[–—=]+|[a-z]{{3,}}(?<!oma)ly))|\.{{2,}}){{1,4}}$"
 )
-_HANGING_JOINT = re.compile(r"(?:,|(?<=\s)(?:and|or))\s*$")
+HANGING_JOINT = re.compile(r"(?:,|(?<=\s)(?:and|or))\s*$")
 ARTICLE = re.compile(r"\A(?:the|an?|his|her|their) ", re.IGNORECASE)
 # Words that begin what a test has found, not a test's name.
 _NO_NAME = frozenset(
@@ -209,7 +209,7 @@ def _phrase_at(sentence: str, start: int, end: int) -> str:
     outline = _outline(sentence)
     begin = max((m.end() for m in _BEFORE_PHRASE.finditer(outline) if m.end() <= start), default=0)
     behind = _BEHIND_PHRASE.search(outline, end)
-    phrase = _HANGING_JOINT.sub("", sentence[begin : behind.start() if behind else None])
+    phrase = HANGING_JOINT.sub("", sentence[begin : behind.start() if behind else None])
     phrase = _LOOSE_END.sub("", phrase.rstrip(" .,;"))
     joints = [*_LIST_JOINT.finditer(_outline(phrase))]
     ends = [*(joint.start() for joint in joints), len(phrase)]
@@ -331,7 +331,7 @@ def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
     # An open bracket: the verb stands inside an aside. 'Stable ferritin and | elevated zinc' is cut
     # inside a list.
     is_inside = "(" in before and (names or before.count("(") > before.count(")"))
-    if len(before) > 60 or is_inside or _HANGING_JOINT.search(before):
+    if len(before) > 60 or is_inside or HANGING_JOINT.search(before):
         return ""
     is_test = named_tests(before) or canonical_of(before) is not None
     # 'Hepatitis A, B and C serologies': the noun at its end is that of all of them.
