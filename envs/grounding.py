@@ -149,13 +149,24 @@ class Report:
         start, end = span.start, span.end
         for denial in DENIAL.finditer(self._case, max(0, start - REACH), start):
             between = self._case[denial.end() : start]
-            if _ENDS_DENIAL.isdisjoint(between.split()) and set(between).isdisjoint(".,;:\n\0"):
+            is_one_clause = set(between).isdisjoint(".,;:\0") and self._is_one_line(
+                denial.end(), start
+            )
+            if is_one_clause and _ENDS_DENIAL.isdisjoint(between.split()):
                 start = denial.start()
                 break
         if after := DENIAL_AFTER.search(self._case, end, end + REACH):
             between = self._case[end : after.start()]
-            end = after.end() if _BEFORE_DENIAL.issuperset(between.split()) else end
+            is_denied = _BEFORE_DENIAL.issuperset(between.split())
+            end = after.end() if is_denied and self._is_one_line(end, after.start()) else end
         return Span(start, end, span.score)
+
+    def _is_one_line(self, start: int, end: int) -> bool:
+        """Whether no cell, row or line of a list ends between two places: a line that was wrapped
+        goes on with a small letter."""
+        first, *others = self.text[start : end + 1].split("\n")
+        wrapped = all(line.lstrip()[:1].islower() for line in others)
+        return wrapped and not any("|" in line or "\t" in line for line in (first, *others))
 
     def _span(self, start: int, end: int, score: float) -> Span:
         """The span in the text of one in the packed text."""

@@ -725,6 +725,22 @@ def test_what_denies_a_copied_passage_comes_with_it(copied: str, own: str) -> No
     assert source.words(span) == own
 
 
+@pytest.mark.parametrize(
+    ("text", "copied", "own"),
+    [
+        ("Urine | pH 6, no casts\nANCA | positive at 1:320", "positive at 1:320", ""),
+        ("- Smear: no parasites\n- Ferritin: 812", "Ferritin: 812", ""),
+        ("Cultures | sterile swab\nNodules | absent", "sterile swab", ""),
+        ("There was no\nevidence of a clot.", "evidence of a clot", "no evidence of a clot"),
+    ],
+)
+def test_what_denies_one_row_denies_no_other(text: str, copied: str, own: str) -> None:
+    source = Report(text)
+    span = source.find(copied)
+    assert span is not None
+    assert " ".join(source.words(span).split()) == (own or copied)
+
+
 def test_names_in_another_order_than_their_passages_are_the_report_s() -> None:
     text = "Serum ferritin was 45 ng/mL and C-reactive protein 3.2 mg/L on admission."
     result = "C-reactive protein 3.2 mg/L; Serum ferritin was 45 ng/mL"
