@@ -156,10 +156,10 @@ _GENERAL = frozenset(
 # 'NMOSD', 'TTP', 'HbSC', 'MEN1', 'MEN2A'; a label ('PE: lungs clear') is none.
 _CAPITALS = re.compile(r"\b[A-Z][A-Za-z]{0,5}[A-Z](?:-?\d{1,2}[A-Z]?)?\b(?!:)")
 _LETTERS_BEFORE_A_NUMBER = 3
-"""Of initials with a number: 'CD4' and 'PD-1' are no Crohn's or Parkinson's disease."""
+"""Of initials with a number, our choice: 'CD4' and 'PD-1' are no Crohn's or Parkinson's disease."""
 _ABBREVIATION_IN_BRACKETS = re.compile(r"\s\([A-Z][A-Za-z0-9-]{1,7}[),;]")
 _SPACES_IN_A_NAME = 20
-"""Further characters that a name in a report has for line breaks and a plural."""
+"""Further characters that a name in a report has for line breaks and a plural: our choice."""
 # One word an organ: 'pulmonary' is 'lung'.
 _ORGAN_ADJECTIVES: dict[str, str] = TABLE["organ_adjectives"]
 

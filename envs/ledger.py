@@ -22,10 +22,15 @@ TAKEN_OVER = 0.5
 bullets are either copied or left out, the shares lie below 0.2 or above 0.8."""
 
 IN_PIECES = 0.7
-"""Share of the runs within a passage's pieces from which on these were taken over one by one."""
+"""Share of the runs within a passage's pieces from which on these were taken over one by one:
+chosen on the passages of 30 real cases, which were read."""
 
 NOTED = 0.85
-"""Share of a note's runs that its passage has; the last word of a note may be broken."""
+"""Share of a note's runs that its passage has, our choice: a note's last word may be broken."""
+
+RUNS_OF_A_NOTE = 10
+"""Runs from which on a note may be the beginning of a passage: our choice; of a word or two any
+passage may have all."""
 
 # A full stop without a space behind it ends nothing: '3.5'.
 _PASSAGE = re.compile(r"[^\n.;!?。；]+(?:[.;!?](?!\s)[^\n.;!?]*)*[.;!?。；]*\s*")
@@ -163,8 +168,7 @@ def _reason_of(passage: str, reasons: Sequence[tuple[str, frozenset[str]]]) -> s
         return _form_of(passage)
     runs, of_passage = _longest_runs(passage), _runs(passage)
     for reason, noted in reasons:
-        # Of a note of a word or two any passage may have all.
-        is_beginning = len(noted) > 9 and _share(noted, of_passage) >= NOTED
+        is_beginning = len(noted) >= RUNS_OF_A_NOTE and _share(noted, of_passage) >= NOTED
         if is_beginning or _share(runs, noted) >= TAKEN_OVER:
             return reason
     return _form_of(passage)

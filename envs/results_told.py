@@ -195,7 +195,8 @@ _TOLD_BY_PLACE = re.compile(
     re.IGNORECASE,
 )
 _LONGEST_SUBJECT = 8
-"""Words of a test's name as a subject: 'the Shiga toxin fecal polymerase chain reaction test'."""
+"""Words of a test's name as a subject, our choice: 'the Shiga toxin fecal polymerase chain reaction
+test' has seven."""
 _FLUID_AT_END = re.compile(r"([\w-]+)(?: fluid)?$", re.IGNORECASE)
 _JOINING = "that | and | but | then | while | who | whose | which"
 _CLAUSE_BEFORE = re.compile(rf"\b{phrase_regex(_JOINING, '')}\b|[;.:]\s")
@@ -341,7 +342,7 @@ def _statement(clause: str) -> Statement | None:
     # '(a type of white blood cell)' explains; an aside with a number tells a value.
     explained = IN_BRACKETS.sub(lambda aside: aside[0] if _has_digit(aside[0]) else "", clause)
     tests = (*(named_tests(explained) or named_tests(clause)), *filter(canonical_of, measured))
-    nouns = [_noun_of(name) if name.endswith("ically") else name for name in tests]
+    nouns = [_noun_of(name).capitalize() if name.endswith("ically") else name for name in tests]
     names = _different(_in_its_fluid(name, clause) for name in filter(is_ordered, nouns))
     # From the surest form to the least: a clause is a result once, under its first reading.
     if test := labelled_test(clause) or _measured_test(clause):
@@ -442,9 +443,9 @@ def _stands_before_a_name(word: str) -> bool:
 
 
 def _noun_of(adverb: str) -> str:
-    """'Microscopy' of 'microscopically', 'Immunohistochemistry' of 'immunohistochemically'."""
+    """'microscopy' of 'microscopically', 'immunohistochemistry' of 'immunohistochemically'."""
     noun = f"{adverb.casefold().removesuffix('ically')}y"
-    return noun.replace("chemy", "chemistry").capitalize()
+    return noun.replace("chemy", "chemistry")
 
 
 def _told_of_specimen(clause: str) -> str:
@@ -461,7 +462,7 @@ def _told_of_specimen(clause: str) -> str:
         return ""
     words = [word.strip(",;:.()") for word in f"{clause.casefold()} ".split(" ")]
     nouns = (
-        f"{word.removesuffix('ically')}y"
+        _noun_of(word)
         for word, following in itertools.pairwise(words)
         if word.endswith("ically") and following not in ("guided", "assisted", "controlled")
     )
@@ -553,9 +554,11 @@ def _has_value(name: str, clause: str) -> bool:
 
 
 def _is_told_later(name: str, clause: str) -> bool:
+    """Whether a predicate further on is of the test: 'CBC, liver enzymes and CRP were normal'."""
     behind = IN_BRACKETS.sub("", clause).partition(name)[2]
     return any(
-        not _ANOTHER_SUBJECT.search(behind[: told.start()]) for told in _TOLD_LATER.finditer(behind)
+        not _ANOTHER_SUBJECT.search(behind[: predicate.start()])
+        for predicate in _TOLD_LATER.finditer(behind)
     )
 
 

@@ -731,6 +731,14 @@ def test_what_denies_a_copied_passage_comes_with_it(copied: str, own: str) -> No
         ("Urine | pH 6, no casts\nANCA | positive at 1:320", "positive at 1:320", ""),
         ("- Smear: no parasites\n- Ferritin: 812", "Ferritin: 812", ""),
         ("Cultures | sterile swab\nNodules | absent", "sterile swab", ""),
+        ("smear: no parasites\nferritin 812 ng/mL", "ferritin 812 ng/mL", ""),
+        ("without casts\n\nprotein 2 g a day", "protein 2 g a day", ""),
+        ("1) no parasites\n2) ferritin 812 ng/mL", "ferritin 812 ng/mL", ""),
+        (
+            "On the second day of his stay there was no further\nevidence of a clot.",
+            "evidence of a clot",
+            "no further evidence of a clot",
+        ),
         ("There was no\nevidence of a clot.", "evidence of a clot", "no evidence of a clot"),
     ],
 )

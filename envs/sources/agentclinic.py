@@ -411,9 +411,9 @@ def _test_behind_label(label: str, text: str) -> str:
     granulomas'; '' for none."""
     if begins_with_noun(label) and profile(text).kinds and says_something(text):
         return label
-    told = result_told(text)
+    statement = result_told(text)
     is_section = _SECTION_OF_REPORT.fullmatch(label)
-    return told.tests[0] if told and not is_section else ""
+    return statement.tests[0] if statement and not is_section else ""
 
 
 def _group_in(note: str) -> str:

@@ -245,7 +245,8 @@ left join judged_cases on judged_cases.case_id = cases.case_id;
 
 -- title: case
 select cases.case_id, cases.title, cases.source, cases.licence, cases.path, cases."text",
-    coalesce((cases.publication ->> 'summary_at')::int, 0) as summary_at, cases.reason, cases.message, initial_observation, menu, diagnosis, synonyms, warnings,
+    coalesce((cases.publication ->> 'summary_at')::int, 0) as summary_at,
+    cases.reason, cases.message, initial_observation, menu, diagnosis, synonyms, warnings,
     body_system, disease_type, evaluation_only
 from cases left join environments using (environment_id) where cases.case_id = ?;
 
